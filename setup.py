@@ -1,0 +1,57 @@
+"""Builds and installs hmpc_ros, with colcon (ament_python) or with pip."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = 'hmpc_ros'
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """Read the version from the package without importing it (its imports may not exist yet)."""
+    text = (HERE / NAME / '__init__.py').read_text(encoding='utf-8')
+    return re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE).group(1)
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """List what goes to share/hmpc_ros: every file below config/ and launch/, tree and all."""
+    folders: dict[str, list[str]] = {}
+    for top in ('config', 'launch'):
+        for path in sorted((HERE / top).rglob('*')):
+            if path.suffix in {'.yaml', '.rviz', '.xml', '.py'} and '__pycache__' not in path.parts:
+                relative = path.relative_to(HERE)
+                folders.setdefault(f'share/{NAME}/{relative.parent}', []).append(str(relative))
+    return list(folders.items())
+
+
+setup(
+    name=NAME,
+    version=version(),
+    description='Hybrid-gradient policy optimisation for model predictive control, on ROS 2',
+    license='Apache-2.0',
+    maintainer='hmpc_ros maintainers',
+    maintainer_email='hmpc_ros@users.noreply.github.com',
+    packages=find_packages(include=[NAME, f'{NAME}.*']),
+    package_data={NAME: ['py.typed', '**/*.xml']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+        *shared_files(),
+    ],
+    zip_safe=False,
+    python_requires='>=3.11',
+    # ROS packages and acados come from the system or from requirements/, never through this list:
+    # pip must not replace the numpy or rclpy of a sourced ROS by its own.
+    install_requires=['setuptools'],
+    entry_points={
+        'console_scripts': [
+            f'simulator = {NAME}.ros.simulator_node:main',
+            f'controller = {NAME}.ros.controller_node:main',
+            f'visualizer = {NAME}.ros.visualizer_node:main',
+            f'learner = {NAME}.ros.learner_node:main',
+            f'hmpc = {NAME}.cli.main:main',
+        ],
+    },
+)
