@@ -1,0 +1,8 @@
+"""Closed-loop gradients, estimators and updates: how the vehicle tunes its own MPC.
+
+* ``flight``, ``rollout``: one closed-loop flight, recorded or flown here without ROS,
+* ``objective``: what a flight costs, and the derivative of that,
+* ``costate``: the gradient of the flight's cost by the reverse recursion through the closed loop,
+* ``estimators``, ``schedules``, ``box``: the paper's model-based, zeroth-order and hybrid updates,
+* ``training``, ``results``: a resumable run that asks for flights, whoever flies them.
+"""

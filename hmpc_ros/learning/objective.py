@@ -1,0 +1,140 @@
+"""What one flight costs: tracking cost, violation of the state bounds, and their derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.policy.limits import BOUNDED_STATES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.policy.limits import Limits
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Cost of one flight: ``J = C + penalty * V``.
+
+    Attributes:
+        C: Tracking cost of states and inputs, in the units of the objective's weights.
+        V: Sum over all steps of how far the bounded states were beyond their bounds.
+        J: The closed-loop objective.
+    """
+
+    C: float
+    V: float
+    J: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the flight has a cost: one that ran away or was cut short has none."""
+        return bool(np.isfinite(self.J))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The closed-loop objective of a flight, design.md section 2, in deviations from the goal.
+
+        C = sum_{t<T} ( |x_t|^2_QQ + |u_t|^2_RR ) + |x_T|^2_PP
+        V = sum_{t<=T} sum_i max(0, |x_{t,i}| - x_max,i)          over the bounded states
+        J = C + rho V
+
+    Attributes:
+        state_weights: Diagonal of QQ, (12,).
+        input_weights: Diagonal of RR, (4,).
+        terminal_weights: Diagonal of PP, (12,).
+        penalty: rho, cost per unit of violation.
+        state_max: Bounds of velocity [m/s], attitude [rad] and body rates [rad/s], (9,).
+
+    Raises:
+        ValueError: When a weight is negative or not finite, or a bound is not positive.
+    """
+
+    state_weights: NDArray[np.float64]
+    input_weights: NDArray[np.float64]
+    terminal_weights: NDArray[np.float64]
+    penalty: float
+    state_max: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        n_bounded = len(range(*BOUNDED_STATES.indices(NX)))
+        for name, length in (
+            ('state_weights', NX),
+            ('input_weights', NU),
+            ('terminal_weights', NX),
+            ('state_max', n_bounded),
+        ):
+            values = np.array(getattr(self, name), dtype=float)
+            if values.shape != (length,):
+                raise ValueError(
+                    f"the objective's {name} must be {length} numbers, got shape {values.shape}"
+                )
+            if not np.all(np.isfinite(values)) or np.any(values < 0):
+                raise ValueError(
+                    f"the objective's {name} must be finite and not negative, got {values.tolist()}"
+                )
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+        if np.any(self.state_max == 0):
+            raise ValueError("the objective's state bounds must be positive, got a zero")
+        if not (np.isfinite(self.penalty) and self.penalty >= 0):
+            raise ValueError(
+                f"the objective's penalty must be finite and not negative, got {self.penalty}"
+            )
+
+    @classmethod
+    def reference(cls, limits: Limits) -> Objective:
+        """Make the objective of the reference experiment, design.md section 3."""
+        return cls(
+            state_weights=np.repeat([1.0, 0.1], 6),
+            input_weights=np.full(NU, 0.01),
+            terminal_weights=np.repeat([1.0, 1000.0, 1.0], [6, 3, 3]),
+            penalty=300.0,
+            state_max=np.asarray(limits.state_max, dtype=float),
+        )
+
+    def cost(self, flight: Flight) -> Outcome:
+        """Cost a flight; one that is not whole or not finite costs infinity.
+
+        Args:
+            flight: T steps; a flight that ended early has no cost that could be compared with
+                others, so C, V and J are infinite.
+        """
+        x, u = flight.deviations, flight.input_deviations
+        if not flight.complete or not (np.all(np.isfinite(x)) and np.all(np.isfinite(u))):
+            return Outcome(np.inf, np.inf, np.inf)
+        tracking = float(
+            np.sum((x[:-1] * x[:-1]) @ self.state_weights)
+            + np.sum((u * u) @ self.input_weights)
+            + (x[-1] * x[-1]) @ self.terminal_weights
+        )
+        violation = float(self.excess(x).sum())
+        return Outcome(tracking, violation, tracking + self.penalty * violation)
+
+    def excess(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how far each bounded state is beyond its bound, (T+1, 9), zero inside."""
+        return np.maximum(0.0, np.abs(deviations[:, BOUNDED_STATES]) - self.state_max)
+
+    def derivatives(self, flight: Flight) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Differentiate J with respect to the flight's deviations.
+
+        On a bound the penalty has a kink; its subgradient there is taken as 0 (design.md, 2).
+
+        Returns:
+            dJ/dx_t of shape (T+1, 12) and dJ/du_t of shape (T, 4), in the goal frame.
+        """
+        x, u = flight.deviations, flight.input_deviations
+        dx = 2.0 * x
+        dx[:-1] *= self.state_weights
+        dx[-1] *= self.terminal_weights
+        bounded = x[:, BOUNDED_STATES]
+        dx[:, BOUNDED_STATES] += (
+            self.penalty * np.sign(bounded) * (np.abs(bounded) > self.state_max)
+        )
+        return dx, 2.0 * u * self.input_weights
