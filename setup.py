@@ -32,7 +32,7 @@ setup(
     description='Hybrid-gradient policy optimisation for model predictive control, on ROS 2',
     license='Apache-2.0',
     maintainer='hmpc_ros maintainers',
-    maintainer_email='hmpc_ros@users.noreply.github.com',
+    maintainer_email='maintainers@users.noreply.b-seed-14a5f4af.example',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
     package_data={NAME: ['py.typed', '**/*.xml']},
     data_files=[

@@ -1,0 +1,51 @@
+# hmpc_ros without a ROS installation: every target sets up what it needs in a virtual environment.
+# On a machine with ROS 2, `colcon build` needs none of this.
+
+# The wheels' distribution. Taken from the command line only (make test ROS_DISTRO=jazzy): a sourced
+# ROS exports a ROS_DISTRO of its own, and that is another installation.
+ifneq ($(origin ROS_DISTRO),command line)
+ROS_DISTRO := kilted
+endif
+PYTHON ?= python3
+VENV := .venv$(if $(filter-out kilted,$(ROS_DISTRO)),-$(ROS_DISTRO))
+BIN := $(VENV)/bin
+
+# More arguments for the command or for pytest: make demo ARGS='--offline', make test ARGS='-k plant'
+ARGS ?=
+
+# Nothing of a sourced ROS or of another active environment may reach ours.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV LD_LIBRARY_PATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH
+unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+export ROS_DISTRO
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long lint bench figures clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: ## make or renew the virtual environment (the other targets do it by themselves)
+	@$(PYTHON) tools/setup_env.py --venv $(VENV) --ros-distro $(ROS_DISTRO)
+
+demo: setup ## fly the reference flight through ROS 2 nodes; picture and numbers in build/demo
+	@$(BIN)/hmpc fly --out build/demo $(ARGS)
+
+test: lint ## lint, then every test that is not long
+	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+
+test-long: setup ## the tests that take minutes
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+lint: setup ## ruff (style, docstrings, imports) and mypy (types)
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m mypy
+
+bench: setup ## measure solve times, steps per second and latency; table and build/bench.json
+	@$(BIN)/hmpc bench --out build $(ARGS)
+
+figures: setup ## reproduce the paper's experiment and draw its figures in build/figures
+	@$(BIN)/hmpc reproduce --out build/figures $(ARGS)
+
+clean: ## remove the virtual environments and everything that was built
+	rm -rf .venv .venv-* .venv.lock build install log *.egg-info
+	find hmpc_ros test tools launch -name __pycache__ -type d -prune -exec rm -rf {} +
