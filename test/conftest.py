@@ -1,4 +1,4 @@
-"""The environment every test runs in: a ROS domain of its own, nothing written outside temp folders."""
+"""The environment every test runs in: a ROS domain of its own, all files in temp folders."""
 
 import fcntl
 import os
@@ -88,7 +88,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Name the domain, so that `ros2 topic list` can look into a running test."""
-    return f'ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]}, HMPC_CACHE_DIR={os.environ["HMPC_CACHE_DIR"]}'
+    names = ('ROS_DOMAIN_ID', 'HMPC_CACHE_DIR')
+    return ', '.join(f'{name}={os.environ[name]}' for name in names)
 
 
 @pytest.fixture(scope='session')

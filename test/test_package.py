@@ -41,9 +41,8 @@ def test_every_ros_package_imported_is_a_dependency_in_package_xml():
 def test_nothing_outside_the_room_ros_imports_rclpy():
     for room in ('plant', 'policy', 'learning'):
         for path in (ROOT / 'hmpc_ros' / room).rglob('*.py'):
-            assert not re.search(r'^\s*(from|import) rclpy', path.read_text('utf-8'), re.MULTILINE), (
-                f'{path.relative_to(ROOT)} imports rclpy'
-            )
+            found = re.search(r'^\s*(from|import) rclpy', path.read_text('utf-8'), re.MULTILINE)
+            assert not found, f'{path.relative_to(ROOT)} imports rclpy'
 
 
 def test_in_a_checkout_the_data_is_read_from_the_checkout():
@@ -53,7 +52,7 @@ def test_in_a_checkout_the_data_is_read_from_the_checkout():
 
 @pytest.fixture
 def installed(tmp_path):
-    """Lay the module out as an installation does, away from the checkout, and ask it in a process."""
+    """Lay the module out as an installation does, away from the checkout; ask it in a process."""
     prefix = tmp_path / 'prefix'
     package = prefix / 'lib' / 'python3.11' / 'site-packages' / 'hmpc_ros'
     package.mkdir(parents=True)

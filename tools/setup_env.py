@@ -3,10 +3,10 @@
 
     python3 tools/setup_env.py --venv .venv --ros-distro kilted
 
-It does nothing when the environment is already what the files in requirements/ describe, and starts
-afresh when they, the interpreter or the place of the source have changed, or when an earlier run was
-interrupted. Only the standard library is used, and syntax that Python 3.8 still reads, so that an
-interpreter that is too old is told so in a sentence.
+It does nothing when the environment is already what the files in requirements/ describe, and
+starts afresh when they, the interpreter or the place of the source have changed, or when an
+earlier run was interrupted. Only the standard library is used, and syntax that Python 3.8 still
+reads, so that a user of an interpreter that is too old is told so in a sentence.
 """
 
 import argparse
@@ -55,25 +55,30 @@ def clean_environment():
     return environment
 
 
-def use_a_supported_python():
-    """Go on under a supported interpreter if this one is not and one is installed.
+def use_a_suitable_python():
+    """Go on under another interpreter if this one is of no use and a better one is installed.
 
     Raises:
         SetupError: there is none.
     """
+    if sys.prefix != sys.base_prefix:
+        # An active environment, perhaps the very one that is about to be replaced.
+        base = Path(sys.base_prefix) / 'bin' / ('python' + version_text(sys.version_info))
+        if base.is_file():
+            os.execve(str(base), [str(base), *sys.argv], clean_environment())
     if sys.version_info[:2] in PYTHONS:
         return
     for version in PYTHONS:
         path = shutil.which('python' + version_text(version))
         # A version manager's shim can be on the PATH and still refuse to run.
-        if path and subprocess.run([path, '-c', ''], capture_output=True).returncode == 0:
+        quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
+        if path and subprocess.run([path, '-c', ''], **quiet).returncode == 0:
             os.execve(path, [path, *sys.argv], clean_environment())
     raise SetupError(
-        'Python {} was found, but 3.11, 3.12 or 3.13 is needed. Install one of them, for example:\n'
+        f'Python {version_text(sys.version_info)} was found, but 3.11, 3.12 or 3.13 is needed. '
+        'Install one of them, for example:\n'
         '    sudo apt-get install python3.12 python3.12-venv\n'
-        'and name it if it is not on the PATH: make setup PYTHON=/path/to/python3.12'.format(
-            version_text(sys.version_info)
-        )
+        'and name it if it is not on the PATH: make setup PYTHON=/path/to/python3.12'
     )
 
 
@@ -99,9 +104,8 @@ def check_system():
         if 'gcc' in packages:
             packages.append('libc6-dev')  # only recommended by gcc, and nothing compiles without
         raise SetupError(
-            '{} {} not installed. On Debian or Ubuntu:\n    sudo apt-get install {}'.format(
-                names, 'is' if len(missing) == 1 else 'are', ' '.join(packages)
-            )
+            f'{names} {"is" if len(missing) == 1 else "are"} not installed. On Debian or Ubuntu:\n'
+            f'    sudo apt-get install {" ".join(packages)}'
         )
     if platform.machine() in ('x86_64', 'AMD64'):
         try:
@@ -156,8 +160,8 @@ class Log:
         Raises:
             SetupError: it failed; with the end of what it printed.
         """
-        print('  {:<58}'.format(title), end='', flush=True)
-        self.file.write('\n$ {}\n'.format(' '.join(shlex.quote(str(part)) for part in command)))
+        print(f'  {title:<40}', end='', flush=True)
+        self.file.write('\n$ ' + ' '.join(shlex.quote(str(part)) for part in command) + '\n')
         self.file.flush()
         start = time.monotonic()
         process = subprocess.run(
@@ -168,12 +172,12 @@ class Log:
         if process.returncode != 0:
             print('failed')
             text = self.path.read_text(encoding='utf-8', errors='replace')
+            end = '\n'.join(text.splitlines()[-15:])
             raise SetupError(
-                'this step failed (exit code {}); the end of {}:\n\n{}'.format(
-                    process.returncode, self.path, '\n'.join(text.splitlines()[-15:])
-                )
+                f'this step failed (exit code {process.returncode}); the end of {self.path}:'
+                f'\n\n{end}'
             )
-        print('{:5.1f} s'.format(time.monotonic() - start))
+        print(f'{time.monotonic() - start:5.1f} s')
 
 
 def build(venv, distro, log):
@@ -182,11 +186,11 @@ def build(venv, distro, log):
     Raises:
         SetupError: a step failed, or the folder is something else than a virtual environment.
     """
-    if venv.exists() or venv.is_symlink():
+    if venv.exists():
         if not (venv / 'pyvenv.cfg').is_file() and any(venv.iterdir()):
             raise SetupError(
-                '{} exists and is no virtual environment; move it away or choose another place '
-                'with --venv'.format(venv)
+                f'{venv} exists and is no virtual environment; move it away or choose another '
+                'place with --venv'
             )
         shutil.rmtree(str(venv))
 
@@ -194,7 +198,7 @@ def build(venv, distro, log):
     pip = [python, '-m', 'pip', 'install']
     constraints = []
     for name in ('python', distro):
-        constraints += ['--constraint', REQUIREMENTS / 'constraints-{}.txt'.format(name)]
+        constraints += ['--constraint', REQUIREMENTS / f'constraints-{name}.txt']
 
     def listed(*names):
         arguments = []
@@ -209,7 +213,7 @@ def build(venv, distro, log):
     log.step('acados', [*pip, '--no-deps', *listed('acados')])
     log.step('casadi', [*pip, '--force-reinstall', '--no-deps', *listed('casadi')])
     log.step(
-        'ROS 2 {}, numerics, test tools'.format(distro.capitalize()),
+        f'ROS 2 {distro.capitalize()}, numerics, test tools',
         [*pip, *constraints, *listed('build', 'base', 'dev', 'ros-' + distro)],
     )
     log.step(
@@ -231,37 +235,34 @@ def main():
     )
     arguments = parser.parse_args()
     distro = arguments.ros_distro
-    # absolute, not resolved: the environment may be a link to a larger disk
-    venv = Path(os.path.abspath(str(arguments.venv)))
+    venv = arguments.venv.resolve()
     try:
         if distro not in DISTROS:
             raise SetupError(
-                'there are wheels of ROS 2 {} here, not of {!r}. On a machine with another ROS 2, '
-                'build with colcon: see README.md.'.format(' and '.join(DISTROS), distro)
+                f'wheels are known of ROS 2 {" and ".join(DISTROS)}, not of {distro!r}. On a '
+                'machine with another ROS 2, build with colcon: see README.md.'
             )
-        use_a_supported_python()
+        use_a_suitable_python()
         check_system()
         wanted = fingerprint(distro)
         if is_current(venv, wanted):
             return 0
-        with open(str(venv) + '.lock', 'w') as lock:
+        with venv.with_name(venv.name + '.lock').open('w') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second make waits, then finds it done
             if is_current(venv, wanted):
                 return 0
-            log = Log(ROOT / 'build' / 'setup-{}.log'.format(distro))
+            log = Log(ROOT / 'build' / f'setup-{distro}.log')
             print(
-                'Setting up {} (Python {}, ROS 2 {}); once, about a minute. Log: {}'.format(
-                    venv.name, platform.python_version(), distro.capitalize(),
-                    os.path.relpath(str(log.path)),
-                )
-            )  # fmt: skip
+                f'Setting up {venv.name} (Python {platform.python_version()}, ROS 2 '
+                f'{distro.capitalize()}); once, about a minute. Log: {os.path.relpath(log.path)}'
+            )
             build(venv, distro, log)
             # Last of all, and by a rename: an interrupted set-up leaves no stamp and is redone.
             draft = venv / 'hmpc_setup.json.part'
             draft.write_text(json.dumps({'fingerprint': wanted}) + '\n', encoding='utf-8')
-            os.replace(str(draft), str(venv / 'hmpc_setup.json'))
+            draft.replace(venv / 'hmpc_setup.json')
     except SetupError as error:
-        print('set-up: {}'.format(error), file=sys.stderr)
+        print(f'set-up: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('\nset-up: interrupted; it starts afresh next time', file=sys.stderr)
