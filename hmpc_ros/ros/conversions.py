@@ -1,0 +1,246 @@
+"""Messages to arrays and back: odometry, rotor speeds, predicted path, goal, stamps.
+
+Odometry's pose is in the world frame (ENU) and its twist in the body frame (FLU, REP-103); the
+state of the model holds position and velocity in the world frame, ZYX Euler angles and body rates.
+What runs once per control step is written with plain floats: for 3 x 3 products numpy costs more
+than the arithmetic.
+"""
+
+import math
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry, Path
+from sensor_msgs.msg import JointState
+
+from hmpc_ros.plant.quadcopter import INPUT_NAMES, NX
+from hmpc_ros.policy.goal import Goal
+
+NANOSECONDS = 1_000_000_000
+
+# How far |q|^2 may be from 1. Single precision and a few multiplications stay far below it; a
+# quaternion beyond it was not meant as a rotation (all zeros, mostly).
+UNIT_TOLERANCE = 1e-3
+
+# Below this cosine of pitch, roll and yaw turn about the same axis.
+_GIMBAL_LOCK = 1e-9
+
+_ROTORS = list(INPUT_NAMES)
+_NAN_STATE = [math.nan] * NX
+
+
+class NotARotationError(ValueError):
+    """A quaternion that is finite and not of unit length."""
+
+
+def nanoseconds(stamp: Time) -> int:
+    """Return a stamp as integer nanoseconds."""
+    return stamp.sec * NANOSECONDS + stamp.nanosec
+
+
+def set_stamp(stamp: Time, time: int) -> None:
+    """Write integer nanoseconds into a stamp."""
+    stamp.sec, stamp.nanosec = divmod(time, NANOSECONDS)
+
+
+def quaternion_from_euler(
+    roll: float, pitch: float, yaw: float
+) -> tuple[float, float, float, float]:
+    """Return the unit quaternion (x, y, z, w) of ZYX Euler angles [rad]."""
+    cos_roll, sin_roll = math.cos(0.5 * roll), math.sin(0.5 * roll)
+    cos_pitch, sin_pitch = math.cos(0.5 * pitch), math.sin(0.5 * pitch)
+    cos_yaw, sin_yaw = math.cos(0.5 * yaw), math.sin(0.5 * yaw)
+    return (
+        sin_roll * cos_pitch * cos_yaw - cos_roll * sin_pitch * sin_yaw,
+        cos_roll * sin_pitch * cos_yaw + sin_roll * cos_pitch * sin_yaw,
+        cos_roll * cos_pitch * sin_yaw - sin_roll * sin_pitch * cos_yaw,
+        cos_roll * cos_pitch * cos_yaw + sin_roll * sin_pitch * sin_yaw,
+    )
+
+
+def euler_from_quaternion(x: float, y: float, z: float, w: float) -> tuple[float, float, float]:
+    """Return ZYX Euler angles [rad]: roll and yaw in [-pi, pi], pitch in [-pi/2, pi/2].
+
+    Only ratios of the quaternion's products enter, so its length cancels. At pitch = +-pi/2, where
+    only one combination of roll and yaw is defined, roll is 0.
+    """
+    ww, xx, yy, zz = w * w, x * x, y * y, z * z
+    # First column and last row of the rotation matrix, each times |q|^2.
+    r11, r21 = ww + xx - yy - zz, 2.0 * (x * y + w * z)
+    r31, r32, r33 = 2.0 * (x * z - w * y), 2.0 * (y * z + w * x), ww - xx - yy + zz
+    cos_pitch = math.sqrt(r11 * r11 + r21 * r21)
+    pitch = math.atan2(-r31, cos_pitch)
+    if cos_pitch <= _GIMBAL_LOCK:
+        return 0.0, pitch, math.atan2(2.0 * (w * z - x * y), ww - xx + yy - zz)
+    return math.atan2(r32, r33), pitch, math.atan2(r21, r11)
+
+
+def state_from_odometry(message: Odometry, state: np.ndarray) -> None:
+    """Write the state (12,) that an odometry message describes into ``state``.
+
+    A quaternion with NaN or inf makes the whole state NaN: there is no part of it to fly on.
+
+    Raises:
+        NotARotationError: the orientation is finite but not of unit length; ``state`` is unchanged.
+    """
+    pose = message.pose.pose
+    q = pose.orientation
+    x, y, z, w = q.x, q.y, q.z, q.w
+    xx, yy, zz, ww = x * x, y * y, z * z, w * w
+    norm2 = xx + yy + zz + ww
+    if not abs(norm2 - 1.0) <= UNIT_TOLERANCE:
+        if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z) and math.isfinite(w)):
+            state[:] = _NAN_STATE
+            return
+        raise NotARotationError(
+            f'orientation (x {x:g}, y {y:g}, z {z:g}, w {w:g}) is no unit quaternion: '
+            f'its length is {math.hypot(x, y, z, w):g}'
+        )
+    roll, pitch, yaw = euler_from_quaternion(x, y, z, w)
+    twist = message.twist.twist
+    linear, angular = twist.linear, twist.angular
+    vx, vy, vz = linear.x / norm2, linear.y / norm2, linear.z / norm2
+    xy, xz, yz, wx, wy, wz = x * y, x * z, y * z, w * x, w * y, w * z
+    position = pose.position
+    state[:] = (
+        position.x,
+        position.y,
+        position.z,
+        # v_world = R(q) v_body
+        (ww + xx - yy - zz) * vx + 2.0 * ((xy - wz) * vy + (xz + wy) * vz),
+        (ww - xx + yy - zz) * vy + 2.0 * ((xy + wz) * vx + (yz - wx) * vz),
+        (ww - xx - yy + zz) * vz + 2.0 * ((xz - wy) * vx + (yz + wx) * vy),
+        roll,
+        pitch,
+        yaw,
+        angular.x,
+        angular.y,
+        angular.z,
+    )
+
+
+def odometry_from_state(state: np.ndarray, time: int, message: Odometry) -> None:
+    """Write a state (12,) at ``time`` [ns] into an odometry message; its frame ids stay.
+
+    The way back through `state_from_odometry` gives the same state (to 1e-12) as long as the angles
+    are in its range.
+    """
+    # tolist() makes Python floats: a numpy or integer field would be sent as garbage.
+    px, py, pz, vx, vy, vz, roll, pitch, yaw, p, q, r = state.tolist()
+    set_stamp(message.header.stamp, time)
+    pose, twist = message.pose.pose, message.twist.twist
+    position, orientation, linear, angular = (
+        pose.position,
+        pose.orientation,
+        twist.linear,
+        twist.angular,
+    )
+    position.x, position.y, position.z = px, py, pz
+    x, y, z, w = quaternion_from_euler(roll, pitch, yaw)
+    orientation.x, orientation.y, orientation.z, orientation.w = x, y, z, w
+    xx, yy, zz, ww = x * x, y * y, z * z, w * w
+    xy, xz, yz, wx, wy, wz = x * y, x * z, y * z, w * x, w * y, w * z
+    # v_body = R(q)' v_world
+    linear.x = (ww + xx - yy - zz) * vx + 2.0 * ((xy + wz) * vy + (xz - wy) * vz)
+    linear.y = (ww - xx + yy - zz) * vy + 2.0 * ((xy - wz) * vx + (yz + wx) * vz)
+    linear.z = (ww - xx - yy + zz) * vz + 2.0 * ((xz + wy) * vx + (yz - wx) * vy)
+    angular.x, angular.y, angular.z = p, q, r
+
+
+def new_rotor_command() -> JointState:
+    """Return a command with the rotors' names, to be filled again and again by `set_rotor_speeds`."""
+    return JointState(name=list(INPUT_NAMES), velocity=array('d', [0.0] * len(INPUT_NAMES)))
+
+
+def set_rotor_speeds(speeds: np.ndarray, time: int, message: JointState) -> None:
+    """Write rotor speeds (4,) [rad/s] that answer the odometry of ``time`` [ns] into a command.
+
+    ``message`` comes from `new_rotor_command`.
+    """
+    set_stamp(message.header.stamp, time)
+    velocity = message.velocity
+    velocity[0], velocity[1], velocity[2], velocity[3] = speeds.tolist()
+
+
+def rotor_speeds_from_joint_state(message: JointState, speeds: np.ndarray) -> None:
+    """Write the rotor speeds (4,) [rad/s] of a command into ``speeds``, by name, in any order.
+
+    Joints that are no rotors are ignored.
+
+    Raises:
+        ValueError: a rotor is missing or named twice, has no velocity, or one that is not finite;
+            ``speeds`` is unchanged.
+    """
+    names, velocity = message.name, message.velocity
+    if len(names) != len(velocity):
+        raise ValueError(f'a command has {len(names)} names but {len(velocity)} velocities')
+    if names == _ROTORS:
+        values = velocity.tolist() if isinstance(velocity, array) else list(velocity)
+    else:
+        values = []
+        for rotor in _ROTORS:
+            if names.count(rotor) != 1:
+                raise ValueError(
+                    f'a command names {rotor} {names.count(rotor)} times, expected each of '
+                    f'{", ".join(_ROTORS)} once; got {list(names)}'
+                )
+            values.append(velocity[names.index(rotor)])
+    if not math.isfinite(sum(values)):
+        raise ValueError(f'a command holds a rotor speed that is not finite: {values}')
+    speeds[:] = values
+
+
+def new_path(frame_id: str, length: int) -> Path:
+    """Return a path of ``length`` poses in a frame, to be filled again and again by `set_path`."""
+    path = Path(poses=[PoseStamped() for _ in range(length)])
+    path.header.frame_id = frame_id
+    for pose in path.poses:
+        pose.header.frame_id = frame_id
+    return path
+
+
+def set_path(states: np.ndarray, time: int, time_step: float, message: Path) -> None:
+    """Write world states (N+1, 12), ``time_step`` [s] apart and the first at ``time`` [ns], to a path.
+
+    ``message`` comes from `new_path` with as many poses.
+    """
+    set_stamp(message.header.stamp, time)
+    step = round(time_step * NANOSECONDS)
+    rows: Sequence[Sequence[Any]] = states.tolist()
+    for row, stamped in zip(rows, message.poses, strict=True):
+        set_stamp(stamped.header.stamp, time)
+        time += step
+        position, orientation = stamped.pose.position, stamped.pose.orientation
+        position.x, position.y, position.z = row[0], row[1], row[2]
+        orientation.x, orientation.y, orientation.z, orientation.w = quaternion_from_euler(
+            row[6], row[7], row[8]
+        )
+
+
+def goal_from_pose(message: PoseStamped) -> Goal:
+    """Return the goal at a pose: its position and heading; a tilt of the pose is ignored.
+
+    Raises:
+        ValueError: a coordinate is not finite, or the orientation is no unit quaternion.
+    """
+    position, q = message.pose.position, message.pose.orientation
+    if not abs(q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w - 1.0) <= UNIT_TOLERANCE:
+        raise NotARotationError(
+            f"the goal's orientation (x {q.x:g}, y {q.y:g}, z {q.z:g}, w {q.w:g}) is no unit "
+            'quaternion'
+        )
+    _, _, yaw = euler_from_quaternion(q.x, q.y, q.z, q.w)
+    return Goal((position.x, position.y, position.z), yaw)
+
+
+def pose_from_goal(goal: Goal, message: PoseStamped) -> None:
+    """Write a goal into a pose; its header stays."""
+    position, orientation = message.pose.position, message.pose.orientation
+    position.x, position.y, position.z = goal.position
+    orientation.x, orientation.y, orientation.z, orientation.w = quaternion_from_euler(
+        0.0, 0.0, goal.yaw
+    )
