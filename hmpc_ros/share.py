@@ -34,9 +34,9 @@ def _candidates() -> Iterator[Path]:
     checkout = module.parent.parent
     if (checkout / 'package.xml').is_file():
         yield checkout
-    # <prefix>/lib/python3.x/site-packages/hmpc_ros: the prefix is a colcon install folder, a
-    # virtual environment or /usr/local, and its depth differs between them.
-    prefixes = [*module.parents]
+    # <prefix>/lib/python3.x/site-packages/hmpc_ros, where the prefix is a colcon install folder, a
+    # virtual environment or /usr/local; with `pip install --target` it is the folder right above.
+    prefixes = list(module.parents)[1:5]
     prefixes += [Path(p) for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
     prefixes.append(Path(sys.prefix))
     if site.ENABLE_USER_SITE:
