@@ -1,0 +1,91 @@
+"""Linear time-invariant prediction model of the vehicle, in deviations from hover at the goal."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class LinearModel:
+    """The model ``x+ = A x + B u + c`` in deviations (x from the goal, u from hover).
+
+    Attributes:
+        A: (nx, nx).
+        B: (nx, nu), per rad/s of rotor speed.
+        c: (nx,) one-step drift at the goal under the hover input.
+        time_step: [s].
+        hover_input: rotor speeds (nu,) [rad/s] that ``u`` is the deviation from.
+
+    Raises:
+        ValueError: an array has the wrong shape or is not finite, or the time step is not positive.
+    """
+
+    A: np.ndarray
+    B: np.ndarray
+    c: np.ndarray
+    time_step: float
+    hover_input: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Take private read-only copies and check them."""
+        for name in ("A", "B", "c", "hover_input"):
+            array = np.array(getattr(self, name), dtype=float, order="C")
+            if not np.all(np.isfinite(array)):
+                raise ValueError(f"linear model: {name} has entries that are not finite")
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        nx, nu = self.B.shape if self.B.ndim == 2 else (-1, -1)
+        if self.A.shape != (nx, nx) or self.c.shape != (nx,) or self.hover_input.shape != (nu,):
+            raise ValueError(
+                f"linear model: shapes do not fit: A {self.A.shape}, B {self.B.shape}, "
+                f"c {self.c.shape}, hover_input {self.hover_input.shape}"
+            )
+        if not self.time_step > 0:
+            raise ValueError(f"linear model: time_step = {self.time_step} s must be positive")
+
+    @property
+    def identity(self) -> str:
+        """Twelve hexadecimal digits that tell this model from every other one."""
+        digest = hashlib.sha256()
+        for array in (self.A, self.B, self.c, self.hover_input, np.array([self.time_step])):
+            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+        return digest.hexdigest()[:12]
+
+    def predict(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Return the next state deviation (..., nx) for deviations x (..., nx), u (..., nu)."""
+        return x @ self.A.T + u @ self.B.T + self.c
+
+    def jacobians_along(self, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return A (T, nx, nx) and B (T, nx, nu): the same ones at every point of a flight."""
+        steps = len(inputs)
+        return (
+            np.broadcast_to(self.A, (steps, *self.A.shape)),
+            np.broadcast_to(self.B, (steps, *self.B.shape)),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a ``.npz`` file."""
+        np.savez(
+            path,
+            A=self.A,
+            B=self.B,
+            c=self.c,
+            time_step=self.time_step,
+            hover_input=self.hover_input,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LinearModel":
+        """Read a model that `save` wrote.
+
+        Raises:
+            ValueError: the file is missing, damaged or holds no linear model.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in ("A", "B", "c", "hover_input")}
+                return cls(time_step=float(data["time_step"]), **arrays)
+        except (OSError, KeyError, ValueError, EOFError) as error:
+            raise ValueError(f"{path} is not a readable linear model: {error}") from error

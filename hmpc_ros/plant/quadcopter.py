@@ -1,0 +1,257 @@
+"""Rigid-body quadcopter in the "+" configuration: dynamics, integrators, Jacobians, hover.
+
+State ``x`` (12,): position [m] and velocity [m/s] in the world frame (ENU, z up), roll, pitch, yaw
+[rad] (ZYX Euler angles), body rates p, q, r [rad/s] (FLU body frame).
+Input ``u`` (4,): rotor speeds [rad/s] of the front, right, back and left rotor.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import casadi as ca
+import numpy as np
+
+from hmpc_ros.plant.linear_model import LinearModel
+
+NX = 12
+NU = 4
+STATE_NAMES = ("x", "y", "z", "vx", "vy", "vz", "roll", "pitch", "yaw", "p", "q", "r")
+INPUT_NAMES = ("rotor_1", "rotor_2", "rotor_3", "rotor_4")
+INTEGRATORS = ("euler", "rk4")
+
+POSITION = slice(0, 3)
+VELOCITY = slice(3, 6)
+ATTITUDE = slice(6, 9)
+RATES = slice(9, 12)
+YAW = 8
+
+
+@dataclass(frozen=True)
+class QuadcopterParameters:
+    """Physical constants of the vehicle; the defaults are those of design.md, section 3.
+
+    Raises:
+        ValueError: a constant is not finite, or unphysical (which one and why is in the message).
+    """
+
+    mass: float = 0.468  # kg
+    arm_length: float = 0.225  # m, centre to rotor
+    rotor_inertia: float = 3.357e-5  # kg m^2
+    thrust_coefficient: float = 2.98e-6  # N s^2 (thrust of a rotor = coefficient * speed^2)
+    drag_torque_coefficient: float = 1.14e-7  # N m s^2
+    inertia: tuple[float, float, float] = (4.856e-3, 4.856e-3, 8.801e-3)  # kg m^2, about x, y, z
+    linear_drag: tuple[float, float, float] = (0.25, 0.25, 0.25)  # N s/m, along world x, y, z
+    gravity: float = 9.81  # m/s^2
+
+    def __post_init__(self) -> None:
+        """Refuse what no vehicle can be."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            values = np.atleast_1d(np.asarray(value, dtype=float))
+            expected = 3 if field.name in ("inertia", "linear_drag") else 1
+            if values.size != expected:
+                raise ValueError(f"{field.name} needs {expected} number(s), got {values.size}")
+            lowest_allowed = field.name in ("rotor_inertia", "linear_drag")
+            bad = values < 0 if lowest_allowed else values <= 0
+            if not np.all(np.isfinite(values)) or np.any(bad):
+                bound = "at least 0" if lowest_allowed else "greater than 0"
+                raise ValueError(f"{field.name} = {value} is unphysical: it must be {bound} and finite")
+            # Plain Python numbers whatever came in: hashing and YAML output rely on it.
+            plain: Any = tuple(float(v) for v in values) if expected == 3 else float(values[0])
+            object.__setattr__(self, field.name, plain)
+        ix, iy, iz = self.inertia
+        if max(ix, iy, iz) > 0.5 * (ix + iy + iz) * (1 + 1e-9):
+            raise ValueError(
+                f"inertia = {self.inertia} is unphysical: no principal moment of a rigid body "
+                "exceeds the sum of the other two"
+            )
+
+    @property
+    def hover_speed(self) -> float:
+        """Rotor speed [rad/s] at which four rotors carry the weight."""
+        return math.sqrt(self.mass * self.gravity / (4 * self.thrust_coefficient))
+
+
+def continuous_dynamics(parameters: QuadcopterParameters) -> ca.Function:
+    """Return ``(x, u, force) -> dx/dt`` as a CasADi function (design.md, section 3).
+
+    ``force`` (3,) is an external force in the world frame [N], e.g. wind.
+    """
+    p = parameters
+    ix, iy, iz = p.inertia
+    x, u, force = ca.SX.sym("x", NX), ca.SX.sym("u", NU), ca.SX.sym("force", 3)
+    velocity = x[VELOCITY]
+    phi, theta, psi = x[6], x[7], x[8]
+    roll_rate, pitch_rate, yaw_rate = x[9], x[10], x[11]
+    w1, w2, w3, w4 = u[0], u[1], u[2], u[3]
+
+    thrust_acceleration = p.thrust_coefficient * ca.sumsqr(u) / p.mass
+    residual_speed = w2 - w1 + w4 - w3
+    thrust_direction = ca.vertcat(
+        ca.cos(psi) * ca.sin(theta) * ca.cos(phi) + ca.sin(psi) * ca.sin(phi),
+        ca.sin(psi) * ca.sin(theta) * ca.cos(phi) - ca.cos(psi) * ca.sin(phi),
+        ca.cos(theta) * ca.cos(phi),
+    )
+    acceleration = (
+        thrust_acceleration * thrust_direction
+        - ca.vertcat(0, 0, p.gravity)
+        + (force - ca.DM(p.linear_drag) * velocity) / p.mass
+    )
+    euler_rates = ca.vertcat(
+        roll_rate + ca.tan(theta) * (ca.sin(phi) * pitch_rate + ca.cos(phi) * yaw_rate),
+        ca.cos(phi) * pitch_rate - ca.sin(phi) * yaw_rate,
+        (ca.sin(phi) * pitch_rate + ca.cos(phi) * yaw_rate) / ca.cos(theta),
+    )
+    lever = p.arm_length * p.thrust_coefficient
+    gyro = p.rotor_inertia * residual_speed
+    rate_derivatives = ca.vertcat(
+        ((iy - iz) * pitch_rate * yaw_rate - gyro * pitch_rate + lever * (w4**2 - w2**2)) / ix,
+        ((iz - ix) * roll_rate * yaw_rate + gyro * roll_rate + lever * (w3**2 - w1**2)) / iy,
+        (
+            (ix - iy) * roll_rate * pitch_rate
+            + p.drag_torque_coefficient * (w4**2 - w3**2 + w2**2 - w1**2)
+        )
+        / iz,
+    )
+    derivative = ca.vertcat(velocity, acceleration, euler_rates, rate_derivatives)
+    return ca.Function("quadcopter", [x, u, force], [derivative], ["x", "u", "force"], ["dx"])
+
+
+def discretise(
+    dynamics: ca.Function, time_step: float, integrator: str = "euler", substeps: int = 1
+) -> ca.Function:
+    """Return ``(x, u, force) -> x_next`` with the input held over the step.
+
+    Args:
+        dynamics: ``(x, u, force) -> dx/dt``.
+        time_step: length of the step [s].
+        integrator: ``euler`` (explicit, the reference experiment's) or ``rk4``.
+        substeps: how many equal integration steps make one time step.
+
+    Raises:
+        ValueError: unknown integrator, or a step or a number of sub-steps that is not positive.
+    """
+    if integrator not in INTEGRATORS:
+        raise ValueError(f"integrator '{integrator}' is unknown: use one of {', '.join(INTEGRATORS)}")
+    if not (math.isfinite(time_step) and time_step > 0):
+        raise ValueError(f"time_step = {time_step} s must be positive and finite")
+    if substeps < 1:
+        raise ValueError(f"substeps = {substeps} must be at least 1")
+    x, u, force = ca.SX.sym("x", NX), ca.SX.sym("u", NU), ca.SX.sym("force", 3)
+    h = time_step / substeps
+    state = x
+    for _ in range(substeps):
+        if integrator == "euler":
+            state = state + h * dynamics(state, u, force)
+        else:
+            k1 = dynamics(state, u, force)
+            k2 = dynamics(state + h / 2 * k1, u, force)
+            k3 = dynamics(state + h / 2 * k2, u, force)
+            k4 = dynamics(state + h * k3, u, force)
+            state = state + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return ca.Function("step", [x, u, force], [state], ["x", "u", "force"], ["x_next"])
+
+
+class Quadcopter:
+    """The vehicle in discrete time: one step, its Jacobians, hover and the hover linearisation."""
+
+    def __init__(
+        self,
+        parameters: QuadcopterParameters | None = None,
+        time_step: float = 0.1,
+        integrator: str = "euler",
+        substeps: int = 1,
+    ) -> None:
+        """Build the step function and its Jacobians.
+
+        Raises:
+            ValueError: see `discretise`.
+        """
+        self.parameters = parameters or QuadcopterParameters()
+        self.time_step = float(time_step)
+        self.integrator = integrator
+        self.substeps = int(substeps)
+        x, u, force = ca.SX.sym("x", NX), ca.SX.sym("u", NU), ca.SX.sym("force", 3)
+        step = discretise(
+            continuous_dynamics(self.parameters), self.time_step, integrator, self.substeps
+        )
+        x_next = step(x, u, force)
+        derivatives = [ca.densify(ca.jacobian(x_next, wrt)) for wrt in (x, u)]
+        jacobians = ca.Function("jacobians", [x, u, force], derivatives)
+        self._step = _BufferedFunction(step)
+        self._jacobians = _BufferedFunction(jacobians)
+
+    def __reduce__(self) -> tuple:
+        """Pickle by construction arguments (CasADi buffers cannot be sent to a worker process)."""
+        arguments = (self.parameters, self.time_step, self.integrator, self.substeps)
+        return (Quadcopter, arguments)
+
+    @property
+    def hover_input(self) -> np.ndarray:
+        """Rotor speeds (4,) [rad/s] of the hover equilibrium."""
+        return np.full(NU, self.parameters.hover_speed)
+
+    def step(self, x: np.ndarray, u: np.ndarray, force: Sequence[float] = (0.0, 0.0, 0.0)) -> np.ndarray:
+        """Advance one time step.
+
+        Args:
+            x: state (12,).
+            u: rotor speeds (4,) [rad/s], held over the step.
+            force: external force (3,) [N] in the world frame, held over the step.
+
+        Returns:
+            The next state (12,), a new array.
+        """
+        return self._step(x, u, force)[0].reshape(NX)
+
+    def jacobians(self, x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the derivatives of one step: A (12, 12) with respect to x, B (12, 4) to u."""
+        a, b = self._jacobians(x, u, (0.0, 0.0, 0.0))
+        return a, b
+
+    def jacobians_along(self, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the step's Jacobians at every point of a flight.
+
+        Args:
+            states: (T, 12); position and the frame's origin do not matter to the result.
+            inputs: rotor speeds (T, 4) [rad/s].
+
+        Returns:
+            A (T, 12, 12) and B (T, 12, 4).
+        """
+        steps = len(inputs)
+        a, b = np.empty((steps, NX, NX)), np.empty((steps, NX, NU))
+        for t in range(steps):
+            a[t], b[t] = self.jacobians(states[t], inputs[t])
+        return a, b
+
+    def linearise(self) -> LinearModel:
+        """Return the exact linearisation of the discrete step about hover, in deviations."""
+        hover = self.hover_input
+        a, b = self.jacobians(np.zeros(NX), hover)
+        return LinearModel(a, b, np.zeros(NX), self.time_step, hover)
+
+
+class _BufferedFunction:
+    """A CasADi function called through its buffer: 4 us instead of 47 us with DM conversion."""
+
+    def __init__(self, function: ca.Function) -> None:
+        self._arguments = [np.zeros(function.size1_in(i)) for i in range(function.n_in())]
+        memory = [np.zeros(function.numel_out(i)) for i in range(function.n_out())]
+        self._buffer, self._evaluate = function.buffer()
+        for i, argument in enumerate(self._arguments):
+            self._buffer.set_arg(i, memoryview(argument))
+        for i, result in enumerate(memory):
+            self._buffer.set_res(i, memoryview(result))
+        # CasADi stores matrices column by column; these are views, not copies.
+        self._results = [
+            result.reshape(function.size_out(i), order="F") for i, result in enumerate(memory)
+        ]
+
+    def __call__(self, *arguments: Sequence[float] | np.ndarray) -> list[np.ndarray]:
+        for own, given in zip(self._arguments, arguments, strict=True):
+            own[:] = given
+        self._evaluate()
+        return [result.copy() for result in self._results]

@@ -1,0 +1,122 @@
+"""The simulated real vehicle: the quadcopter with all that the MPC's model does not know."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from hmpc_ros.plant.quadcopter import NX, Quadcopter
+
+_VECTORS = {"wind_force": 3, "process_noise_std": NX, "measurement_noise_std": NX}
+
+
+@dataclass(frozen=True)
+class Imperfections:
+    """What a real vehicle has and its model does not; everything is off by default.
+
+    Raises:
+        ValueError: a value is negative, not finite or of the wrong length.
+    """
+
+    motor_time_constant: float = 0.0  # s, first-order lag from commanded to actual rotor speed
+    input_delay_steps: int = 0  # time steps before a command reaches the motors
+    wind_force: tuple[float, ...] = (0.0,) * 3  # N, constant, world frame
+    gust_std: float = 0.0  # N, standard deviation of the gust force, per axis
+    gust_time_constant: float = 1.0  # s, correlation time of the gusts
+    process_noise_std: tuple[float, ...] = (0.0,) * NX  # added to the state at every step
+    measurement_noise_std: tuple[float, ...] = (0.0,) * NX  # added to what is measured
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            length = _VECTORS.get(field.name, 1)
+            values = np.atleast_1d(np.asarray(value, dtype=float))
+            if values.shape != (length,):
+                raise ValueError(f"{field.name} needs {length} number(s), got {values.size}")
+            signed = field.name == "wind_force"
+            if not np.all(np.isfinite(values)) or (not signed and np.any(values < 0)):
+                raise ValueError(f"{field.name} = {value} must be finite and not negative")
+            if length > 1:
+                object.__setattr__(self, field.name, tuple(float(v) for v in values))
+        if self.gust_std > 0 and self.gust_time_constant == 0:
+            raise ValueError("gust_time_constant must be positive when gust_std is")
+
+
+class Vehicle:
+    """A flying quadcopter with imperfections: state in, noise and delay included, seeded.
+
+    The random numbers of a flight depend on ``(seed, flight number)`` alone, so that a flight can
+    be repeated, and flown in any order or process, with the same result.
+    """
+
+    def __init__(
+        self,
+        quadcopter: Quadcopter,
+        imperfections: Imperfections | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Start flight 0 at the origin, at rest."""
+        self.quadcopter = quadcopter
+        self.imperfections = imperfections or Imperfections()
+        self.seed = int(seed)
+        self.flight = -1
+        self.reset(np.zeros(NX))
+
+    def reset(self, x0: np.ndarray, flight: int | None = None) -> None:
+        """Begin a flight at a state, motors at hover speed, no gust.
+
+        Args:
+            x0: initial state (12,).
+            flight: number of the flight, which selects its random numbers; the next one if None.
+
+        Raises:
+            ValueError: the state has the wrong length or is not finite.
+        """
+        state = np.array(x0, dtype=float)
+        if state.shape != (NX,) or not np.all(np.isfinite(state)):
+            raise ValueError(f"initial state must be {NX} finite numbers, got {x0}")
+        self.flight = self.flight + 1 if flight is None else int(flight)
+        self.state = state
+        self._rng = np.random.default_rng([self.seed, self.flight])
+        hover = self.quadcopter.hover_input
+        self._rotor_speeds = hover.copy()
+        delay = self.imperfections.input_delay_steps
+        self._delayed: deque[np.ndarray] = deque([hover.copy() for _ in range(delay)])
+        self._gust = np.zeros(3)
+        self._measurement: np.ndarray | None = None
+
+    def step(self, u: np.ndarray) -> None:
+        """Fly one time step under the commanded rotor speeds (4,) [rad/s]."""
+        real = self.imperfections
+        command = np.array(u, dtype=float)
+        if real.input_delay_steps:
+            self._delayed.append(command)
+            command = self._delayed.popleft()
+        if real.motor_time_constant > 0:
+            # Exact first-order lag; the speed at the end of the step acts over the step.
+            remain = math.exp(-self.quadcopter.time_step / real.motor_time_constant)
+            self._rotor_speeds = command + remain * (self._rotor_speeds - command)
+        else:
+            self._rotor_speeds = command
+        force = real.wind_force
+        if real.gust_std > 0:
+            # Ornstein-Uhlenbeck process sampled exactly: stationary variance gust_std^2.
+            keep = math.exp(-self.quadcopter.time_step / real.gust_time_constant)
+            kick = real.gust_std * math.sqrt(1 - keep * keep)
+            self._gust = keep * self._gust + kick * self._rng.standard_normal(3)
+            force = self._gust + np.asarray(force)
+        self.state = self.quadcopter.step(self.state, self._rotor_speeds, force)
+        if any(real.process_noise_std):
+            self.state += np.asarray(real.process_noise_std) * self._rng.standard_normal(NX)
+        self._measurement = None
+
+    def measure(self) -> np.ndarray:
+        """Return the measured state (12,): the same one however often it is read in a step."""
+        if self._measurement is None:
+            noise_std = self.imperfections.measurement_noise_std
+            self._measurement = self.state.copy()
+            if any(noise_std):
+                self._measurement += np.asarray(noise_std) * self._rng.standard_normal(NX)
+        return self._measurement.copy()

@@ -1,0 +1,522 @@
+"""The one module that talks to acados: code generation, its cache, and the C interface.
+
+Two acados are in use, and everything that differs between them is here:
+
+* the official one (``acados_template`` v0.4 and later, built from source), and
+* the wheel ``comma-deps-acados`` (acados of mid-2023, import name ``acados.acados_template``).
+
+The generated QP is the same for every vehicle: model, weights and bounds are run-time data, so
+nothing is ever generated again for a new vehicle, goal, limit or weight.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import inspect
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from ctypes import c_char_p, c_double, c_int, c_void_p
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import casadi as ca
+import numpy as np
+import platformdirs
+
+from hmpc_ros.policy.limits import SLACK_L1, SLACK_L2
+
+_MISSING = (
+    "acados is not installed: either `pip install --no-deps comma-deps-acados==0.2.2.post92` (and "
+    "then `pip install --force-reinstall --no-deps casadi`), or build the official one "
+    "(https://docs.acados.org/installation), `pip install -e $ACADOS_SOURCE_DIR/interfaces/"
+    "acados_template` and export ACADOS_SOURCE_DIR"
+)
+# The libraries in the wheel have no rpath: they are loaded in the order of their dependencies.
+_WHEEL_LIBRARIES = ("libblasfeo.so", "libhpipm.so", "libqpOASES_e.so.3.1", "libacados.so")
+# Changes to the generated code that the other ingredients of the cache key do not show.
+_FORMULATION_VERSION = 1
+
+
+class AcadosMissingError(ImportError):
+    """acados cannot be imported; the message says how to get it."""
+
+
+class CodeGenerationError(RuntimeError):
+    """Generating or compiling the solver failed; the message holds the compiler's last lines."""
+
+
+@dataclass(frozen=True)
+class QpDimensions:
+    """Structure of the QP: what the generated code depends on, besides the acados version.
+
+    Attributes:
+        nx: states.
+        nu: inputs.
+        horizon: stages N.
+        first_bounded, n_bounded: the states with a soft bound, a contiguous range.
+    """
+
+    nx: int
+    nu: int
+    horizon: int
+    first_bounded: int
+    n_bounded: int
+
+
+@dataclass(frozen=True)
+class SolverOptions:
+    """Options of acados and HPIPM (why these: design.md, section 4)."""
+
+    qp_tolerance: float = 1e-8
+    qp_max_iterations: int = 50
+    hpipm_mode: str = "BALANCE"
+
+
+class _Acados:
+    """What differs between the two acados, resolved once per process."""
+
+    def __init__(self) -> None:
+        self.template, self.is_wheel = self._import()
+        self.version = self._version()
+
+    @staticmethod
+    def _import() -> tuple[ModuleType, bool]:
+        with contextlib.suppress(ImportError):
+            return import_module("acados_template"), False
+        try:
+            wheel = import_module("acados")
+        except ImportError as error:
+            raise AcadosMissingError(_MISSING) from error
+        os.environ.setdefault("ACADOS_SOURCE_DIR", wheel.DIR)
+        os.environ.setdefault("TERA_PATH", wheel.TERA_PATH)
+        os.environ.setdefault("ACADOS_PYTHON_INTERFACE_PATH", wheel.TEMPLATE_DIR)
+        for name in _WHEEL_LIBRARIES:
+            library = Path(wheel.LIB_DIR, name)
+            if library.exists():
+                ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+        # acados announces its templates and functions with print().
+        with _quiet():
+            return import_module("acados.acados_template"), True
+
+    def _version(self) -> str:
+        name = "comma-deps-acados" if self.is_wheel else "acados_template"
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return f"{name} {metadata.version(name)}"
+        return f"{name} (version unknown)"
+
+    @property
+    def cache_tag(self) -> str:
+        """Tell builds of acados apart: a rebuilt libacados must not meet old generated code."""
+        root = Path(os.environ.get("ACADOS_SOURCE_DIR", ""))
+        library = root / "lib" / "libacados.so"
+        stamp = f"{library.stat().st_mtime_ns} {library.stat().st_size}" if library.exists() else ""
+        return f"{self.version} {library} {stamp}"
+
+    def load(self, ocp: Any, json_file: Path, *, build: bool) -> Any:
+        """Return an ``AcadosOcpSolver``, generating and compiling its code first if ``build``."""
+        solver_class = self.template.AcadosOcpSolver
+        if self.is_wheel:
+            return solver_class(ocp, json_file=str(json_file), generate=build, build=build, verbose=False)
+        options: dict[str, Any] = {"generate": build, "build": build, "verbose": False}
+        if "check_reuse_possible" in inspect.signature(solver_class.__init__).parameters:
+            options["check_reuse_possible"] = False  # the cache key has already told
+        return solver_class(ocp, **options)
+
+    def set_export_paths(self, ocp: Any, folder: Path, json_file: Path) -> None:
+        """Tell acados where its generated code and its JSON go."""
+        if hasattr(ocp, "code_gen_options"):
+            ocp.code_gen_options.code_export_directory = str(folder)
+            ocp.code_gen_options.json_file = str(json_file)
+        else:
+            ocp.code_export_directory = str(folder)
+
+    def set_horizon(self, ocp: Any, horizon: int) -> None:
+        """Set the number of stages."""
+        if self.is_wheel or not hasattr(ocp.solver_options, "N_horizon"):
+            ocp.dims.N = horizon
+        else:
+            ocp.solver_options.N_horizon = horizon
+
+
+_loaded: _Acados | None = None
+
+
+def acados() -> _Acados:
+    """Return the installed acados.
+
+    Raises:
+        AcadosMissingError: none is installed.
+    """
+    global _loaded
+    if _loaded is None:
+        _loaded = _Acados()
+    return _loaded
+
+
+def cache_folder() -> Path:
+    """Return the folder of generated solvers: $HMPC_CACHE_DIR, else the user's cache folder."""
+    chosen = os.environ.get("HMPC_CACHE_DIR")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("hmpc_ros"))
+
+
+@dataclass(frozen=True)
+class SolutionLayout:
+    """Where each part of a primal-dual solution lies in the flat array of `read_solution`.
+
+    In this order, with N the horizon and nb the number of bounded states:
+    states (N+1, nx), inputs (N, nu), slacks (N, 2, nb), input multipliers (N, 2, nu), state
+    multipliers (N, 2, nb), slack multipliers (N, 2, nb); [lower, upper] in the axis of length 2,
+    and states' bounds from stage 1 to N.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    slices: tuple[slice, ...]
+    size: int
+
+    @classmethod
+    def of(cls, d: QpDimensions) -> "SolutionLayout":
+        """Lay out the solutions of a QP of these dimensions."""
+        n, nb = d.horizon, d.n_bounded
+        shapes = ((n + 1, d.nx), (n, d.nu), (n, 2, nb), (n, 2, d.nu), (n, 2, nb), (n, 2, nb))
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes]).tolist()
+        slices = tuple(slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True))
+        return cls(shapes, slices, ends[-1])
+
+    def split(self, flat: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return views of the parts of flat (..., size), each of shape (..., *shape)."""
+        lead = flat.shape[:-1]
+        return tuple(
+            flat[..., part].reshape(*lead, *shape)
+            for part, shape in zip(self.slices, self.shapes, strict=True)
+        )
+
+
+class AcadosQp:
+    """The generated QP solver with its memory: set data by stage, solve, read the solution.
+
+        min   sum_{k<N} [x u]' W_k [x u] / 2  +  x_N' W_N x_N / 2  +  slack penalties
+        s.t.  x_0 given,  x_{k+1} = A x_k + B u_k + c,  lbu <= u <= ubu,  lbx - sl <= x <= ubx + su
+
+    All arrays a caller reads are preallocated and overwritten by `read_solution`.
+    """
+
+    def __init__(self, dimensions: QpDimensions, options: SolverOptions | None = None) -> None:
+        """Load the solver from the cache, or generate and compile it (3-6 s) into the cache.
+
+        Raises:
+            AcadosMissingError: acados is not installed.
+            CodeGenerationError: the code cannot be generated or compiled.
+        """
+        self.dimensions = dimensions
+        self.options = options or SolverOptions()
+        self._solver = _load_or_build(dimensions, self.options)
+        self._bind()
+
+    # --- the C interface -------------------------------------------------------------------------
+
+    def _bind(self) -> None:
+        """Look up the C functions once, with types, and point numpy views at acados' memory."""
+        solver = self._solver
+        self._library = solver.shared_lib
+        name = getattr(solver, "model_name", None) or solver.name
+        self._capsule = c_void_p(solver.capsule)
+        self._config, self._dims = c_void_p(solver.nlp_config), c_void_p(solver.nlp_dims)
+        self._out, self._nlp_solver = c_void_p(solver.nlp_out), c_void_p(solver.nlp_solver)
+
+        self._solve = getattr(self._library, f"{name}_acados_solve")
+        self._solve.argtypes, self._solve.restype = [c_void_p], c_int
+        get = self._library.ocp_nlp_get
+        if acados().is_wheel:
+            get.argtypes = [c_void_p, c_void_p, c_char_p, c_void_p]
+            self._get_head: tuple = (self._config, self._nlp_solver)
+        else:
+            get.argtypes = [c_void_p, c_char_p, c_void_p]
+            self._get_head = (self._nlp_solver,)
+        get.restype = None
+        self._get = get
+
+        d = self.dimensions
+        self._solution_memory, self._gather = self._locate_solution()
+        self._time, self._statistics = c_double(0.0), np.zeros(64)
+        self._time_address = ctypes.addressof(self._time)
+        self._statistics_address = self._statistics.ctypes.data
+
+        in_ = c_void_p(solver.nlp_in)
+        head = [self._config, self._dims, in_]
+        set_cost = self._library.ocp_nlp_cost_model_set
+        set_cost.argtypes = [c_void_p, c_void_p, c_void_p, c_int, c_char_p, c_void_p]
+        self._set_cost, self._cost_head = set_cost, tuple(head)
+        if not acados().is_wheel:
+            head.append(self._out)
+        set_constraint = self._library.ocp_nlp_constraints_model_set
+        set_constraint.argtypes = [c_void_p] * len(head) + [c_int, c_char_p, c_void_p]
+        self._set_constraint, self._constraint_head = set_constraint, tuple(head)
+        # The initial state is written at every solve: its memory and its two calls are fixed.
+        self._x0 = np.zeros(d.nx)
+        x0 = c_void_p(self._x0.ctypes.data)
+        self._x0_calls = [(*head, 0, field, x0) for field in (b"lbx", b"ubx")]
+
+    def _locate_solution(self) -> tuple[np.ndarray, np.ndarray]:
+        """Find the solution in acados' memory: a view, and where in it each number lies.
+
+        In both versions ``ocp_nlp_out`` starts with the pointers ux, z, pi, lam (ocp_nlp_common.h),
+        each to one ``blasfeo_dvec`` a stage, and all the data lies in one allocation. Per stage, ux
+        holds [u x sl su] and lam [lbu lbx ubu ubx sl su]. One ``take`` reads everything in 3 us,
+        where the C getter needs 39 us and the Python one 510 us.
+        """
+        d = self.dimensions
+        n, nu, nx, nb = d.horizon, d.nu, d.nx, d.n_bounded
+        pointers = ctypes.cast(self._out, ctypes.POINTER(c_void_p))
+        ux = [_dvec_address(pointers[0], k) for k in range(n + 1)]
+        lam = [_dvec_address(pointers[3], k) for k in range(n + 1)]
+        base = min(*ux, *lam)
+
+        def at(address: int, *shape: int, offset: int = 0) -> np.ndarray:
+            first = (address - base) // 8 + offset
+            return np.arange(first, first + int(np.prod(shape)))
+
+        inputs = [nu] * n + [0]  # the last stage has no input
+        indices = [at(ux[k], nx, offset=inputs[k]) for k in range(n + 1)]
+        indices += [at(ux[k], nu) for k in range(n)]
+        indices += [at(ux[k], 2, nb, offset=inputs[k] + nx) for k in range(1, n + 1)]
+        for k in range(n):
+            upper = nu + (nb if k else nx)  # all states are bounded at stage 0: x_0 is given
+            indices += [at(lam[k], nu), at(lam[k], nu, offset=upper)]
+        for k in range(1, n + 1):
+            lower, upper = inputs[k], 2 * inputs[k] + nb
+            indices += [at(lam[k], nb, offset=lower), at(lam[k], nb, offset=upper)]
+        for k in range(1, n + 1):
+            indices += [at(lam[k], 2, nb, offset=2 * (inputs[k] + nb))]
+        gather = np.concatenate(indices)
+        memory = (c_double * (int(gather.max()) + 1)).from_address(base)
+        return np.ctypeslib.as_array(memory), gather
+
+    # --- data ------------------------------------------------------------------------------------
+
+    def set_model(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
+        """Set the dynamics of all stages: A (nx, nx), B (nx, nu), c (nx,)."""
+        parameters = np.concatenate((a.ravel(order="F"), b.ravel(order="F"), c))
+        for stage in range(self.dimensions.horizon):
+            self._solver.set(stage, "p", parameters)
+
+    def set_weights(self, stage_weight: np.ndarray, terminal_weight: np.ndarray) -> None:
+        """Set W (nx + nu, nx + nu) of the stages and W_N (nx, nx), in acados' 1/2 convention."""
+        stage = np.ascontiguousarray(stage_weight)
+        terminal = np.ascontiguousarray(terminal_weight)
+        n = self.dimensions.horizon
+        for k in range(n + 1):
+            weight = stage if k < n else terminal
+            self._set_cost(*self._cost_head, k, b"W", weight.ctypes.data)
+
+    def set_bounds(self, u_min: np.ndarray, u_max: np.ndarray, x_max: np.ndarray) -> None:
+        """Set the hard bounds on inputs (nu,) and the soft symmetric ones on states (nb,)."""
+        n = self.dimensions.horizon
+        x_min = -x_max
+        for k in range(n):
+            self._write_constraint(k, b"lbu", u_min)
+            self._write_constraint(k, b"ubu", u_max)
+        for k in range(1, n + 1):
+            self._write_constraint(k, b"lbx", x_min)
+            self._write_constraint(k, b"ubx", x_max)
+
+    def _write_constraint(self, stage: int, field: bytes, values: np.ndarray) -> None:
+        values = np.ascontiguousarray(values, dtype=float)
+        self._set_constraint(*self._constraint_head, stage, field, values.ctypes.data)
+
+    # --- solving ---------------------------------------------------------------------------------
+
+    def solve(self, x0: np.ndarray) -> int:
+        """Solve from the initial state x0 (nx,); returns acados' status (0: no error seen).
+
+        A status of 0 is no proof of a solution: look at `qp_report` and at finiteness too.
+        """
+        self._x0[:] = x0
+        for call in self._x0_calls:
+            self._set_constraint(*call)
+        return self._solve(self._capsule)
+
+    def qp_report(self) -> tuple[int, int]:
+        """Return HPIPM's own status (0: converged) and its number of iterations."""
+        self._get(*self._get_head, b"statistics", self._statistics_address)
+        # SQP_RTI logs a table with the rows (iteration, QP status, QP iterations) and two columns,
+        # before and after its one iteration.
+        return int(self._statistics[3]), int(self._statistics[5])
+
+    def read_solution(self) -> np.ndarray:
+        """Return a copy of the primal-dual solution (n,), in the order of `SolutionLayout`."""
+        return self._solution_memory.take(self._gather)
+
+    def acados_time(self) -> float:
+        """Return what acados itself measured for the last solve [s]."""
+        self._get(*self._get_head, b"time_tot", self._time_address)
+        return self._time.value
+
+    def reset(self) -> None:
+        """Forget the last solution and HPIPM's memory (needed after NaN)."""
+        self._solver.reset()
+
+
+# struct blasfeo_dvec {double *mem; double *pa; int m; int pm; int memsize;}, padded to 8 bytes.
+_DVEC_SIZE = 32
+
+
+def _dvec_address(dvecs: int | None, index: int) -> int:
+    """Return where the data of ``blasfeo_dvec`` number ``index`` of an array of them lies."""
+    if not dvecs:
+        raise RuntimeError("acados returned no solution memory; is this version supported?")
+    return c_void_p.from_address(dvecs + index * _DVEC_SIZE + 8).value or 0
+
+
+def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
+    """Write the QP as an acados OCP whose model, weights and bounds are placeholders."""
+    d, template = dimensions, acados().template
+    x, u = ca.SX.sym("x", d.nx), ca.SX.sym("u", d.nu)
+    a, b = ca.SX.sym("A", d.nx, d.nx), ca.SX.sym("B", d.nx, d.nu)
+    c = ca.SX.sym("c", d.nx)
+
+    model = template.AcadosModel()
+    model.name = "hmpc_qp"
+    model.x, model.u = x, u
+    model.p = ca.vertcat(ca.vec(a), ca.vec(b), c)
+    model.disc_dyn_expr = a @ x + b @ u + c
+
+    ocp = template.AcadosOcp()
+    ocp.model = model
+    acados().set_horizon(ocp, d.horizon)
+    ocp.parameter_values = np.zeros(model.p.shape[0])
+
+    ocp.cost.cost_type = ocp.cost.cost_type_e = "LINEAR_LS"
+    ocp.cost.Vx = np.vstack((np.eye(d.nx), np.zeros((d.nu, d.nx))))
+    ocp.cost.Vu = np.vstack((np.zeros((d.nx, d.nu)), np.eye(d.nu)))
+    ocp.cost.Vx_e = np.eye(d.nx)
+    ocp.cost.W, ocp.cost.W_e = np.eye(d.nx + d.nu), np.eye(d.nx)
+    ocp.cost.yref, ocp.cost.yref_e = np.zeros(d.nx + d.nu), np.zeros(d.nx)
+
+    bounded = np.arange(d.first_bounded, d.first_bounded + d.n_bounded)
+    constraints = ocp.constraints
+    constraints.x0 = np.zeros(d.nx)
+    constraints.idxbu = np.arange(d.nu)
+    constraints.lbu, constraints.ubu = -np.ones(d.nu), np.ones(d.nu)
+    constraints.idxbx = constraints.idxbx_e = bounded
+    constraints.lbx = constraints.lbx_e = -np.ones(d.n_bounded)
+    constraints.ubx = constraints.ubx_e = np.ones(d.n_bounded)
+    constraints.idxsbx = constraints.idxsbx_e = np.arange(d.n_bounded)
+    quadratic, linear = np.full(d.n_bounded, 2 * SLACK_L2), np.full(d.n_bounded, SLACK_L1)
+    for suffix in ("", "_e"):
+        for side in ("l", "u"):
+            setattr(ocp.cost, f"Z{side}{suffix}", quadratic)
+            setattr(ocp.cost, f"z{side}{suffix}", linear)
+
+    solver = ocp.solver_options
+    solver.nlp_solver_type = "SQP_RTI"
+    solver.integrator_type = "DISCRETE"
+    solver.hessian_approx = "GAUSS_NEWTON"
+    # With cond_N = N nothing is condensed; acados scales stage costs by the step, which is 1.
+    solver.qp_solver = "PARTIAL_CONDENSING_HPIPM"
+    solver.qp_solver_cond_N = d.horizon
+    solver.tf = float(d.horizon)
+    solver.hpipm_mode = options.hpipm_mode
+    solver.qp_solver_iter_max = options.qp_max_iterations
+    for kind in ("stat", "eq", "ineq", "comp"):
+        setattr(solver, f"qp_solver_tol_{kind}", options.qp_tolerance)
+    return ocp
+
+
+# --- cache of generated code ---------------------------------------------------------------------
+
+
+def _cache_key(dimensions: QpDimensions, options: SolverOptions) -> str:
+    """Hash everything the generated code depends on."""
+    ingredients = {
+        "formulation": _FORMULATION_VERSION,
+        "dimensions": asdict(dimensions),
+        "options": asdict(options),
+        "slack": [SLACK_L1, SLACK_L2],
+        "acados": acados().cache_tag,
+        "casadi": ca.__version__,
+        "machine": platform.machine(),
+    }
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _load_or_build(dimensions: QpDimensions, options: SolverOptions) -> Any:
+    folder = cache_folder() / f"qp_{_cache_key(dimensions, options)}"
+    if not (folder / "complete").exists():
+        _build(folder, dimensions, options)
+    ocp = _formulate(dimensions, options)
+    json_file = folder / "ocp.json"
+    acados().set_export_paths(ocp, folder / "code", json_file)
+    with _quiet():
+        return acados().load(ocp, json_file, build=False)
+
+
+def _build(folder: Path, dimensions: QpDimensions, options: SolverOptions) -> None:
+    """Generate and compile in a process of its own, aside, and rename the result into place.
+
+    acados' JSON and its makefile hold absolute paths and its code generation changes the working
+    directory: a process of its own keeps all that away from the caller, who may be flying. Two
+    processes that build at once both succeed; the first to rename wins.
+    """
+    for tool in ("gcc", "make"):
+        if shutil.which(tool) is None:
+            raise CodeGenerationError(f"{tool} is missing: sudo apt-get install gcc make")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise CodeGenerationError(
+            f"cannot write generated code to {folder.parent} ({error.strerror}): "
+            "set HMPC_CACHE_DIR to a folder that can be written"
+        ) from error
+    try:
+        request = json.dumps([asdict(dimensions), asdict(options), str(aside)])
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        build = subprocess.run(
+            [sys.executable, "-m", "hmpc_ros.policy.acados_backend", request],
+            env=environment,
+            cwd=aside,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if build.returncode or not list((aside / "code").glob("libacados_ocp_solver_*")):
+            tail = "\n".join(build.stdout.splitlines()[-20:])
+            raise CodeGenerationError(f"acados could not build the solver:\n{tail}")
+        json_file = aside / "ocp.json"
+        json_file.write_text(json_file.read_text().replace(str(aside), str(folder)))
+        (aside / "complete").touch()
+        with contextlib.suppress(OSError):  # another process was first: its result is the same
+            aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _build_here(request: str) -> None:
+    """Generate and compile in this process (the child of `_build`)."""
+    dimensions, options, folder = json.loads(request)
+    ocp = _formulate(QpDimensions(**dimensions), SolverOptions(**options))
+    json_file = Path(folder) / "ocp.json"
+    acados().set_export_paths(ocp, Path(folder) / "code", json_file)
+    acados().load(ocp, json_file, build=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep acados' Python announcements off the terminal."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+if __name__ == "__main__":
+    _build_here(sys.argv[1])

@@ -1,0 +1,66 @@
+"""Bounds of the MPC: rotor speeds (hard) and velocity, attitude and body rates (soft)."""
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+BOUNDED_STATES = slice(3, 12)
+N_BOUNDED = 9
+
+# Soft bounds cost 25 s + 25 s^2 per violated side and stage (design.md, section 3).
+SLACK_L1 = 25.0
+SLACK_L2 = 25.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds in SI units; the defaults are those of the reference experiment.
+
+    The bounds on states are symmetric: ``|x_i| <= x_max,i`` in the goal frame.
+
+    Raises:
+        ValueError: a bound is not finite or not positive, or the rotor range is empty.
+    """
+
+    rotor_min: float = 0.0  # rad/s
+    rotor_max: float = 630.0  # rad/s
+    velocity: tuple[float, float, float] = (2.0,) * 3  # m/s, along the goal frame's axes
+    attitude: tuple[float, float, float] = (math.pi / 4,) * 3  # rad: roll, pitch, yaw from goal
+    rates: tuple[float, float, float] = (math.pi / 8,) * 3  # rad/s
+
+    def __post_init__(self) -> None:
+        """Check, and keep plain floats."""
+        for field in fields(self):
+            values = np.atleast_1d(np.asarray(getattr(self, field.name), dtype=float))
+            if field.name.startswith("rotor"):
+                if values.size != 1 or not np.all(np.isfinite(values)):
+                    raise ValueError(f"{field.name} must be one finite number, got {values}")
+                object.__setattr__(self, field.name, float(values[0]))
+                continue
+            if values.shape != (3,) or not np.all(np.isfinite(values)) or np.any(values <= 0):
+                raise ValueError(f"limits: {field.name} must be 3 positive numbers, got {values}")
+            object.__setattr__(self, field.name, tuple(float(value) for value in values))
+        if not 0 <= self.rotor_min < self.rotor_max:
+            raise ValueError(
+                f"limits: rotor speeds need 0 <= rotor_min < rotor_max, "
+                f"got {self.rotor_min} and {self.rotor_max} rad/s"
+            )
+
+    @property
+    def state_max(self) -> np.ndarray:
+        """Bounds (9,) of the states 3..11: velocity, attitude, rates."""
+        return np.array([*self.velocity, *self.attitude, *self.rates])
+
+    def input_range(self, hover_input: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lowest and the highest input deviation (4,) from hover [rad/s].
+
+        Raises:
+            ValueError: hover lies outside the rotor range, so that the vehicle cannot fly.
+        """
+        if not np.all((self.rotor_min < hover_input) & (hover_input < self.rotor_max)):
+            raise ValueError(
+                f"hover needs rotor speeds {np.round(hover_input, 2)} rad/s, outside the limits "
+                f"{self.rotor_min} .. {self.rotor_max} rad/s: a vehicle that heavy cannot hover"
+            )
+        return self.rotor_min - hover_input, self.rotor_max - hover_input

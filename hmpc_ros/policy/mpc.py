@@ -1,0 +1,208 @@
+"""The QP-MPC as one class: a state and a goal in, a checked solution out."""
+
+import enum
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.policy.acados_backend import AcadosQp, QpDimensions, SolutionLayout, SolverOptions
+from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.limits import BOUNDED_STATES, N_BOUNDED, Limits
+from hmpc_ros.policy.weights import Weights
+
+
+class SolveStatus(enum.Enum):
+    """How a solve ended; only `SUCCESS` has an input that may be flown."""
+
+    SUCCESS = "solved"
+    INVALID_STATE = "the state is not finite"
+    SOLVER_ERROR = "acados reports an error"
+    NOT_CONVERGED = "the QP solver did not converge"
+    NOT_FINITE = "the QP solver returned numbers that are not finite"
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What one solve produced, in deviations from the goal and from hover.
+
+    Attributes:
+        status: how the solve ended.
+        input: (4,) rotor speeds to fly [rad/s], absolute, inside the limits.
+        flat: (n,) the whole primal-dual solution; the arrays below are views of it.
+        layout: where in ``flat`` each of them lies.
+        iterations: interior-point iterations.
+        acados_time: time acados itself needed [s].
+        total_time: time of the whole call [s].
+    """
+
+    status: SolveStatus
+    input: np.ndarray
+    flat: np.ndarray
+    layout: SolutionLayout
+    iterations: int
+    acados_time: float
+    total_time: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the solution may be used."""
+        return self.status is SolveStatus.SUCCESS
+
+    def _part(self, index: int) -> np.ndarray:
+        return self.flat[self.layout.slices[index]].reshape(self.layout.shapes[index])
+
+    @property
+    def states(self) -> np.ndarray:
+        """Predicted state deviations (N+1, 12)."""
+        return self._part(0)
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """Planned input deviations (N, 4) [rad/s]."""
+        return self._part(1)
+
+    @property
+    def slacks(self) -> np.ndarray:
+        """Violations (N, 2, 9) of the soft bounds [lower, upper], stages 1..N."""
+        return self._part(2)
+
+    @property
+    def input_multipliers(self) -> np.ndarray:
+        """Multipliers (N, 2, 4) of the rotor limits [lower, upper]."""
+        return self._part(3)
+
+    @property
+    def state_multipliers(self) -> np.ndarray:
+        """Multipliers (N, 2, 9) of the soft bounds [lower, upper], stages 1..N."""
+        return self._part(4)
+
+    @property
+    def slack_multipliers(self) -> np.ndarray:
+        """Multipliers (N, 2, 9) of ``slack >= 0``."""
+        return self._part(5)
+
+
+class Mpc:
+    """The policy ``u = MPC(x, theta)`` of design.md, section 3, solved by acados.
+
+    Weights, limits and the model are data of a solver that is generated once: changing them costs
+    microseconds and never a rebuild.
+    """
+
+    def __init__(
+        self,
+        model: LinearModel,
+        limits: Limits,
+        weights: Weights,
+        horizon: int = 12,
+        options: SolverOptions | None = None,
+    ) -> None:
+        """Load (or build, once per machine) the solver and set its data.
+
+        Raises:
+            ValueError: the horizon is not positive, or hover is outside the rotor limits.
+            AcadosMissingError, CodeGenerationError: see `AcadosQp`.
+        """
+        if horizon < 1:
+            raise ValueError(f"horizon = {horizon} must be at least 1")
+        self.horizon = int(horizon)
+        limits.input_range(model.hover_input)
+        dimensions = QpDimensions(NX, NU, self.horizon, BOUNDED_STATES.start, N_BOUNDED)
+        self._qp = AcadosQp(dimensions, options)
+        self.layout = SolutionLayout.of(dimensions)
+        self._inputs_start = self.layout.slices[1].start
+        self.limits = limits
+        self.set_model(model)
+        self.set_weights(weights)
+
+    def set_model(self, model: LinearModel) -> None:
+        """Predict with another model from the next solve on.
+
+        Raises:
+            ValueError: the model's hover input is outside the rotor limits; the old model stays.
+        """
+        self._u_min, self._u_max = self.limits.input_range(model.hover_input)
+        self.model = model
+        self._qp.set_model(model.A, model.B, model.c)
+        self._qp.set_bounds(self._u_min, self._u_max, self.limits.state_max)
+
+    def set_weights(self, weights: Weights) -> None:
+        """Solve with other cost weights from now on."""
+        self.weights = weights
+        stage = np.zeros((NX + NU, NX + NU))
+        # acados minimises y' W y / 2.
+        stage[:NX, :NX] = 2 * weights.state_weight
+        stage[NX:, NX:] = 2 * weights.input_weight
+        self._qp.set_weights(stage, 2 * weights.terminal_weight)
+
+    def set_limits(self, limits: Limits) -> None:
+        """Solve with other bounds from now on.
+
+        Raises:
+            ValueError: hover is outside the rotor limits; the old limits stay.
+        """
+        self._u_min, self._u_max = limits.input_range(self.model.hover_input)
+        self.limits = limits
+        self._qp.set_bounds(self._u_min, self._u_max, limits.state_max)
+
+    def solve(self, x: np.ndarray, goal: Goal) -> Solution:
+        """Solve the MPC's QP at a state.
+
+        Args:
+            x: measured state (12,), world frame.
+            goal: the pose to fly to.
+
+        Returns:
+            The solution; look at its ``status`` before use. After a failure the solver's memory is
+            reset, so that the next solve does not inherit anything.
+        """
+        started = time.perf_counter()
+        return self.solve_deviation(goal.deviation(x), started)
+
+    def solve_deviation(self, deviation: np.ndarray, started: float | None = None) -> Solution:
+        """Solve at a state in the goal frame (12,); see `solve`."""
+        if started is None:
+            started = time.perf_counter()
+        if not np.isfinite(deviation).all():
+            # HPIPM would only burn its iterations on it, and poison its memory.
+            flat = np.full(self.layout.size, np.nan)
+            return self._failure(SolveStatus.INVALID_STATE, flat, 0, 0.0, started)
+        qp = self._qp
+        status = qp.solve(deviation)
+        qp_status, iterations = qp.qp_report()
+        acados_time = qp.acados_time()
+        flat = qp.read_solution()
+        if status:
+            return self._failure(SolveStatus.SOLVER_ERROR, flat, iterations, acados_time, started)
+        if qp_status or iterations >= qp.options.qp_max_iterations:
+            return self._failure(SolveStatus.NOT_CONVERGED, flat, iterations, acados_time, started)
+        if not np.isfinite(flat).all():
+            return self._failure(SolveStatus.NOT_FINITE, flat, iterations, acados_time, started)
+        start = self._inputs_start
+        # The interior point keeps its bounds to within its tolerance; a rotor's is kept exactly.
+        u = np.minimum(np.maximum(flat[start : start + NU], self._u_min), self._u_max)
+        u += self.model.hover_input
+        total_time = time.perf_counter() - started
+        return Solution(
+            SolveStatus.SUCCESS, u, flat, self.layout, iterations, acados_time, total_time
+        )
+
+    def reset(self) -> None:
+        """Forget the last solution, as at the beginning of a flight."""
+        self._qp.reset()
+
+    def _failure(
+        self,
+        status: SolveStatus,
+        flat: np.ndarray,
+        iterations: int,
+        acados_time: float,
+        started: float,
+    ) -> Solution:
+        self._qp.reset()
+        u = np.full(NU, np.nan)
+        total_time = time.perf_counter() - started
+        return Solution(status, u, flat, self.layout, iterations, acados_time, total_time)
