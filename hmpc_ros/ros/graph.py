@@ -1,0 +1,156 @@
+"""What is started for a flight, as plain data: read by the launch file and by the local runner.
+
+Nothing here imports rclpy or launch, so that the two ways of starting the nodes cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hmpc_ros.share import config_dir
+
+ParameterValue = bool | int | float | str | Sequence[float] | Sequence[str]
+
+# Where the nodes that are not ours come from, and what to install when they are missing.
+RVIZ_PACKAGE = 'rviz2'
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One process of the graph.
+
+    Attributes:
+        executable: Name for ``ros2 run``.
+        module: Python module with the same ``main()``, for a machine without ``ros2 run``; empty for
+            a program that is not Python.
+        name: Node name.
+        package: ROS package of the executable.
+        namespace: Namespace, empty for the root.
+        parameter_files: ROS 2 parameter files, later ones win.
+        parameters: Values that win over the files, by parameter name.
+        remappings: Pairs of (topic, new topic).
+        arguments: Command line arguments that are not ROS arguments.
+    """
+
+    executable: str
+    module: str
+    name: str
+    package: str = 'hmpc_ros'
+    namespace: str = ''
+    parameter_files: tuple[Path, ...] = ()
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    remappings: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[str, ...] = ()
+
+    def ros_arguments(self) -> list[str]:
+        """Return the ``--ros-args ...`` that tell rclpy all of the above."""
+        words = ['--ros-args', '-r', f'__node:={self.name}']
+        if self.namespace:
+            words += ['-r', f'__ns:=/{self.namespace.strip("/")}']
+        for old, new in self.remappings:
+            words += ['-r', f'{old}:={new}']
+        for path in self.parameter_files:
+            words += ['--params-file', str(path)]
+        for name, value in self.parameters.items():
+            words += ['-p', f'{name}:={parameter_text(value)}']
+        return words
+
+
+def parameter_text(value: ParameterValue) -> str:
+    """Write a parameter value so that rcl's YAML reader finds the same value and type again.
+
+    A float always carries a point or an exponent: ``1`` would arrive as an integer, and rclpy
+    refuses an integer for a parameter that was declared a double.
+    """
+    if isinstance(value, bool):
+        return 'true' if value else 'false'
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(float(value))
+    if isinstance(value, str):
+        # In double quotes YAML knows escapes; single quotes are doubled inside single quotes.
+        return "'" + value.replace("'", "''") + "'"
+    return '[' + ', '.join(parameter_text(entry) for entry in value) + ']'
+
+
+def simulation(
+    config: Path | str | None = None,
+    parameters: Mapping[str, Mapping[str, ParameterValue]] | None = None,
+    *,
+    namespace: str = '',
+    use_sim_time: bool = False,
+    visualizer: bool = False,
+    rviz: bool = False,
+) -> list[NodeSpec]:
+    """List the processes of a simulated flight: simulator, controller, and what shows the flight.
+
+    Args:
+        config: ROS 2 parameter file; None: ``config/reference.yaml``. A bare name such as
+            ``disturbed`` or ``disturbed.yaml`` is looked for in the package's ``config/``.
+        parameters: Values that win over the file, by node name and parameter name.
+        namespace: Namespace of all nodes.
+        use_sim_time: Let controller and visualizer read their clock from ``/clock``.
+        visualizer: Start the node that publishes flown path and markers.
+        rviz: Start RViz with the package's view, and the visualizer with it.
+
+    Raises:
+        FileNotFoundError: the parameter file does not exist.
+    """
+    file = find_config(config)
+    overrides = {name: dict(values) for name, values in (parameters or {}).items()}
+
+    def ours(name: str) -> NodeSpec:
+        values = overrides.pop(name, {})
+        if use_sim_time and name != 'simulator':  # the simulator is where time comes from
+            values = {'use_sim_time': True, **values}
+        return NodeSpec(
+            executable=name,
+            module=f'hmpc_ros.ros.{name}_node',
+            name=name,
+            namespace=namespace,
+            parameter_files=(file,),
+            parameters=values,
+        )
+
+    nodes = [ours('simulator'), ours('controller')]
+    if visualizer or rviz:
+        nodes.append(ours('visualizer'))
+    if rviz:
+        nodes.append(
+            NodeSpec(
+                executable='rviz2',
+                module='',
+                name='rviz',
+                package=RVIZ_PACKAGE,
+                namespace=namespace,
+                parameters={'use_sim_time': True} if use_sim_time else {},
+                arguments=('-d', str(config_dir() / 'hmpc.rviz')),
+            )
+        )
+    return nodes
+
+
+def find_config(config: Path | str | None) -> Path:
+    """Return the absolute path of a parameter file, or of a preset by its name.
+
+    Raises:
+        FileNotFoundError: there is none; the message lists the presets.
+    """
+    if config is None:
+        config = 'reference'
+    given = Path(config).expanduser()
+    if given.is_file():
+        return given.absolute()
+    presets = config_dir()
+    if os.sep not in str(config):
+        for name in (given.name, f'{given.name}.yaml'):
+            if (presets / name).is_file():
+                return (presets / name).absolute()
+    names = ', '.join(sorted(path.stem for path in presets.glob('*.yaml')))
+    raise FileNotFoundError(
+        f'there is no parameter file {config}; give the path of one, or one of the presets: {names}'
+    )

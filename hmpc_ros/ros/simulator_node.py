@@ -1,0 +1,256 @@
+"""Node ``simulator``: the simulated vehicle behind ``odom`` and ``rotor_command``.
+
+Two paces, set by ``real_time_factor``:
+
+* 0, *lockstep*: publish a state, wait for the command with the same stamp, step. As fast as the
+  controller answers; the flight does not depend on timing at all.
+* positive, *paced*: step at the pace of the wall clock with the last command that came.
+
+Simulation time stands still while the vehicle waits: before the first command of a flight, while
+paused, and after the last step of an episode. The waiting state is sent again every
+``resend_period``, with its stamp, so that whoever joins late still gets it. Stamps never repeat for
+another state and never go back, also across resets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nav_msgs.msg import Odometry
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from hmpc_ros.configuration import build
+from hmpc_ros.configuration.tables import SIMULATOR
+from hmpc_ros.plant.quadcopter import NU
+from hmpc_ros.plant.vehicle import Vehicle
+from hmpc_ros.ros.conversions import (
+    NANOSECONDS,
+    nanoseconds,
+    odometry_from_state,
+    rotor_speeds_from_joint_state,
+    set_stamp,
+)
+from hmpc_ros.ros.parameters import NodeParameters
+from hmpc_ros.ros.spinning import run
+
+REPORT_PERIOD = 2.0  # s of wall time between two reports of the same kind
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """All that a flight is flown with, made from one set of parameter values."""
+
+    vehicle: Vehicle
+    initial_state: np.ndarray
+    step_ns: int
+    real_time_factor: float
+    resend_period: float
+    episode_steps: int
+    frame_id: str
+    child_frame_id: str
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> _Setup:
+        """Build the vehicle and check its initial state.
+
+        Raises:
+            ValueError: the values do not fit together.
+        """
+        vehicle = build.vehicle(values)
+        initial_state = np.array(values['initial_state'], dtype=float)
+        vehicle.reset(initial_state, flight=0)
+        return cls(
+            vehicle=vehicle,
+            initial_state=initial_state,
+            step_ns=round(float(values['time_step']) * NANOSECONDS),
+            real_time_factor=float(values['real_time_factor']),
+            resend_period=float(values['resend_period']),
+            episode_steps=int(values['episode_steps']),
+            frame_id=str(values['frame_id']),
+            child_frame_id=str(values['child_frame_id']),
+        )
+
+
+class Simulator(Node):
+    """Steps a `hmpc_ros.plant.vehicle.Vehicle` with the rotor speeds it is sent."""
+
+    def __init__(self) -> None:
+        """Declare the parameters and publish the first state, or wait for ``~/reset``."""
+        super().__init__('simulator')
+        # Changed parameters fly from the next reset on: a flight is flown with one set of them.
+        self._parameters = NodeParameters(self, SIMULATOR, _Setup.from_values, lambda _setup: None)
+        self._setup: _Setup = self._parameters.prepared
+
+        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+        # A recorder that falls behind for a moment must not lose a state to the history's end.
+        history = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        overridable = QoSOverridingOptions.with_default_policies
+        self._odometry_publisher = self.create_publisher(
+            Odometry, 'odom', history, qos_overriding_options=overridable()
+        )
+        self._clock_publisher = self.create_publisher(ClockMessage, '/clock', reliable)
+        self.create_subscription(
+            JointState,
+            'rotor_command',
+            self._on_command,
+            reliable,
+            qos_overriding_options=overridable(),
+        )
+        self.create_service(Trigger, '~/reset', self._on_reset)
+
+        # A flight starts one step into simulation time: stamp 0 means "not set" to many.
+        self._time = self._setup.step_ns
+        self._flight = 0
+        self._flight_start = self._time
+        self._steps = 0
+        self._answered = 0  # stamp of the newest command that is held
+        self._command: np.ndarray | None = None  # held between steps when paced
+        self._waiting = 'the first reset' if self._parameters['start_paused'] else ''
+        self._speeds = np.zeros(NU)
+        self._odometry = Odometry()
+        self._clock = ClockMessage()
+        self._sent_at = 0.0
+        self._ignored = {'malformed': 0, 'of another time': 0, 'repeated': 0}
+        self._wall = Clock(clock_type=ClockType.STEADY_TIME)
+        self._pacer = None
+        self._resender = None
+        self._use_setup()
+        self._publish()
+
+    def _use_setup(self) -> None:
+        """Take over what a change of parameters prepared."""
+        self._setup = setup = self._parameters.prepared
+        self._odometry.header.frame_id = setup.frame_id
+        self._odometry.child_frame_id = setup.child_frame_id
+        for timer in (self._pacer, self._resender):
+            if timer is not None:
+                self.destroy_timer(timer)
+        self._pacer = None
+        if setup.real_time_factor > 0:
+            period = setup.step_ns / NANOSECONDS / setup.real_time_factor
+            self._pacer = self.create_timer(period, self._on_pace, clock=self._wall)
+        self._resender = self.create_timer(
+            setup.resend_period, self._on_resend, clock=self._wall
+        )
+
+    # -- callbacks -----------------------------------------------------------------------------
+
+    def _on_command(self, message: JointState) -> None:
+        """Step, when this command answers the current state; hold it, when paced."""
+        try:
+            rotor_speeds_from_joint_state(message, self._speeds)
+        except ValueError as error:
+            self._ignore('malformed', str(error))
+            return
+        stamp = nanoseconds(message.header.stamp)
+        if self._setup.real_time_factor > 0:
+            if not self._answered < stamp <= self._time:
+                self._ignore_stamp(stamp)
+            else:
+                self._answered = stamp
+                self._command = self._speeds.copy()
+        elif stamp != self._time:
+            self._ignore_stamp(stamp)
+        elif not self._waiting:
+            self._step(self._speeds)
+
+    def _on_pace(self) -> None:
+        """Step with the command that is held; before the first one the vehicle rests."""
+        if self._command is not None and not self._waiting:
+            self._step(self._command)
+
+    def _on_resend(self) -> None:
+        """Send the current state again when nothing has moved for a while."""
+        if self._command is not None and not self._waiting:
+            return  # paced and flying: the next state comes by itself
+        if time.monotonic() - self._sent_at >= self._setup.resend_period:
+            self._publish()
+
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Begin a new flight at the initial state, with the parameters as they are now."""
+        # The pause before the very first flight was no flight: the first reset begins number 0.
+        if self._waiting != 'the first reset':
+            self._flight += 1
+        self._use_setup()
+        self._setup.vehicle.reset(self._setup.initial_state, flight=self._flight)
+        self._time += self._setup.step_ns
+        self._flight_start = self._time
+        self._steps = 0
+        self._command = None
+        self._waiting = ''
+        response.success = True
+        response.message = f'flight {self._flight} starts at {_seconds(self._time)}'
+        self.get_logger().info(response.message)
+        self._publish()
+        return response
+
+    # -- the flight ----------------------------------------------------------------------------
+
+    def _step(self, speeds: np.ndarray) -> None:
+        """Fly one time step and publish the new state."""
+        vehicle = self._setup.vehicle
+        vehicle.step(speeds)
+        if not np.isfinite(vehicle.state).all():
+            # Nothing sensible can follow; what is published last is the last finite measurement.
+            self._waiting = 'a reset, after a crash'
+            self.get_logger().error(
+                f'the simulated state is not finite after step {self._steps + 1} of flight '
+                f'{self._flight}; the simulator holds until it is reset'
+            )
+            return
+        self._time += self._setup.step_ns
+        self._steps += 1
+        if self._steps == self._setup.episode_steps:
+            self._waiting = 'the next reset'
+            self.get_logger().info(f'flight {self._flight} is over after {self._steps} steps')
+        self._publish()
+
+    def _publish(self) -> None:
+        """Publish the time and the measured state."""
+        set_stamp(self._clock.clock, self._time)
+        self._clock_publisher.publish(self._clock)
+        odometry_from_state(self._setup.vehicle.measure(), self._time, self._odometry)
+        self._odometry_publisher.publish(self._odometry)
+        self._sent_at = time.monotonic()
+
+    def _ignore_stamp(self, stamp: int) -> None:
+        """Sort out a command that does not answer the current state."""
+        # A state that was sent twice is answered twice: that is how lockstep survives a lost message.
+        kind = 'repeated' if self._flight_start <= stamp < self._time else 'of another time'
+        self._ignore(kind, f'it is stamped {_seconds(stamp)}, now is {_seconds(self._time)}')
+
+    def _ignore(self, kind: str, why: str) -> None:
+        """Count a command that is not flown, and say so once in a while."""
+        self._ignored[kind] += 1
+        if kind == 'repeated':
+            return
+        counts = ', '.join(f'{count} {name}' for name, count in self._ignored.items())
+        self.get_logger().warning(
+            f'ignored a rotor command, {why} (so far: {counts})',
+            throttle_duration_sec=REPORT_PERIOD,
+        )
+
+
+def _seconds(stamp: int) -> str:
+    """Write a stamp [ns] in seconds, exactly."""
+    return f'{stamp // NANOSECONDS}.{stamp % NANOSECONDS:09d}'
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until Ctrl-C."""
+    return run(Simulator, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

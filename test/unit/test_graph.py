@@ -1,0 +1,83 @@
+"""What is started, as plain data."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hmpc_ros.ros.graph import NodeSpec, find_config, parameter_text, simulation
+
+
+def test_a_simulation_is_a_simulator_and_a_controller():
+    nodes = simulation()
+    assert [node.name for node in nodes] == ['simulator', 'controller']
+    assert all(node.parameter_files[0].name == 'reference.yaml' for node in nodes)
+    assert all(node.module == f'hmpc_ros.ros.{node.executable}_node' for node in nodes)
+
+
+def test_rviz_brings_the_visualizer_and_the_view():
+    nodes = {node.name: node for node in simulation(rviz=True)}
+    assert set(nodes) == {'simulator', 'controller', 'visualizer', 'rviz'}
+    assert Path(nodes['rviz'].arguments[1]).is_file()
+    assert nodes['rviz'].package == 'rviz2'
+
+
+def test_simulation_time_is_for_all_but_the_simulator():
+    nodes = {node.name: node for node in simulation(use_sim_time=True, visualizer=True)}
+    assert nodes['controller'].parameters == {'use_sim_time': True}
+    assert nodes['visualizer'].parameters == {'use_sim_time': True}
+    assert nodes['simulator'].parameters == {}
+
+
+def test_arguments_say_everything_to_rclpy(tmp_path: Path):
+    spec = NodeSpec(
+        executable='simulator',
+        module='x',
+        name='simulator',
+        namespace='drone_1',
+        parameter_files=(tmp_path / 'a.yaml',),
+        parameters={'real_time_factor': 2.0},
+        remappings=(('odom', 'state'),),
+    )
+    assert spec.ros_arguments() == [
+        '--ros-args',
+        *('-r', '__node:=simulator'),
+        *('-r', '__ns:=/drone_1'),
+        *('-r', 'odom:=state'),
+        *('--params-file', str(tmp_path / 'a.yaml')),
+        *('-p', 'real_time_factor:=2.0'),
+    ]
+
+
+@pytest.mark.parametrize(
+    'value', [True, False, 7, 1.0, 1e-5, 3.5e20, -0.25, 'hover', "it's", '1.0', 'true', '', [1.0, 2.0, 1e-7]]
+)
+def test_parameter_text_keeps_value_and_type(value: object):
+    read = yaml.safe_load(parameter_text(value))
+    if isinstance(value, float) and isinstance(read, str):
+        read = float(read)  # PyYAML wants a point in 1e-05, rcl does not
+    if isinstance(value, list):
+        read = [float(entry) for entry in read]
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_presets_are_found_by_name_and_files_by_path(tmp_path: Path):
+    assert find_config('disturbed') == find_config('disturbed.yaml')
+    mine = tmp_path / 'mine.yaml'
+    mine.write_text('{}')
+    assert find_config(mine) == mine
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(FileNotFoundError, match=r'presets: .*disturbed.*reference'):
+        find_config('refrence')
+
+
+def test_the_graph_is_read_without_ros():
+    code = (
+        'import sys, hmpc_ros.ros.graph as g; g.simulation(); '
+        'sys.exit(any(m in sys.modules for m in ("rclpy", "launch")))'
+    )
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
