@@ -1,0 +1,94 @@
+"""The gradient of a flight's cost by the costate recursion: backpropagation through the loop.
+
+The flight is a chain: the policy answers each state, the plant answers each input,
+
+    u_t = MPC(x_t, theta)              x_{t+1} = f(x_t, u_t)
+
+Add up J with a multiplier for each link,
+
+    L = J(x, u) + sum_t w_t' (MPC(x_t, theta) - u_t) + sum_t lam_{t+1}' (f(x_t, u_t) - x_{t+1})
+
+On the flight every bracket is zero, so L = J whatever the multipliers are, and dJ/dtheta is
+dL/dtheta with x and u held still, once the multipliers make L stationary in x and u:
+
+    dL/du_t = 0:   w_t   = dJ/du_t + B_t' lam_{t+1}
+    dL/dx_t = 0:   lam_t = dJ/dx_t + A_t' lam_{t+1} + K_t' w_t,         lam_T = dJ/dx_T
+
+with the plant's Jacobians A_t = df/dx, B_t = df/du and the policy's K_t = dMPC/dx at (x_t, u_t).
+lam_t is the *costate*: what a small push of the state at time t would do to the cost of the rest
+of the flight under the reacting policy. What remains of dL/dtheta is
+
+    dJ/dtheta = sum_t w_t' dMPC/dtheta(x_t, theta)
+
+This runs backwards once, whatever the number of weights. Putting w_t into the line of lam_t leaves
+one matrix per step,
+
+    lam_t = (dJ/dx_t + K_t' dJ/du_t) + (A_t + B_t K_t)' lam_{t+1}
+
+so that everything but that product is done for all steps at once.
+
+The states and inputs are the *measured* ones. f is not known: who supplies A_t and B_t decides what
+kind of gradient this is. The identified linear model gives the paper's model-based gradient; the
+true vehicle gives the exact one ("perfect model").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.learning.objective import Objective
+    from hmpc_ros.policy.sensitivity import Sensitivity
+
+
+class PlantJacobians(Protocol):
+    """Whoever claims to know how the plant answers: ``LinearModel``, ``Quadcopter``, a refit."""
+
+    def jacobians_along(
+        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return A (T, 12, 12) and B (T, 12, 4) at states (T, 12) and inputs (T, 4) [rad/s]."""
+        ...
+
+
+def gradient(
+    flight: Flight,
+    policy: Sensitivity,
+    plant: PlantJacobians,
+    objective: Objective,
+) -> NDArray[np.float64]:
+    """Differentiate J of one flight with respect to the MPC's weights theta.
+
+    Args:
+        flight: T measured steps.
+        policy: Derivative of the MPC at each of the flight's states, under the weights flown.
+        plant: Jacobians of the plant, asked for at the flight's states in the goal frame (where
+            the vehicle's dynamics are the same as in the world frame) and rotor speeds [rad/s].
+        objective: What the flight costs.
+
+    Returns:
+        dJ/dtheta, (94,).
+
+    Raises:
+        MissingDerivativeError: When the MPC failed at some steps. They have no derivative, and
+            leaving them out would be a wrong gradient, not a smaller one.
+    """
+    dJ_dx, dJ_du = objective.derivatives(flight)
+    A, B = plant.jacobians_along(flight.deviations[:-1], flight.inputs)
+    K = policy.state_gain
+
+    # (A_t + B_t K_t)' and dJ/dx_t + K_t' dJ/du_t for all t, then the recursion proper.
+    closed_loop = np.swapaxes(A + B @ K, 1, 2)
+    source = dJ_dx[:-1] + (dJ_du[:, None, :] @ K)[:, 0, :]
+    costate = np.empty_like(dJ_dx)
+    costate[-1] = dJ_dx[-1]
+    for t in range(flight.steps - 1, -1, -1):
+        costate[t] = source[t] + closed_loop[t] @ costate[t + 1]
+
+    seeds = dJ_du + (costate[1:, None, :] @ B)[:, 0, :]
+    return policy.weight_gradient(seeds)

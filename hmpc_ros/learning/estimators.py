@@ -1,0 +1,282 @@
+"""Estimators of dJ/dtheta at the weights of a flight: model-based, zeroth-order and combinations.
+
+Each has one method, ``estimate``: a generator that asks for the flights it needs beyond the nominal
+one (``hmpc_ros.learning.requests``) and returns a ``GradientEstimate``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from hmpc_ros.learning.requests import PERTURBED, FlightRequest
+from hmpc_ros.policy.sensitivity import MissingDerivativeError
+from hmpc_ros.policy.weights import N_THETA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.learning.requests import Asking, Evaluation
+    from hmpc_ros.learning.schedules import Trust
+
+
+@dataclass(frozen=True, eq=False)
+class GradientEstimate:
+    """An estimate of dJ/dtheta and the parts that it was made of.
+
+    Attributes:
+        gradient: What the update should follow, (94,).
+        model: The model-based part, (94,), where there is one.
+        free: The zeroth-order part, (94,), where there is one.
+        trust: eta_k, the weight that the model-based part had.
+        notes: What went wrong on the way, as sentences.
+    """
+
+    gradient: NDArray[np.float64]
+    model: NDArray[np.float64] | None
+    free: NDArray[np.float64] | None
+    trust: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def agreement(self) -> float | None:
+        """Cosine of the angle between both parts; None when one is missing or zero."""
+        if self.model is None or self.free is None:
+            return None
+        norms = float(np.linalg.norm(self.model) * np.linalg.norm(self.free))
+        return float(self.model @ self.free) / norms if norms > 0 else None
+
+
+class Estimator(Protocol):
+    """Estimates the gradient of the closed-loop objective at a flight that was flown."""
+
+    def estimate(
+        self, nominal: Evaluation, k: int, rng: np.random.Generator
+    ) -> Asking[GradientEstimate]:
+        """Estimate dJ/dtheta at ``nominal.theta``.
+
+        Args:
+            nominal: The flight under the weights in question.
+            k: Iteration, which the schedules depend on.
+            rng: The iteration's own source of random directions.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Measured slopes of J along orthonormal directions: finite differences of flights.
+
+    Attributes:
+        directions: (m, 94), rows of unit length.
+        values: (m,), an estimate of direction' dJ/dtheta each.
+        notes: What went wrong.
+    """
+
+    directions: NDArray[np.float64]
+    values: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelBased:
+    """The gradient through the model alone: the costate recursion over the nominal flight.
+
+    Attributes:
+        gradient_of: Maps (flight, theta) to dJ/dtheta, (94,); raises MissingDerivativeError.
+    """
+
+    gradient_of: Callable[[Flight, NDArray[np.float64]], NDArray[np.float64]]
+
+    def estimate(
+        self,
+        nominal: Evaluation,
+        k: int,  # noqa: ARG002
+        rng: np.random.Generator,  # noqa: ARG002
+    ) -> Asking[GradientEstimate]:
+        """Differentiate the nominal flight; asks for no flight of its own."""
+        yield from ()  # a generator, as the others are
+        gradient, notes = self.part(nominal)
+        return GradientEstimate(_or_zero(gradient), gradient, None, 1.0, notes)
+
+    def part(self, nominal: Evaluation) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+        """Return the gradient, or None and the reason why there is none."""
+        try:
+            gradient = self.gradient_of(nominal.flight, nominal.theta)
+        except MissingDerivativeError as error:
+            return None, (str(error),)
+        if not np.all(np.isfinite(gradient)):
+            return None, ('the model-based gradient is not finite: the closed loop is unstable',)
+        return gradient, ()
+
+
+@dataclass(frozen=True)
+class ZerothOrder:
+    """The gradient of the smoothed objective from cost differences of perturbed flights.
+
+    With v uniform on the unit sphere and n = 94 weights (design.md section 2),
+
+        one-sided   n / delta (J(theta + delta v) - J(theta)) v
+        two-sided   n / (2 delta) (J(theta + delta v) - J(theta - delta v)) v
+
+    has the smoothed objective's gradient as its mean. Several orthonormal directions are each
+    uniform on the sphere, so the average over them has the same mean and less variance than as many
+    independent ones; m = n directions give the full finite-difference gradient.
+
+    A perturbed flight that is cut short or runs away has no cost: it is flown again with half the
+    perturbation, at most ``retries`` times, and then left out.
+
+    Attributes:
+        delta: Length of the perturbation.
+        directions: m, number of directions per estimate, 1 ... 94.
+        two_sided: Two flights per direction instead of one.
+        retries: How often an unsafe perturbation is halved before it is given up.
+    """
+
+    delta: float = 1e-4
+    directions: int = 1
+    two_sided: bool = False
+    retries: int = 3
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.delta) and self.delta > 0):
+            raise ValueError(f'the perturbation delta must be positive, got {self.delta}')
+        if self.directions < 1:
+            raise ValueError(f'at least one direction is needed, got {self.directions}')
+
+    def estimate(
+        self,
+        nominal: Evaluation,
+        k: int,  # noqa: ARG002
+        rng: np.random.Generator,
+    ) -> Asking[GradientEstimate]:
+        """Fly the perturbed weights and average the slopes along their directions."""
+        slopes = yield from self.slopes(nominal, rng)
+        free = self.average(slopes)
+        return GradientEstimate(_or_zero(free), None, free, 0.0, slopes.notes)
+
+    @staticmethod
+    def average(slopes: Slopes) -> NDArray[np.float64] | None:
+        """Return n / m sum_i slope_i v_i, (94,); None without any slope."""
+        m, n = slopes.directions.shape
+        return n / m * (slopes.values @ slopes.directions) if m else None
+
+    def slopes(self, nominal: Evaluation, rng: np.random.Generator) -> Asking[Slopes]:
+        """Measure the slope of J along m random orthonormal directions."""
+        theta = nominal.theta
+        directions = orthonormal_directions(self.directions, theta.size, rng)
+        slopes, notes = np.full(len(directions), np.nan), []
+        delta, missing = self.delta, np.arange(len(directions))
+        for _ in range(1 + self.retries):
+            signs = (1.0, -1.0) if self.two_sided else (1.0,)
+            flown = yield [
+                FlightRequest(theta + sign * delta * directions[i], PERTURBED)
+                for i in missing
+                for sign in signs
+            ]
+            ends = np.array([e.outcome.J for e in flown]).reshape(len(missing), len(signs))
+            others = ends[:, 1] if self.two_sided else nominal.outcome.J
+            with np.errstate(invalid='ignore'):  # inf - inf: both sides ran away
+                slopes[missing] = (ends[:, 0] - others) / (len(signs) * delta)
+            missing = np.flatnonzero(~np.isfinite(slopes))
+            if not missing.size:
+                break
+            ended = {e.flight.ended for e in flown if e.flight.ended}
+            notes.append(
+                f'{missing.size} perturbed flight(s) of length {delta:g} had no cost'
+                + (f' ({"; ".join(sorted(ended))})' if ended else '')
+            )
+            delta /= 2
+        measured = np.isfinite(slopes)
+        return Slopes(directions[measured], slopes[measured], tuple(notes))
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """The paper's estimator: ``eta_k g_model + (1 - eta_k) g_free``.
+
+    A part whose weight is zero is not computed and flies nothing; a part that is missing (a failed
+    solve, an unsafe perturbation) is left out of the sum, never replaced.
+
+    Attributes:
+        model: The model-based part.
+        free: The zeroth-order part.
+        trust: eta_k.
+    """
+
+    model: ModelBased
+    free: ZerothOrder
+    trust: Trust
+
+    def estimate(
+        self, nominal: Evaluation, k: int, rng: np.random.Generator
+    ) -> Asking[GradientEstimate]:
+        """Combine both parts with the trust of iteration k."""
+        eta = self.trust(k)
+        g_model, g_free, notes = None, None, ()
+        if eta > 0:
+            g_model, notes = self.model.part(nominal)
+        if eta < 1:
+            slopes = yield from self.free.slopes(nominal, rng)
+            g_free, notes = self.free.average(slopes), notes + slopes.notes
+        combined = eta * _or_zero(g_model) + (1 - eta) * _or_zero(g_free)
+        return GradientEstimate(combined, g_model, g_free, eta, notes)
+
+
+@dataclass(frozen=True)
+class ControlVariate:
+    """The model's gradient, corrected by what the flights measure beyond it.
+
+        g_model + (1 - eta_k) n / m sum_i (slope_i - g_model' v_i) v_i
+
+    The mean of n v v' is the identity, so the mean is ``eta_k g_model + (1 - eta_k) g_free``, the
+    hybrid's, and the paper's convergence conditions are the same. The variance is that of the
+    *error* of the model's gradient instead of that of the whole gradient.
+
+    Attributes:
+        model: The model-based part.
+        free: Supplies the measured slopes.
+        trust: eta_k.
+    """
+
+    model: ModelBased
+    free: ZerothOrder
+    trust: Trust
+
+    def estimate(
+        self, nominal: Evaluation, k: int, rng: np.random.Generator
+    ) -> Asking[GradientEstimate]:
+        """Correct the model's gradient along the measured directions."""
+        eta = self.trust(k)
+        g_model, notes = self.model.part(nominal)
+        base = _or_zero(g_model)
+        if eta == 1:
+            return GradientEstimate(base, g_model, None, eta, notes)
+        slopes = yield from self.free.slopes(nominal, rng)
+        g_free = self.free.average(slopes)
+        surprise = Slopes(slopes.directions, slopes.values - slopes.directions @ base, slopes.notes)
+        combined = base + (1 - eta) * _or_zero(self.free.average(surprise))
+        return GradientEstimate(combined, g_model, g_free, eta, notes + slopes.notes)
+
+
+def orthonormal_directions(m: int, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw m orthonormal directions in n dimensions, each uniform on the unit sphere, (m, n).
+
+    Raises:
+        ValueError: When more directions are asked for than there are dimensions.
+    """
+    if m > n:
+        raise ValueError(f'there are no {m} orthogonal directions in {n} dimensions')
+    # QR of a Gaussian matrix is uniform over the orthonormal frames up to the signs, which the
+    # diagonal of R carries (for m = 1: the normalised Gaussian vector itself).
+    frame, triangle = np.linalg.qr(rng.standard_normal((n, m)))
+    return np.ascontiguousarray((frame * np.sign(np.diag(triangle))).T)
+
+
+def _or_zero(gradient: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    return np.zeros(N_THETA) if gradient is None else gradient

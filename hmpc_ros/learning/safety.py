@@ -1,0 +1,133 @@
+"""What may be flown and what may be kept: the safety envelope, and accept or roll back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.learning.requests import Evaluation
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Bounds that a flight must not leave, seen from the goal.
+
+    Attributes:
+        position: Largest distance from the goal along any axis [m].
+        attitude: Largest roll or pitch [rad].
+
+    Raises:
+        ValueError: When a bound is not positive.
+    """
+
+    position: float = np.inf
+    attitude: float = np.inf
+
+    def __post_init__(self) -> None:
+        for name in ('position', 'attitude'):
+            if not getattr(self, name) > 0:
+                raise ValueError(f'the safety envelope of the {name} must be positive')
+
+    def breach(self, deviation: NDArray[np.float64]) -> str:
+        """Say how a state in the goal frame (12,) leaves the envelope; empty when it does not."""
+        if not np.all(np.isfinite(deviation)):
+            return 'the state is not finite'
+        distance = float(np.max(np.abs(deviation[0:3])))
+        tilt = float(np.max(np.abs(deviation[6:8])))
+        if distance > self.position:
+            return f'{distance:.2f} m from the goal, beyond the envelope of {self.position:g} m'
+        if tilt > self.attitude:
+            return f'tilted by {tilt:.2f} rad, beyond the envelope of {self.attitude:g} rad'
+        return ''
+
+    def cut(self, flight: Flight) -> Flight:
+        """Return the flight as it would have been, had it been cut short at its first breach."""
+        x = flight.deviations
+        with np.errstate(invalid='ignore'):
+            safe = (np.abs(x[:, 0:3]) <= self.position).all(axis=1)
+            safe &= (np.abs(x[:, 6:8]) <= self.attitude).all(axis=1)
+            safe &= np.isfinite(x).all(axis=1)
+        if safe.all():
+            return flight
+        t = int(np.argmin(safe))
+        return replace(
+            flight,
+            states=flight.states[: t + 1],
+            inputs=flight.inputs[:t],
+            solutions=flight.solutions[:t],
+            planned_steps=flight.steps,
+            ended=f'cut short at step {t}: {self.breach(x[t])}',
+        )
+
+
+@dataclass(frozen=True)
+class Safeguard:
+    """Accept or roll back: weights are kept only when their flight earns it.
+
+    Attributes:
+        margin: By which share of the best accepted J the objective may rise, e.g. 0.05.
+        violation_max: Largest V that is acceptable.
+        shrink: Factor on the step size after every rollback, 0 ... 1.
+
+    Raises:
+        ValueError: When a number is outside its range.
+    """
+
+    margin: float = np.inf
+    violation_max: float = np.inf
+    shrink: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.margin >= 0:
+            raise ValueError(f"the safeguard's margin must not be negative, got {self.margin}")
+        if not self.violation_max >= 0:
+            raise ValueError(
+                f"the safeguard's largest violation must not be negative, got {self.violation_max}"
+            )
+        if not 0 < self.shrink <= 1:
+            raise ValueError(f"the safeguard's shrink factor must be in (0, 1], got {self.shrink}")
+
+    def judge(self, nominal: Evaluation, memory: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Decide on the weights of a nominal flight.
+
+        Args:
+            nominal: The flight under them.
+            memory: ``accepted_theta``, ``best_J`` and ``step_scale`` so far; empty at first.
+
+        Returns:
+            The reason to roll back (empty: accepted) and the memory after the decision.
+        """
+        reason = self._objection(nominal, memory.get('best_J', np.inf))
+        if reason:
+            scale = memory.get('step_scale', 1.0) * self.shrink
+            return reason, {**memory, 'step_scale': scale}
+        return '', {
+            'accepted_theta': nominal.theta,
+            'best_J': min(nominal.outcome.J, memory.get('best_J', np.inf)),
+            'step_scale': memory.get('step_scale', 1.0),
+        }
+
+    def _objection(self, nominal: Evaluation, best: float) -> str:
+        if nominal.flight.ended:
+            return nominal.flight.ended
+        if not nominal.outcome.finite:
+            return 'the flight is not whole or not finite'
+        objective, violation = nominal.outcome.J, nominal.outcome.V
+        if violation > self.violation_max:
+            return (
+                f'the violation {violation:.4g} exceeds {self.violation_max:.4g}, the most allowed'
+            )
+        if objective > best + self.margin * abs(best):
+            return (
+                f'the objective {objective:.4f} is more than {100 * self.margin:g} % above '
+                f'the best, {best:.4f}'
+            )
+        return ''

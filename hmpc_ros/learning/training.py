@@ -1,0 +1,211 @@
+"""A training run: a rule's iterations, flight by flight, whoever flies them, resumable.
+
+The run asks and is told::
+
+    run = TrainingRun(rule, objective, theta, results, iterations=200, seed=0)
+    while (request := run.next_request()) is not None:
+        run.report(request, fly(request))
+
+``next_request`` may be called again before the last answer arrived: it returns the next flight that
+may be flown at the same time, or None while all that are due are under way (``finished`` tells the
+two kinds of None apart). Each finished iteration is appended to the results folder; a run that
+starts on a folder with finished iterations goes on after the last of them with the same numbers as
+an unbroken run, because the randomness of iteration k comes from (seed, k) and all that a rule
+remembers is stored with the iteration.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hmpc_ros.learning.requests import CLOSING, Evaluation, FlightRequest
+from hmpc_ros.learning.results import number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.learning.objective import Objective
+    from hmpc_ros.learning.requests import Asking
+    from hmpc_ros.learning.results import Record, ResultsFolder
+    from hmpc_ros.learning.rules import Rule, Step
+
+
+class TrainingRun:
+    """Drives a rule through its iterations and keeps the results.
+
+    After the last iteration one closing flight measures the weights that it chose, so that a run of
+    n iterations tells the cost of n + 1 weights.
+
+    Args:
+        rule: The algorithm of one iteration.
+        objective: What flights cost.
+        theta: Start weights, (94,); a run that goes on takes its own from the results instead.
+        results: Where iterations are kept, open for appending.
+        iterations: How many iterations the run has in total.
+        seed: Of all randomness of the rule.
+        on_record: Called with each record right after it was kept.
+
+    Attributes:
+        theta: The weights that the present iteration flies as nominal, (94,).
+        k: The present iteration.
+        stopped: Why the run cannot go on, empty when it can.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        objective: Objective,
+        theta: NDArray[np.float64],
+        results: ResultsFolder,
+        *,
+        iterations: int,
+        seed: int,
+        on_record: Callable[[Record], None] | None = None,
+    ) -> None:
+        self.rule = rule
+        self.objective = objective
+        self.results = results
+        self.total = int(iterations)
+        self.seed = int(seed)
+        self.stopped = ''
+        self._on_record = on_record
+
+        done = results.iterations
+        self.k = len(done)
+        self.theta = np.array(done[-1]['next_theta'] if done else theta, dtype=float)
+        self._memory = results.memory
+        self._flights = done[-1]['flights'] if done else 0
+        if done and done[-1]['diverged']:
+            self.stopped = done[-1]['reason']
+        self._asking: Asking[Step] | None = None
+        self._closed = results.records[-1:] != done[-1:]
+        self._begin_iteration()
+
+    @property
+    def finished(self) -> bool:
+        """Whether no flight is left to fly."""
+        return not self._due and not self._waiting
+
+    def next_request(self) -> FlightRequest | None:
+        """Return a flight to be flown now; None when the run waits for reports or is finished."""
+        return self._due.popleft() if self._due else None
+
+    def report(self, request: FlightRequest, flight: Flight) -> Record | None:
+        """Tell the run how a request was flown.
+
+        Returns:
+            The record of the iteration that this flight finished, if it did.
+
+        Raises:
+            KeyError: When this request is not waited for.
+            ResultsError: When the finished iteration could not be kept.
+        """
+        place = self._waiting.pop(request.number)
+        evaluation = Evaluation(request, flight, self.objective.cost(flight))
+        self._batch[place] = evaluation
+        self._failures += len(flight.failed_steps)
+        self._unsafe += bool(flight.ended)
+        if self._waiting:
+            return None
+        if self._asking is None:
+            return self._keep_closing(evaluation)
+        batch = [self._batch[place] for place in sorted(self._batch)]
+        try:
+            self._ask(self._asking.send(batch))
+        except StopIteration as stop:
+            return self._keep(stop.value)
+        return None
+
+    def repeat(self, request: FlightRequest) -> None:
+        """Fly a request again that was not flown to its end (a hole in the recording, a reset)."""
+        if request.number not in self._waiting:
+            raise KeyError(f'flight {request.number} is not waited for')
+        self._due.appendleft(request)
+
+    def _begin_iteration(self) -> None:
+        self._due: deque[FlightRequest] = deque()
+        self._waiting: dict[int, int] = {}
+        self._failures = self._unsafe = 0
+        self._started = time.monotonic()
+        if self.stopped:
+            return
+        if self.k < self.total:
+            rng = np.random.default_rng([self.seed, self.k])
+            self._asking = self.rule.iterate(self.k, self.theta, self._memory, rng)
+            self._ask(next(self._asking))
+        elif not self._closed:
+            self._asking = None
+            self._ask([FlightRequest(self.theta, CLOSING)])
+
+    def _ask(self, requests: list[FlightRequest]) -> None:
+        self._batch: dict[int, Evaluation] = {}
+        for place, request in enumerate(requests):
+            numbered = FlightRequest(
+                request.theta, request.purpose, request.with_solutions, self._flights
+            )
+            self._due.append(numbered)
+            self._waiting[numbered.number] = place
+            self._flights += 1
+
+    def _keep(self, step: Step) -> Record:
+        """Record a finished iteration and begin the next."""
+        record = {
+            'kind': 'iteration',
+            **self._summary(step.nominal),
+            'next_theta': step.next_theta,
+            'accepted': step.accepted,
+            'reason': step.reason,
+            'diverged': step.diverged,
+            **step.details,
+            'notes': list(step.notes),
+        }
+        self.results.append(record, step.memory)
+        self._memory = step.memory
+        self._closed = False
+        self.k += 1
+        self.theta = step.next_theta
+        if step.diverged:
+            self.stopped = step.reason
+        self._announce()
+        self._begin_iteration()
+        return self.results.records[-1]
+
+    def _keep_closing(self, evaluation: Evaluation) -> Record:
+        # Should the run be prolonged, its next iteration flies this flight again, as nominal.
+        self._flights -= 1
+        self.results.append({'kind': 'closing', **self._summary(evaluation)})
+        self._closed = True
+        self._announce()
+        return self.results.records[-1]
+
+    def _announce(self) -> None:
+        if self._on_record is not None:
+            self._on_record(self.results.records[-1])
+
+    def _summary(self, nominal: Evaluation) -> dict[str, Any]:
+        return {
+            'k': self.k,
+            'flights': self._flights,
+            'C': nominal.outcome.C,
+            'V': nominal.outcome.V,
+            'J': nominal.outcome.J,
+            'failures': self._failures,
+            'unsafe_flights': self._unsafe,
+            'theta': nominal.theta,
+            'seconds': time.monotonic() - self._started,
+            'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
+        }
+
+
+def best_record(records: list[Record]) -> Record | None:
+    """Return the record of the accepted weights with the lowest objective, None without any."""
+    accepted = [r for r in records if r.get('accepted', True) and r['J'] is not None]
+    return min(accepted, key=lambda record: number(record['J']), default=None)
