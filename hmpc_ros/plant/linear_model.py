@@ -30,34 +30,36 @@ class LinearModel:
 
     def __post_init__(self) -> None:
         """Take private read-only copies and check them."""
-        for name in ("A", "B", "c", "hover_input"):
-            array = np.array(getattr(self, name), dtype=float, order="C")
+        for name in ('A', 'B', 'c', 'hover_input'):
+            array = np.array(getattr(self, name), dtype=float, order='C')
             if not np.all(np.isfinite(array)):
-                raise ValueError(f"linear model: {name} has entries that are not finite")
+                raise ValueError(f'linear model: {name} has entries that are not finite')
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         nx, nu = self.B.shape if self.B.ndim == 2 else (-1, -1)
         if self.A.shape != (nx, nx) or self.c.shape != (nx,) or self.hover_input.shape != (nu,):
             raise ValueError(
-                f"linear model: shapes do not fit: A {self.A.shape}, B {self.B.shape}, "
-                f"c {self.c.shape}, hover_input {self.hover_input.shape}"
+                f'linear model: shapes do not fit: A {self.A.shape}, B {self.B.shape}, '
+                f'c {self.c.shape}, hover_input {self.hover_input.shape}'
             )
         if not self.time_step > 0:
-            raise ValueError(f"linear model: time_step = {self.time_step} s must be positive")
+            raise ValueError(f'linear model: time_step = {self.time_step} s must be positive')
 
     @property
     def identity(self) -> str:
         """Twelve hexadecimal digits that tell this model from every other one."""
         digest = hashlib.sha256()
         for array in (self.A, self.B, self.c, self.hover_input, np.array([self.time_step])):
-            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+            digest.update(np.ascontiguousarray(array, dtype='<f8').tobytes())
         return digest.hexdigest()[:12]
 
     def predict(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Return the next state deviation (..., nx) for deviations x (..., nx), u (..., nu)."""
         return x @ self.A.T + u @ self.B.T + self.c
 
-    def jacobians_along(self, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def jacobians_along(
+        self, states: np.ndarray, inputs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return A (T, nx, nx) and B (T, nx, nu): the same ones at every point of a flight."""
         steps = len(inputs)
         return (
@@ -77,7 +79,7 @@ class LinearModel:
         )
 
     @classmethod
-    def load(cls, path: str | Path) -> "LinearModel":
+    def load(cls, path: str | Path) -> 'LinearModel':
         """Read a model that `save` wrote.
 
         Raises:
@@ -85,7 +87,7 @@ class LinearModel:
         """
         try:
             with np.load(path, allow_pickle=False) as data:
-                arrays = {name: data[name] for name in ("A", "B", "c", "hover_input")}
-                return cls(time_step=float(data["time_step"]), **arrays)
+                arrays = {name: data[name] for name in ('A', 'B', 'c', 'hover_input')}
+                return cls(time_step=float(data['time_step']), **arrays)
         except (OSError, KeyError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a readable linear model: {error}") from error
+            raise ValueError(f'{path} is not a readable linear model: {error}') from error

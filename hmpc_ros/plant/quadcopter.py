@@ -17,9 +17,9 @@ from hmpc_ros.plant.linear_model import LinearModel
 
 NX = 12
 NU = 4
-STATE_NAMES = ("x", "y", "z", "vx", "vy", "vz", "roll", "pitch", "yaw", "p", "q", "r")
-INPUT_NAMES = ("rotor_1", "rotor_2", "rotor_3", "rotor_4")
-INTEGRATORS = ("euler", "rk4")
+STATE_NAMES = ('x', 'y', 'z', 'vx', 'vy', 'vz', 'roll', 'pitch', 'yaw', 'p', 'q', 'r')
+INPUT_NAMES = ('rotor_1', 'rotor_2', 'rotor_3', 'rotor_4')
+INTEGRATORS = ('euler', 'rk4')
 
 POSITION = slice(0, 3)
 VELOCITY = slice(3, 6)
@@ -50,22 +50,24 @@ class QuadcopterParameters:
         for field in fields(self):
             value = getattr(self, field.name)
             values = np.atleast_1d(np.asarray(value, dtype=float))
-            expected = 3 if field.name in ("inertia", "linear_drag") else 1
+            expected = 3 if field.name in ('inertia', 'linear_drag') else 1
             if values.size != expected:
-                raise ValueError(f"{field.name} needs {expected} number(s), got {values.size}")
-            lowest_allowed = field.name in ("rotor_inertia", "linear_drag")
+                raise ValueError(f'{field.name} needs {expected} number(s), got {values.size}')
+            lowest_allowed = field.name in ('rotor_inertia', 'linear_drag')
             bad = values < 0 if lowest_allowed else values <= 0
             if not np.all(np.isfinite(values)) or np.any(bad):
-                bound = "at least 0" if lowest_allowed else "greater than 0"
-                raise ValueError(f"{field.name} = {value} is unphysical: it must be {bound} and finite")
+                bound = 'at least 0' if lowest_allowed else 'greater than 0'
+                raise ValueError(
+                    f'{field.name} = {value} is unphysical: it must be {bound} and finite'
+                )
             # Plain Python numbers whatever came in: hashing and YAML output rely on it.
             plain: Any = tuple(float(v) for v in values) if expected == 3 else float(values[0])
             object.__setattr__(self, field.name, plain)
         ix, iy, iz = self.inertia
         if max(ix, iy, iz) > 0.5 * (ix + iy + iz) * (1 + 1e-9):
             raise ValueError(
-                f"inertia = {self.inertia} is unphysical: no principal moment of a rigid body "
-                "exceeds the sum of the other two"
+                f'inertia = {self.inertia} is unphysical: no principal moment of a rigid body '
+                'exceeds the sum of the other two'
             )
 
     @property
@@ -81,7 +83,7 @@ def continuous_dynamics(parameters: QuadcopterParameters) -> ca.Function:
     """
     p = parameters
     ix, iy, iz = p.inertia
-    x, u, force = ca.SX.sym("x", NX), ca.SX.sym("u", NU), ca.SX.sym("force", 3)
+    x, u, force = ca.SX.sym('x', NX), ca.SX.sym('u', NU), ca.SX.sym('force', 3)
     velocity = x[VELOCITY]
     phi, theta, psi = x[6], x[7], x[8]
     roll_rate, pitch_rate, yaw_rate = x[9], x[10], x[11]
@@ -116,11 +118,11 @@ def continuous_dynamics(parameters: QuadcopterParameters) -> ca.Function:
         / iz,
     )
     derivative = ca.vertcat(velocity, acceleration, euler_rates, rate_derivatives)
-    return ca.Function("quadcopter", [x, u, force], [derivative], ["x", "u", "force"], ["dx"])
+    return ca.Function('quadcopter', [x, u, force], [derivative], ['x', 'u', 'force'], ['dx'])
 
 
 def discretise(
-    dynamics: ca.Function, time_step: float, integrator: str = "euler", substeps: int = 1
+    dynamics: ca.Function, time_step: float, integrator: str = 'euler', substeps: int = 1
 ) -> ca.Function:
     """Return ``(x, u, force) -> x_next`` with the input held over the step.
 
@@ -134,16 +136,18 @@ def discretise(
         ValueError: unknown integrator, or a step or a number of sub-steps that is not positive.
     """
     if integrator not in INTEGRATORS:
-        raise ValueError(f"integrator '{integrator}' is unknown: use one of {', '.join(INTEGRATORS)}")
+        raise ValueError(
+            f"integrator '{integrator}' is unknown: use one of {', '.join(INTEGRATORS)}"
+        )
     if not (math.isfinite(time_step) and time_step > 0):
-        raise ValueError(f"time_step = {time_step} s must be positive and finite")
+        raise ValueError(f'time_step = {time_step} s must be positive and finite')
     if substeps < 1:
-        raise ValueError(f"substeps = {substeps} must be at least 1")
-    x, u, force = ca.SX.sym("x", NX), ca.SX.sym("u", NU), ca.SX.sym("force", 3)
+        raise ValueError(f'substeps = {substeps} must be at least 1')
+    x, u, force = ca.SX.sym('x', NX), ca.SX.sym('u', NU), ca.SX.sym('force', 3)
     h = time_step / substeps
     state = x
     for _ in range(substeps):
-        if integrator == "euler":
+        if integrator == 'euler':
             state = state + h * dynamics(state, u, force)
         else:
             k1 = dynamics(state, u, force)
@@ -151,7 +155,7 @@ def discretise(
             k3 = dynamics(state + h / 2 * k2, u, force)
             k4 = dynamics(state + h * k3, u, force)
             state = state + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return ca.Function("step", [x, u, force], [state], ["x", "u", "force"], ["x_next"])
+    return ca.Function('step', [x, u, force], [state], ['x', 'u', 'force'], ['x_next'])
 
 
 class Quadcopter:
@@ -161,7 +165,7 @@ class Quadcopter:
         self,
         parameters: QuadcopterParameters | None = None,
         time_step: float = 0.1,
-        integrator: str = "euler",
+        integrator: str = 'euler',
         substeps: int = 1,
     ) -> None:
         """Build the step function and its Jacobians.
@@ -173,13 +177,13 @@ class Quadcopter:
         self.time_step = float(time_step)
         self.integrator = integrator
         self.substeps = int(substeps)
-        x, u, force = ca.SX.sym("x", NX), ca.SX.sym("u", NU), ca.SX.sym("force", 3)
+        x, u, force = ca.SX.sym('x', NX), ca.SX.sym('u', NU), ca.SX.sym('force', 3)
         step = discretise(
             continuous_dynamics(self.parameters), self.time_step, integrator, self.substeps
         )
         x_next = step(x, u, force)
         derivatives = [ca.densify(ca.jacobian(x_next, wrt)) for wrt in (x, u)]
-        jacobians = ca.Function("jacobians", [x, u, force], derivatives)
+        jacobians = ca.Function('jacobians', [x, u, force], derivatives)
         self._step = _BufferedFunction(step)
         self._jacobians = _BufferedFunction(jacobians)
 
@@ -193,7 +197,9 @@ class Quadcopter:
         """Rotor speeds (4,) [rad/s] of the hover equilibrium."""
         return np.full(NU, self.parameters.hover_speed)
 
-    def step(self, x: np.ndarray, u: np.ndarray, force: Sequence[float] = (0.0, 0.0, 0.0)) -> np.ndarray:
+    def step(
+        self, x: np.ndarray, u: np.ndarray, force: Sequence[float] = (0.0, 0.0, 0.0)
+    ) -> np.ndarray:
         """Advance one time step.
 
         Args:
@@ -211,7 +217,9 @@ class Quadcopter:
         a, b = self._jacobians(x, u, (0.0, 0.0, 0.0))
         return a, b
 
-    def jacobians_along(self, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def jacobians_along(
+        self, states: np.ndarray, inputs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the step's Jacobians at every point of a flight.
 
         Args:
@@ -247,7 +255,7 @@ class _BufferedFunction:
             self._buffer.set_res(i, memoryview(result))
         # CasADi stores matrices column by column; these are views, not copies.
         self._results = [
-            result.reshape(function.size_out(i), order="F") for i, result in enumerate(memory)
+            result.reshape(function.size_out(i), order='F') for i, result in enumerate(memory)
         ]
 
     def __call__(self, *arguments: Sequence[float] | np.ndarray) -> list[np.ndarray]:

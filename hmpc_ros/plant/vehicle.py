@@ -8,7 +8,7 @@ import numpy as np
 
 from hmpc_ros.plant.quadcopter import NX, Quadcopter
 
-_VECTORS = {"wind_force": 3, "process_noise_std": NX, "measurement_noise_std": NX}
+_VECTORS = {'wind_force': 3, 'process_noise_std': NX, 'measurement_noise_std': NX}
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Imperfections:
             length = _VECTORS.get(field.name, 1)
             values = np.atleast_1d(np.asarray(value, dtype=float))
             if values.shape != (length,):
-                raise ValueError(f"{field.name} needs {length} number(s), got {values.size}")
-            signed = field.name == "wind_force"
+                raise ValueError(f'{field.name} needs {length} number(s), got {values.size}')
+            signed = field.name == 'wind_force'
             if not np.all(np.isfinite(values)) or (not signed and np.any(values < 0)):
-                raise ValueError(f"{field.name} = {value} must be finite and not negative")
+                raise ValueError(f'{field.name} = {value} must be finite and not negative')
             if length > 1:
                 object.__setattr__(self, field.name, tuple(float(v) for v in values))
         if self.gust_std > 0 and self.gust_time_constant == 0:
-            raise ValueError("gust_time_constant must be positive when gust_std is")
+            raise ValueError('gust_time_constant must be positive when gust_std is')
 
 
 class Vehicle:
@@ -76,7 +76,7 @@ class Vehicle:
         """
         state = np.array(x0, dtype=float)
         if state.shape != (NX,) or not np.all(np.isfinite(state)):
-            raise ValueError(f"initial state must be {NX} finite numbers, got {x0}")
+            raise ValueError(f'initial state must be {NX} finite numbers, got {x0}')
         self.flight = self.flight + 1 if flight is None else int(flight)
         self.state = state
         self._rng = np.random.default_rng([self.seed, self.flight])

@@ -36,13 +36,13 @@ import platformdirs
 from hmpc_ros.policy.limits import SLACK_L1, SLACK_L2
 
 _MISSING = (
-    "acados is not installed: either `pip install --no-deps comma-deps-acados==0.2.2.post92` (and "
-    "then `pip install --force-reinstall --no-deps casadi`), or build the official one "
-    "(https://docs.acados.org/installation), `pip install -e $ACADOS_SOURCE_DIR/interfaces/"
-    "acados_template` and export ACADOS_SOURCE_DIR"
+    'acados is not installed: either `pip install --no-deps comma-deps-acados==0.2.2.post92` (and '
+    'then `pip install --force-reinstall --no-deps casadi`), or build the official one '
+    '(https://docs.acados.org/installation), `pip install -e $ACADOS_SOURCE_DIR/interfaces/'
+    'acados_template` and export ACADOS_SOURCE_DIR'
 )
 # The libraries in the wheel have no rpath: they are loaded in the order of their dependencies.
-_WHEEL_LIBRARIES = ("libblasfeo.so", "libhpipm.so", "libqpOASES_e.so.3.1", "libacados.so")
+_WHEEL_LIBRARIES = ('libblasfeo.so', 'libhpipm.so', 'libqpOASES_e.so.3.1', 'libacados.so')
 # Changes to the generated code that the other ingredients of the cache key do not show.
 _FORMULATION_VERSION = 1
 
@@ -79,7 +79,7 @@ class SolverOptions:
 
     qp_tolerance: float = 1e-8
     qp_max_iterations: int = 50
-    hpipm_mode: str = "BALANCE"
+    hpipm_mode: str = 'BALANCE'
 
 
 class _Acados:
@@ -92,49 +92,51 @@ class _Acados:
     @staticmethod
     def _import() -> tuple[ModuleType, bool]:
         with contextlib.suppress(ImportError):
-            return import_module("acados_template"), False
+            return import_module('acados_template'), False
         try:
-            wheel = import_module("acados")
+            wheel = import_module('acados')
         except ImportError as error:
             raise AcadosMissingError(_MISSING) from error
-        os.environ.setdefault("ACADOS_SOURCE_DIR", wheel.DIR)
-        os.environ.setdefault("TERA_PATH", wheel.TERA_PATH)
-        os.environ.setdefault("ACADOS_PYTHON_INTERFACE_PATH", wheel.TEMPLATE_DIR)
+        os.environ.setdefault('ACADOS_SOURCE_DIR', wheel.DIR)
+        os.environ.setdefault('TERA_PATH', wheel.TERA_PATH)
+        os.environ.setdefault('ACADOS_PYTHON_INTERFACE_PATH', wheel.TEMPLATE_DIR)
         for name in _WHEEL_LIBRARIES:
             library = Path(wheel.LIB_DIR, name)
             if library.exists():
                 ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
         # acados announces its templates and functions with print().
         with _quiet():
-            return import_module("acados.acados_template"), True
+            return import_module('acados.acados_template'), True
 
     def _version(self) -> str:
-        name = "comma-deps-acados" if self.is_wheel else "acados_template"
+        name = 'comma-deps-acados' if self.is_wheel else 'acados_template'
         with contextlib.suppress(metadata.PackageNotFoundError):
-            return f"{name} {metadata.version(name)}"
-        return f"{name} (version unknown)"
+            return f'{name} {metadata.version(name)}'
+        return f'{name} (version unknown)'
 
     @property
     def cache_tag(self) -> str:
         """Tell builds of acados apart: a rebuilt libacados must not meet old generated code."""
-        root = Path(os.environ.get("ACADOS_SOURCE_DIR", ""))
-        library = root / "lib" / "libacados.so"
-        stamp = f"{library.stat().st_mtime_ns} {library.stat().st_size}" if library.exists() else ""
-        return f"{self.version} {library} {stamp}"
+        root = Path(os.environ.get('ACADOS_SOURCE_DIR', ''))
+        library = root / 'lib' / 'libacados.so'
+        stamp = f'{library.stat().st_mtime_ns} {library.stat().st_size}' if library.exists() else ''
+        return f'{self.version} {library} {stamp}'
 
     def load(self, ocp: Any, json_file: Path, *, build: bool) -> Any:
         """Return an ``AcadosOcpSolver``, generating and compiling its code first if ``build``."""
         solver_class = self.template.AcadosOcpSolver
         if self.is_wheel:
-            return solver_class(ocp, json_file=str(json_file), generate=build, build=build, verbose=False)
-        options: dict[str, Any] = {"generate": build, "build": build, "verbose": False}
-        if "check_reuse_possible" in inspect.signature(solver_class.__init__).parameters:
-            options["check_reuse_possible"] = False  # the cache key has already told
+            return solver_class(
+                ocp, json_file=str(json_file), generate=build, build=build, verbose=False
+            )
+        options: dict[str, Any] = {'generate': build, 'build': build, 'verbose': False}
+        if 'check_reuse_possible' in inspect.signature(solver_class.__init__).parameters:
+            options['check_reuse_possible'] = False  # the cache key has already told
         return solver_class(ocp, **options)
 
     def set_export_paths(self, ocp: Any, folder: Path, json_file: Path) -> None:
         """Tell acados where its generated code and its JSON go."""
-        if hasattr(ocp, "code_gen_options"):
+        if hasattr(ocp, 'code_gen_options'):
             ocp.code_gen_options.code_export_directory = str(folder)
             ocp.code_gen_options.json_file = str(json_file)
         else:
@@ -142,7 +144,7 @@ class _Acados:
 
     def set_horizon(self, ocp: Any, horizon: int) -> None:
         """Set the number of stages."""
-        if self.is_wheel or not hasattr(ocp.solver_options, "N_horizon"):
+        if self.is_wheel or not hasattr(ocp.solver_options, 'N_horizon'):
             ocp.dims.N = horizon
         else:
             ocp.solver_options.N_horizon = horizon
@@ -165,8 +167,8 @@ def acados() -> _Acados:
 
 def cache_folder() -> Path:
     """Return the folder of generated solvers: $HMPC_CACHE_DIR, else the user's cache folder."""
-    chosen = os.environ.get("HMPC_CACHE_DIR")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("hmpc_ros"))
+    chosen = os.environ.get('HMPC_CACHE_DIR')
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir('hmpc_ros'))
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class SolutionLayout:
     size: int
 
     @classmethod
-    def of(cls, d: QpDimensions) -> "SolutionLayout":
+    def of(cls, d: QpDimensions) -> 'SolutionLayout':
         """Lay out the solutions of a QP of these dimensions."""
         n, nb = d.horizon, d.n_bounded
         shapes = ((n + 1, d.nx), (n, d.nu), (n, 2, nb), (n, 2, d.nu), (n, 2, nb), (n, 2, nb))
@@ -228,12 +230,12 @@ class AcadosQp:
         """Look up the C functions once, with types, and point numpy views at acados' memory."""
         solver = self._solver
         self._library = solver.shared_lib
-        name = getattr(solver, "model_name", None) or solver.name
+        name = getattr(solver, 'model_name', None) or solver.name
         self._capsule = c_void_p(solver.capsule)
         self._config, self._dims = c_void_p(solver.nlp_config), c_void_p(solver.nlp_dims)
         self._out, self._nlp_solver = c_void_p(solver.nlp_out), c_void_p(solver.nlp_solver)
 
-        self._solve = getattr(self._library, f"{name}_acados_solve")
+        self._solve = getattr(self._library, f'{name}_acados_solve')
         self._solve.argtypes, self._solve.restype = [c_void_p], c_int
         get = self._library.ocp_nlp_get
         if acados().is_wheel:
@@ -264,7 +266,7 @@ class AcadosQp:
         # The initial state is written at every solve: its memory and its two calls are fixed.
         self._x0 = np.zeros(d.nx)
         x0 = c_void_p(self._x0.ctypes.data)
-        self._x0_calls = [(*head, 0, field, x0) for field in (b"lbx", b"ubx")]
+        self._x0_calls = [(*head, 0, field, x0) for field in (b'lbx', b'ubx')]
 
     def _locate_solution(self) -> tuple[np.ndarray, np.ndarray]:
         """Find the solution in acados' memory: a view, and where in it each number lies.
@@ -305,9 +307,9 @@ class AcadosQp:
 
     def set_model(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
         """Set the dynamics of all stages: A (nx, nx), B (nx, nu), c (nx,)."""
-        parameters = np.concatenate((a.ravel(order="F"), b.ravel(order="F"), c))
+        parameters = np.concatenate((a.ravel(order='F'), b.ravel(order='F'), c))
         for stage in range(self.dimensions.horizon):
-            self._solver.set(stage, "p", parameters)
+            self._solver.set(stage, 'p', parameters)
 
     def set_weights(self, stage_weight: np.ndarray, terminal_weight: np.ndarray) -> None:
         """Set W (nx + nu, nx + nu) of the stages and W_N (nx, nx), in acados' 1/2 convention."""
@@ -316,18 +318,18 @@ class AcadosQp:
         n = self.dimensions.horizon
         for k in range(n + 1):
             weight = stage if k < n else terminal
-            self._set_cost(*self._cost_head, k, b"W", weight.ctypes.data)
+            self._set_cost(*self._cost_head, k, b'W', weight.ctypes.data)
 
     def set_bounds(self, u_min: np.ndarray, u_max: np.ndarray, x_max: np.ndarray) -> None:
         """Set the hard bounds on inputs (nu,) and the soft symmetric ones on states (nb,)."""
         n = self.dimensions.horizon
         x_min = -x_max
         for k in range(n):
-            self._write_constraint(k, b"lbu", u_min)
-            self._write_constraint(k, b"ubu", u_max)
+            self._write_constraint(k, b'lbu', u_min)
+            self._write_constraint(k, b'ubu', u_max)
         for k in range(1, n + 1):
-            self._write_constraint(k, b"lbx", x_min)
-            self._write_constraint(k, b"ubx", x_max)
+            self._write_constraint(k, b'lbx', x_min)
+            self._write_constraint(k, b'ubx', x_max)
 
     def _write_constraint(self, stage: int, field: bytes, values: np.ndarray) -> None:
         values = np.ascontiguousarray(values, dtype=float)
@@ -347,7 +349,7 @@ class AcadosQp:
 
     def qp_report(self) -> tuple[int, int]:
         """Return HPIPM's own status (0: converged) and its number of iterations."""
-        self._get(*self._get_head, b"statistics", self._statistics_address)
+        self._get(*self._get_head, b'statistics', self._statistics_address)
         # SQP_RTI logs a table with the rows (iteration, QP status, QP iterations) and two columns,
         # before and after its one iteration.
         return int(self._statistics[3]), int(self._statistics[5])
@@ -358,7 +360,7 @@ class AcadosQp:
 
     def acados_time(self) -> float:
         """Return what acados itself measured for the last solve [s]."""
-        self._get(*self._get_head, b"time_tot", self._time_address)
+        self._get(*self._get_head, b'time_tot', self._time_address)
         return self._time.value
 
     def reset(self) -> None:
@@ -373,19 +375,19 @@ _DVEC_SIZE = 32
 def _dvec_address(dvecs: int | None, index: int) -> int:
     """Return where the data of ``blasfeo_dvec`` number ``index`` of an array of them lies."""
     if not dvecs:
-        raise RuntimeError("acados returned no solution memory; is this version supported?")
+        raise RuntimeError('acados returned no solution memory; is this version supported?')
     return c_void_p.from_address(dvecs + index * _DVEC_SIZE + 8).value or 0
 
 
 def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
     """Write the QP as an acados OCP whose model, weights and bounds are placeholders."""
     d, template = dimensions, acados().template
-    x, u = ca.SX.sym("x", d.nx), ca.SX.sym("u", d.nu)
-    a, b = ca.SX.sym("A", d.nx, d.nx), ca.SX.sym("B", d.nx, d.nu)
-    c = ca.SX.sym("c", d.nx)
+    x, u = ca.SX.sym('x', d.nx), ca.SX.sym('u', d.nu)
+    a, b = ca.SX.sym('A', d.nx, d.nx), ca.SX.sym('B', d.nx, d.nu)
+    c = ca.SX.sym('c', d.nx)
 
     model = template.AcadosModel()
-    model.name = "hmpc_qp"
+    model.name = 'hmpc_qp'
     model.x, model.u = x, u
     model.p = ca.vertcat(ca.vec(a), ca.vec(b), c)
     model.disc_dyn_expr = a @ x + b @ u + c
@@ -395,7 +397,7 @@ def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
     acados().set_horizon(ocp, d.horizon)
     ocp.parameter_values = np.zeros(model.p.shape[0])
 
-    ocp.cost.cost_type = ocp.cost.cost_type_e = "LINEAR_LS"
+    ocp.cost.cost_type = ocp.cost.cost_type_e = 'LINEAR_LS'
     ocp.cost.Vx = np.vstack((np.eye(d.nx), np.zeros((d.nu, d.nx))))
     ocp.cost.Vu = np.vstack((np.zeros((d.nx, d.nu)), np.eye(d.nu)))
     ocp.cost.Vx_e = np.eye(d.nx)
@@ -412,23 +414,23 @@ def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
     constraints.ubx = constraints.ubx_e = np.ones(d.n_bounded)
     constraints.idxsbx = constraints.idxsbx_e = np.arange(d.n_bounded)
     quadratic, linear = np.full(d.n_bounded, 2 * SLACK_L2), np.full(d.n_bounded, SLACK_L1)
-    for suffix in ("", "_e"):
-        for side in ("l", "u"):
-            setattr(ocp.cost, f"Z{side}{suffix}", quadratic)
-            setattr(ocp.cost, f"z{side}{suffix}", linear)
+    for suffix in ('', '_e'):
+        for side in ('l', 'u'):
+            setattr(ocp.cost, f'Z{side}{suffix}', quadratic)
+            setattr(ocp.cost, f'z{side}{suffix}', linear)
 
     solver = ocp.solver_options
-    solver.nlp_solver_type = "SQP_RTI"
-    solver.integrator_type = "DISCRETE"
-    solver.hessian_approx = "GAUSS_NEWTON"
+    solver.nlp_solver_type = 'SQP_RTI'
+    solver.integrator_type = 'DISCRETE'
+    solver.hessian_approx = 'GAUSS_NEWTON'
     # With cond_N = N nothing is condensed; acados scales stage costs by the step, which is 1.
-    solver.qp_solver = "PARTIAL_CONDENSING_HPIPM"
+    solver.qp_solver = 'PARTIAL_CONDENSING_HPIPM'
     solver.qp_solver_cond_N = d.horizon
     solver.tf = float(d.horizon)
     solver.hpipm_mode = options.hpipm_mode
     solver.qp_solver_iter_max = options.qp_max_iterations
-    for kind in ("stat", "eq", "ineq", "comp"):
-        setattr(solver, f"qp_solver_tol_{kind}", options.qp_tolerance)
+    for kind in ('stat', 'eq', 'ineq', 'comp'):
+        setattr(solver, f'qp_solver_tol_{kind}', options.qp_tolerance)
     return ocp
 
 
@@ -438,24 +440,24 @@ def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
 def _cache_key(dimensions: QpDimensions, options: SolverOptions) -> str:
     """Hash everything the generated code depends on."""
     ingredients = {
-        "formulation": _FORMULATION_VERSION,
-        "dimensions": asdict(dimensions),
-        "options": asdict(options),
-        "slack": [SLACK_L1, SLACK_L2],
-        "acados": acados().cache_tag,
-        "casadi": ca.__version__,
-        "machine": platform.machine(),
+        'formulation': _FORMULATION_VERSION,
+        'dimensions': asdict(dimensions),
+        'options': asdict(options),
+        'slack': [SLACK_L1, SLACK_L2],
+        'acados': acados().cache_tag,
+        'casadi': ca.__version__,
+        'machine': platform.machine(),
     }
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _load_or_build(dimensions: QpDimensions, options: SolverOptions) -> Any:
-    folder = cache_folder() / f"qp_{_cache_key(dimensions, options)}"
-    if not (folder / "complete").exists():
+    folder = cache_folder() / f'qp_{_cache_key(dimensions, options)}'
+    if not (folder / 'complete').exists():
         _build(folder, dimensions, options)
     ocp = _formulate(dimensions, options)
-    json_file = folder / "ocp.json"
-    acados().set_export_paths(ocp, folder / "code", json_file)
+    json_file = folder / 'ocp.json'
+    acados().set_export_paths(ocp, folder / 'code', json_file)
     with _quiet():
         return acados().load(ocp, json_file, build=False)
 
@@ -467,22 +469,22 @@ def _build(folder: Path, dimensions: QpDimensions, options: SolverOptions) -> No
     directory: a process of its own keeps all that away from the caller, who may be flying. Two
     processes that build at once both succeed; the first to rename wins.
     """
-    for tool in ("gcc", "make"):
+    for tool in ('gcc', 'make'):
         if shutil.which(tool) is None:
-            raise CodeGenerationError(f"{tool} is missing: sudo apt-get install gcc make")
+            raise CodeGenerationError(f'{tool} is missing: sudo apt-get install gcc make')
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+        aside = Path(tempfile.mkdtemp(prefix=f'{folder.name}.', dir=folder.parent))
     except OSError as error:
         raise CodeGenerationError(
-            f"cannot write generated code to {folder.parent} ({error.strerror}): "
-            "set HMPC_CACHE_DIR to a folder that can be written"
+            f'cannot write generated code to {folder.parent} ({error.strerror}): '
+            'set HMPC_CACHE_DIR to a folder that can be written'
         ) from error
     try:
         request = json.dumps([asdict(dimensions), asdict(options), str(aside)])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
         build = subprocess.run(
-            [sys.executable, "-m", "hmpc_ros.policy.acados_backend", request],
+            [sys.executable, '-m', 'hmpc_ros.policy.acados_backend', request],
             env=environment,
             cwd=aside,
             stdout=subprocess.PIPE,
@@ -490,12 +492,12 @@ def _build(folder: Path, dimensions: QpDimensions, options: SolverOptions) -> No
             text=True,
             check=False,
         )
-        if build.returncode or not list((aside / "code").glob("libacados_ocp_solver_*")):
-            tail = "\n".join(build.stdout.splitlines()[-20:])
-            raise CodeGenerationError(f"acados could not build the solver:\n{tail}")
-        json_file = aside / "ocp.json"
+        if build.returncode or not list((aside / 'code').glob('libacados_ocp_solver_*')):
+            tail = '\n'.join(build.stdout.splitlines()[-20:])
+            raise CodeGenerationError(f'acados could not build the solver:\n{tail}')
+        json_file = aside / 'ocp.json'
         json_file.write_text(json_file.read_text().replace(str(aside), str(folder)))
-        (aside / "complete").touch()
+        (aside / 'complete').touch()
         with contextlib.suppress(OSError):  # another process was first: its result is the same
             aside.rename(folder)
     finally:
@@ -506,8 +508,8 @@ def _build_here(request: str) -> None:
     """Generate and compile in this process (the child of `_build`)."""
     dimensions, options, folder = json.loads(request)
     ocp = _formulate(QpDimensions(**dimensions), SolverOptions(**options))
-    json_file = Path(folder) / "ocp.json"
-    acados().set_export_paths(ocp, Path(folder) / "code", json_file)
+    json_file = Path(folder) / 'ocp.json'
+    acados().set_export_paths(ocp, Path(folder) / 'code', json_file)
     acados().load(ocp, json_file, build=True)
 
 
@@ -518,5 +520,5 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
     _build_here(sys.argv[1])

@@ -27,9 +27,9 @@ class Goal:
         """Check, and keep plain floats."""
         position = tuple(float(value) for value in self.position)
         if len(position) != 3 or not all(map(math.isfinite, (*position, self.yaw))):
-            raise ValueError(f"goal needs three finite coordinates and a finite yaw, got {self}")
-        object.__setattr__(self, "position", position)
-        object.__setattr__(self, "yaw", float(self.yaw))
+            raise ValueError(f'goal needs three finite coordinates and a finite yaw, got {self}')
+        object.__setattr__(self, 'position', position)
+        object.__setattr__(self, 'yaw', float(self.yaw))
 
     @property
     def state(self) -> np.ndarray:

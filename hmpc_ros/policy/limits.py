@@ -33,18 +33,18 @@ class Limits:
         """Check, and keep plain floats."""
         for field in fields(self):
             values = np.atleast_1d(np.asarray(getattr(self, field.name), dtype=float))
-            if field.name.startswith("rotor"):
+            if field.name.startswith('rotor'):
                 if values.size != 1 or not np.all(np.isfinite(values)):
-                    raise ValueError(f"{field.name} must be one finite number, got {values}")
+                    raise ValueError(f'{field.name} must be one finite number, got {values}')
                 object.__setattr__(self, field.name, float(values[0]))
                 continue
             if values.shape != (3,) or not np.all(np.isfinite(values)) or np.any(values <= 0):
-                raise ValueError(f"limits: {field.name} must be 3 positive numbers, got {values}")
+                raise ValueError(f'limits: {field.name} must be 3 positive numbers, got {values}')
             object.__setattr__(self, field.name, tuple(float(value) for value in values))
         if not 0 <= self.rotor_min < self.rotor_max:
             raise ValueError(
-                f"limits: rotor speeds need 0 <= rotor_min < rotor_max, "
-                f"got {self.rotor_min} and {self.rotor_max} rad/s"
+                f'limits: rotor speeds need 0 <= rotor_min < rotor_max, '
+                f'got {self.rotor_min} and {self.rotor_max} rad/s'
             )
 
     @property
@@ -60,7 +60,7 @@ class Limits:
         """
         if not np.all((self.rotor_min < hover_input) & (hover_input < self.rotor_max)):
             raise ValueError(
-                f"hover needs rotor speeds {np.round(hover_input, 2)} rad/s, outside the limits "
-                f"{self.rotor_min} .. {self.rotor_max} rad/s: a vehicle that heavy cannot hover"
+                f'hover needs rotor speeds {np.round(hover_input, 2)} rad/s, outside the limits '
+                f'{self.rotor_min} .. {self.rotor_max} rad/s: a vehicle that heavy cannot hover'
             )
         return self.rotor_min - hover_input, self.rotor_max - hover_input

@@ -17,11 +17,11 @@ from hmpc_ros.policy.weights import Weights
 class SolveStatus(enum.Enum):
     """How a solve ended; only `SUCCESS` has an input that may be flown."""
 
-    SUCCESS = "solved"
-    INVALID_STATE = "the state is not finite"
-    SOLVER_ERROR = "acados reports an error"
-    NOT_CONVERGED = "the QP solver did not converge"
-    NOT_FINITE = "the QP solver returned numbers that are not finite"
+    SUCCESS = 'solved'
+    INVALID_STATE = 'the state is not finite'
+    SOLVER_ERROR = 'acados reports an error'
+    NOT_CONVERGED = 'the QP solver did not converge'
+    NOT_FINITE = 'the QP solver returned numbers that are not finite'
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ class Mpc:
             AcadosMissingError, CodeGenerationError: see `AcadosQp`.
         """
         if horizon < 1:
-            raise ValueError(f"horizon = {horizon} must be at least 1")
+            raise ValueError(f'horizon = {horizon} must be at least 1')
         self.horizon = int(horizon)
         limits.input_range(model.hover_input)
         dimensions = QpDimensions(NX, NU, self.horizon, BOUNDED_STATES.start, N_BOUNDED)

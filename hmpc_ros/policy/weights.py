@@ -44,17 +44,17 @@ class Weights:
 
     def __post_init__(self) -> None:
         """Take private read-only copies and check them."""
-        for name, length in (("q", NX), ("r", NU), ("p", N_TERMINAL)):
+        for name, length in (('q', NX), ('r', NU), ('p', N_TERMINAL)):
             array = np.array(getattr(self, name), dtype=float)
             if array.shape != (length,):
-                raise ValueError(f"weights {name} need {length} numbers, got {array.size}")
+                raise ValueError(f'weights {name} need {length} numbers, got {array.size}')
             if not np.all(np.isfinite(array)):
-                raise ValueError(f"weights {name} must be finite, got {array}")
+                raise ValueError(f'weights {name} must be finite, got {array}')
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
     @classmethod
-    def from_theta(cls, theta: np.ndarray) -> "Weights":
+    def from_theta(cls, theta: np.ndarray) -> 'Weights':
         """Split theta (94,).
 
         Raises:
@@ -62,11 +62,11 @@ class Weights:
         """
         theta = np.asarray(theta, dtype=float)
         if theta.shape != (N_THETA,):
-            raise ValueError(f"theta needs {N_THETA} numbers, got shape {theta.shape}")
+            raise ValueError(f'theta needs {N_THETA} numbers, got shape {theta.shape}')
         return cls(theta[Q_PART], theta[R_PART], theta[P_PART])
 
     @classmethod
-    def for_model(cls, model: LinearModel, q: np.ndarray, r: np.ndarray) -> "Weights":
+    def for_model(cls, model: LinearModel, q: np.ndarray, r: np.ndarray) -> 'Weights':
         """Return the weights whose terminal cost is the infinite-horizon one of (model, q, r).
 
         P solves the discrete algebraic Riccati equation for (A, B, diag(q^2), diag(r^2)): the
@@ -81,8 +81,8 @@ class Weights:
             factor = np.linalg.cholesky(p)
         except np.linalg.LinAlgError as error:
             raise ValueError(
-                f"no terminal weight for this model: its Riccati equation fails ({error}); "
-                "is (A, B) stabilisable and are all q and r non-zero?"
+                f'no terminal weight for this model: its Riccati equation fails ({error}); '
+                'is (A, B) stabilisable and are all q and r non-zero?'
             ) from error
         return cls(q, r, factor[TRIL_ROWS, TRIL_COLUMNS])
 

@@ -1,0 +1,100 @@
+"""From values to objects: the vehicle, the model, the limits, the weights and the MPC they describe."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
+from hmpc_ros.plant.vehicle import Imperfections, Vehicle
+from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.mpc import Mpc
+from hmpc_ros.policy.weights import Weights
+
+Values = Mapping[str, Any]
+
+
+def _dataclass_from(kind: Any, values: Values, prefix: str = '') -> Any:
+    """Build a dataclass from the values that carry its fields' names."""
+    names = [field.name for field in fields(kind) if prefix + field.name in values]
+    return kind(**{name: values[prefix + name] for name in names})
+
+
+def vehicle_parameters(values: Values) -> QuadcopterParameters:
+    """Return the physical constants ``vehicle.*``.
+
+    Raises:
+        ValueError: they are unphysical.
+    """
+    return _dataclass_from(QuadcopterParameters, values, 'vehicle.')
+
+
+def quadcopter(simulator: Values) -> Quadcopter:
+    """Return the dynamics the simulator flies."""
+    return Quadcopter(
+        vehicle_parameters(simulator),
+        simulator['time_step'],
+        simulator['integrator'],
+        simulator['substeps'],
+    )
+
+
+def vehicle(simulator: Values) -> Vehicle:
+    """Return the simulated vehicle with its imperfections, at its initial state."""
+    real = Vehicle(
+        quadcopter(simulator), _dataclass_from(Imperfections, simulator), simulator['seed']
+    )
+    real.reset(simulator['initial_state'], flight=0)
+    return real
+
+
+def model(controller: Values) -> LinearModel:
+    """Return the MPC's prediction model.
+
+    Raises:
+        ValueError: the file is missing, damaged or of another time step, or the vehicle unphysical.
+    """
+    if controller['model.source'] == 'file':
+        if not controller['model.file']:
+            raise ValueError("model.source is 'file', but model.file names none")
+        loaded = LinearModel.load(controller['model.file'])
+        if abs(loaded.time_step - controller['time_step']) > 1e-12:
+            raise ValueError(
+                f'{controller["model.file"]} is a model of time step {loaded.time_step} s, '
+                f'but time_step is {controller["time_step"]} s'
+            )
+        return loaded
+    return Quadcopter(vehicle_parameters(controller), controller['time_step']).linearise()
+
+
+def limits(controller: Values) -> Limits:
+    """Return the bounds ``limits.*``."""
+    return _dataclass_from(Limits, controller, 'limits.')
+
+
+def goal(controller: Values) -> Goal:
+    """Return the goal ``goal.*``."""
+    return Goal(controller['goal.position'], controller['goal.yaw'])
+
+
+def weights(controller: Values, model: LinearModel) -> Weights:
+    """Return the weights ``policy.*``; an empty ``policy.p`` is computed for the model."""
+    q, r, p = (controller[f'policy.{name}'] for name in 'qrp')
+    return Weights(q, r, p) if len(p) else Weights.for_model(model, q, r)
+
+
+def mpc(controller: Values) -> Mpc:
+    """Return the MPC of the controller's values.
+
+    Raises:
+        ValueError: some of them do not go together.
+        AcadosMissingError, CodeGenerationError: see `Mpc`.
+    """
+    prediction_model = model(controller)
+    return Mpc(
+        prediction_model,
+        limits(controller),
+        weights(controller, prediction_model),
+        controller['horizon'],
+    )

@@ -1,0 +1,110 @@
+"""Configuration files: ROS 2 parameter files, read without ROS, and overrides from a command line."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hmpc_ros.configuration.schema import Value, validate_all
+from hmpc_ros.configuration.tables import TABLES
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Values of all parameters of all nodes, validated.
+
+    Attributes:
+        nodes: by node name, then by parameter name.
+        path: the file they came from, None for the defaults.
+    """
+
+    nodes: dict[str, dict[str, Value]]
+    path: Path | None = None
+
+    def __getitem__(self, node: str) -> dict[str, Value]:
+        """Return the values of a node."""
+        return self.nodes[node]
+
+
+def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Configuration:
+    """Read a parameter file and apply overrides.
+
+    Args:
+        path: a ROS 2 parameter file (``node: ros__parameters: ...``); None for the defaults. The
+            wildcard ``/**`` gives values to every node that declares them.
+        overrides: ``node.parameter=value`` each, value in YAML.
+
+    Returns:
+        All values, the defaults where nothing is given. Paths of ``*.file`` and ``*_file`` in the
+        file may be relative to the file.
+
+    Raises:
+        ValueError: the file cannot be read, or a name or value is refused.
+    """
+    given: dict[str, dict[str, Any]] = {node: {} for node in TABLES}
+    if path is not None:
+        path = Path(path)
+        for node, values in _read(path).items():
+            for name, value in values.items():
+                if name == 'model.file' and value:
+                    value = str(path.parent / value)
+                _assign(given, node, name, value, str(path))
+    for override in overrides:
+        key, separator, text = override.partition('=')
+        node, dot, name = key.strip().partition('.')
+        if not separator or not dot:
+            raise ValueError(f"override '{override}' is not of the form node.parameter=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"override '{override}': the value is not YAML ({error})") from error
+        _assign(given, node, name, value, 'override')
+    nodes = {}
+    for node, values in given.items():
+        try:
+            nodes[node] = validate_all(TABLES[node], values)
+        except ValueError as error:
+            raise ValueError(f'{path or "override"}: {node}: {error}') from error
+    return Configuration(nodes, path)
+
+
+def _assign(given: dict, node: str, name: str, value: Any, source: str) -> None:
+    name = name.strip()
+    if node == '**':
+        for each, declared in TABLES.items():
+            if name in declared:
+                given[each][name] = value
+    elif node in given:
+        given[node][name] = value
+    else:
+        raise ValueError(f"{source}: there is no node '{node}'; nodes are {', '.join(TABLES)}")
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the parameters of each node of a file, with dotted names."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read: {error.strerror}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path} is not a YAML file: {error}') from error
+    if not isinstance(document, dict):
+        raise ValueError(f'{path} is not a ROS 2 parameter file: it has no nodes')
+    nodes = {}
+    for node, content in document.items():
+        if not isinstance(content, dict) or not isinstance(content.get('ros__parameters'), dict):
+            raise ValueError(f"{path}: node '{node}' has no ros__parameters")
+        nodes[str(node).lstrip('/')] = _flatten(content['ros__parameters'])
+    return nodes
+
+
+def _flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f'{prefix}{key}.'))
+        else:
+            flat[f'{prefix}{key}'] = value
+    return flat

@@ -1,0 +1,279 @@
+"""Every parameter of every node, declared once: name, default, meaning, unit and range."""
+
+import math
+
+from hmpc_ros.configuration.schema import Parameter, table
+from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, QuadcopterParameters
+from hmpc_ros.policy.weights import N_TERMINAL
+
+_VEHICLE = QuadcopterParameters()
+_INFINITE_SPEED = 1e5  # rad/s; no rotor turns that fast
+
+
+def _vehicle(whose: str) -> tuple[Parameter, ...]:
+    """Declare the physical constants, of the simulated vehicle or of the one the MPC assumes."""
+    v = _VEHICLE
+    about = f'{whose}: '
+    fixed = {'read_only': True}
+    return (
+        Parameter('vehicle.mass', v.mass, about + 'mass', 'kg', lower=1e-3, **fixed),
+        Parameter(
+            'vehicle.arm_length', v.arm_length, about + 'centre to rotor', 'm', lower=1e-3, **fixed
+        ),
+        Parameter(
+            'vehicle.rotor_inertia',
+            v.rotor_inertia,
+            about + 'inertia of a rotor about its axis',
+            'kg m^2',
+            lower=0.0,
+            **fixed,
+        ),
+        Parameter(
+            'vehicle.thrust_coefficient',
+            v.thrust_coefficient,
+            about + 'thrust of a rotor over its squared speed',
+            'N s^2',
+            lower=1e-12,
+            **fixed,
+        ),
+        Parameter(
+            'vehicle.drag_torque_coefficient',
+            v.drag_torque_coefficient,
+            about + 'drag torque of a rotor over its squared speed',
+            'N m s^2',
+            lower=1e-12,
+            **fixed,
+        ),
+        Parameter(
+            'vehicle.inertia',
+            list(v.inertia),
+            about + 'principal moments of inertia about x, y, z',
+            'kg m^2',
+            lower=1e-9,
+            length=3,
+            **fixed,
+        ),
+        Parameter(
+            'vehicle.linear_drag',
+            list(v.linear_drag),
+            about + 'drag force over velocity, world x, y, z',
+            'N s/m',
+            lower=0.0,
+            length=3,
+            **fixed,
+        ),
+        Parameter('vehicle.gravity', v.gravity, about + 'gravity', 'm/s^2', lower=1e-3, **fixed),
+    )
+
+
+_TIME_STEP = Parameter(
+    'time_step', 0.1, 'length of a control step', 's', lower=1e-4, upper=1.0, read_only=True
+)
+
+SIMULATOR = table(
+    _TIME_STEP,
+    Parameter(
+        'integrator',
+        'euler',
+        'integration of the dynamics; the reference experiment uses euler',
+        choices=INTEGRATORS,
+        read_only=True,
+    ),
+    Parameter(
+        'substeps', 1, 'integration steps in a control step', lower=1, upper=1000, read_only=True
+    ),
+    Parameter(
+        'real_time_factor',
+        1.0,
+        'simulated over wall-clock time; 0: lockstep, as fast as the controller answers',
+        lower=0.0,
+        upper=100.0,
+        read_only=True,
+    ),
+    Parameter('initial_state', [0.0] * NX, 'state at the start of every flight', length=NX),
+    Parameter(
+        'episode_steps',
+        0,
+        'steps after a reset at which the simulator holds until the next one; 0: never',
+        lower=0,
+    ),
+    Parameter('start_paused', False, 'wait for the first ~/reset before flying', read_only=True),
+    *_vehicle('simulated vehicle'),
+    Parameter(
+        'motor_time_constant',
+        0.0,
+        'first-order lag from commanded to actual rotor speed; 0: none',
+        's',
+        lower=0.0,
+        read_only=True,
+    ),
+    Parameter(
+        'input_delay_steps',
+        0,
+        'control steps before a command reaches the motors',
+        lower=0,
+        upper=20,
+        read_only=True,
+    ),
+    Parameter(
+        'wind_force', [0.0] * 3, 'constant wind force, world frame', 'N', length=3, read_only=True
+    ),
+    Parameter(
+        'gust_std',
+        0.0,
+        'standard deviation of the gust force per axis',
+        'N',
+        lower=0.0,
+        read_only=True,
+    ),
+    Parameter(
+        'gust_time_constant', 1.0, 'correlation time of gusts', 's', lower=1e-3, read_only=True
+    ),
+    Parameter(
+        'process_noise_std',
+        [0.0] * NX,
+        'standard deviation of the noise added to each state at every step',
+        lower=0.0,
+        length=NX,
+        read_only=True,
+    ),
+    Parameter(
+        'measurement_noise_std',
+        [0.0] * NX,
+        'standard deviation of the noise on each measured state',
+        lower=0.0,
+        length=NX,
+        read_only=True,
+    ),
+    Parameter('seed', 0, 'seed of noise and gusts', lower=0, read_only=True),
+    Parameter('frame_id', 'map', 'world frame of the odometry (ENU)', read_only=True),
+    Parameter('child_frame_id', 'base_link', 'body frame of the odometry (FLU)', read_only=True),
+    Parameter(
+        'resend_period',
+        0.5,
+        'in lockstep, wall-clock time after which an unanswered state is sent again',
+        's',
+        lower=0.01,
+        read_only=True,
+    ),
+)
+
+CONTROLLER = table(
+    Parameter('autostart', True, 'configure and activate the node when it starts', read_only=True),
+    _TIME_STEP,
+    Parameter('horizon', 12, 'prediction horizon in steps', lower=1, upper=200, read_only=True),
+    Parameter(
+        'model.source',
+        'hover',
+        'prediction model: the linearisation of vehicle.* at hover, or model.file',
+        choices=('hover', 'file'),
+        read_only=True,
+    ),
+    Parameter('model.file', '', 'linear model (.npz) written by hmpc identify', read_only=True),
+    *_vehicle('vehicle the MPC assumes'),
+    Parameter(
+        'policy.q',
+        [1.0] * 6 + [math.sqrt(0.1)] * 6,
+        'square roots of the state weights, Q = diag(q^2)',
+        length=NX,
+    ),
+    Parameter(
+        'policy.r', [0.1] * NU, 'square roots of the input weights, R = diag(r^2)', length=NU
+    ),
+    Parameter(
+        'policy.p',
+        [],
+        "lower triangle of L row by row, terminal weight P = L L'; "
+        'empty: from the Riccati equation of the model, q and r',
+        length=N_TERMINAL,
+        may_be_empty=True,
+    ),
+    Parameter(
+        'weights_file',
+        '',
+        'learned weights (written by hmpc learn) that replace policy.* at the start; '
+        'refused when they were learned for another model or horizon',
+        read_only=True,
+    ),
+    Parameter(
+        'limits.rotor_min', 0.0, 'lowest rotor speed', 'rad/s', lower=0.0, upper=_INFINITE_SPEED
+    ),
+    Parameter(
+        'limits.rotor_max', 630.0, 'highest rotor speed', 'rad/s', lower=0.0, upper=_INFINITE_SPEED
+    ),
+    Parameter(
+        'limits.velocity',
+        [2.0] * 3,
+        "soft bound of the velocity along the goal frame's axes",
+        'm/s',
+        lower=1e-3,
+        length=3,
+    ),
+    Parameter(
+        'limits.attitude',
+        [math.pi / 4] * 3,
+        'soft bound of roll, pitch and of yaw from the goal',
+        'rad',
+        lower=1e-3,
+        length=3,
+    ),
+    Parameter(
+        'limits.rates',
+        [math.pi / 8] * 3,
+        'soft bound of the body rates',
+        'rad/s',
+        lower=1e-3,
+        length=3,
+    ),
+    Parameter('goal.position', [0.0] * 3, 'where to hover, world frame', 'm', length=3),
+    Parameter('goal.yaw', 0.0, 'heading to hover at', 'rad'),
+    Parameter(
+        'state_timeout',
+        0.5,
+        'age of the last odometry (wall clock) beyond which the controller falls back',
+        's',
+        lower=1e-3,
+    ),
+    Parameter(
+        'max_fallback_steps',
+        5,
+        'steps the shifted last plan is flown without a solution',
+        lower=0,
+    ),
+    Parameter(
+        'max_hover_steps',
+        20,
+        'steps the hover command is sent after that, before the controller falls silent',
+        lower=0,
+    ),
+    Parameter(
+        'max_tilt',
+        1.0,
+        'roll or pitch beyond which the linear model is not trusted with a solution',
+        'rad',
+        lower=0.01,
+        upper=1.5,
+    ),
+    Parameter(
+        'clock_reset_threshold',
+        1.0,
+        'a stamp that goes back by more than this is a restarted clock, by less an old message',
+        's',
+        lower=0.0,
+    ),
+    Parameter('frame_id', 'map', 'world frame the odometry must be given in', read_only=True),
+)
+
+VISUALIZER = table(
+    Parameter('path_length', 2000, 'poses kept of the flown path', lower=2, upper=1_000_000),
+    Parameter('arm_length', _VEHICLE.arm_length, 'size of the drawn vehicle', 'm', lower=1e-3),
+)
+
+LEARNER = table()
+
+TABLES = {
+    'simulator': SIMULATOR,
+    'controller': CONTROLLER,
+    'visualizer': VISUALIZER,
+    'learner': LEARNER,
+}
