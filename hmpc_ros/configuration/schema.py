@@ -68,7 +68,7 @@ class Parameter:
         return [self._entry(entry) for entry in entries]
 
     def _entry(self, value: Any) -> Any:
-        expected = self.entry_type
+        expected: Any = self.entry_type
         if hasattr(value, 'item'):  # a numpy scalar
             value = value.item()
         if expected is float and isinstance(value, int) and not isinstance(value, bool):

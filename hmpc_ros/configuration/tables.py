@@ -14,11 +14,15 @@ def _vehicle(whose: str) -> tuple[Parameter, ...]:
     """Declare the physical constants, of the simulated vehicle or of the one the MPC assumes."""
     v = _VEHICLE
     about = f'{whose}: '
-    fixed = {'read_only': True}
     return (
-        Parameter('vehicle.mass', v.mass, about + 'mass', 'kg', lower=1e-3, **fixed),
+        Parameter('vehicle.mass', v.mass, about + 'mass', 'kg', lower=1e-3, read_only=True),
         Parameter(
-            'vehicle.arm_length', v.arm_length, about + 'centre to rotor', 'm', lower=1e-3, **fixed
+            'vehicle.arm_length',
+            v.arm_length,
+            about + 'centre to rotor',
+            'm',
+            lower=1e-3,
+            read_only=True,
         ),
         Parameter(
             'vehicle.rotor_inertia',
@@ -26,7 +30,7 @@ def _vehicle(whose: str) -> tuple[Parameter, ...]:
             about + 'inertia of a rotor about its axis',
             'kg m^2',
             lower=0.0,
-            **fixed,
+            read_only=True,
         ),
         Parameter(
             'vehicle.thrust_coefficient',
@@ -34,7 +38,7 @@ def _vehicle(whose: str) -> tuple[Parameter, ...]:
             about + 'thrust of a rotor over its squared speed',
             'N s^2',
             lower=1e-12,
-            **fixed,
+            read_only=True,
         ),
         Parameter(
             'vehicle.drag_torque_coefficient',
@@ -42,7 +46,7 @@ def _vehicle(whose: str) -> tuple[Parameter, ...]:
             about + 'drag torque of a rotor over its squared speed',
             'N m s^2',
             lower=1e-12,
-            **fixed,
+            read_only=True,
         ),
         Parameter(
             'vehicle.inertia',
@@ -51,7 +55,7 @@ def _vehicle(whose: str) -> tuple[Parameter, ...]:
             'kg m^2',
             lower=1e-9,
             length=3,
-            **fixed,
+            read_only=True,
         ),
         Parameter(
             'vehicle.linear_drag',
@@ -60,9 +64,11 @@ def _vehicle(whose: str) -> tuple[Parameter, ...]:
             'N s/m',
             lower=0.0,
             length=3,
-            **fixed,
+            read_only=True,
         ),
-        Parameter('vehicle.gravity', v.gravity, about + 'gravity', 'm/s^2', lower=1e-3, **fixed),
+        Parameter(
+            'vehicle.gravity', v.gravity, about + 'gravity', 'm/s^2', lower=1e-3, read_only=True
+        ),
     )
 
 

@@ -250,9 +250,9 @@ class _BufferedFunction:
         memory = [np.zeros(function.numel_out(i)) for i in range(function.n_out())]
         self._buffer, self._evaluate = function.buffer()
         for i, argument in enumerate(self._arguments):
-            self._buffer.set_arg(i, memoryview(argument))
+            self._buffer.set_arg(i, argument.data)
         for i, result in enumerate(memory):
-            self._buffer.set_res(i, memoryview(result))
+            self._buffer.set_res(i, result.data)
         # CasADi stores matrices column by column; these are views, not copies.
         self._results = [
             result.reshape(function.size_out(i), order='F') for i, result in enumerate(memory)
