@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.policy.goal import Goal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.policy.goal import Goal
+    from hmpc_ros.policy.mpc import Mpc, Solution
+    from hmpc_ros.policy.unconstrained import OfflineMpc
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class Flight:
         inputs: Commanded rotor speeds [rad/s], (T, 4).
         goal: Where the flight was to go.
         hover_input: Rotor speeds at which the vehicle's model hovers [rad/s], (4,).
-        failed_steps: Steps whose MPC solve failed and that flew a fallback command instead.
+        solutions: The MPC's solution at each step, (T,); empty when they were not kept. A vehicle
+            over ROS never sends them: ``resolve`` makes them from the measured states.
+        failed_steps: Steps that did not fly an MPC solution but a fallback command.
         planned_steps: How many steps the flight should have had; None: as many as it has.
         ended: Why the flight ended before its planned steps, empty when it did not.
     """
@@ -34,9 +39,10 @@ class Flight:
     inputs: NDArray[np.float64]
     goal: Goal
     hover_input: NDArray[np.float64]
+    solutions: tuple[Solution, ...] = ()
     failed_steps: tuple[int, ...] = ()
     planned_steps: int | None = None
-    ended: str = field(default='')
+    ended: str = ''
 
     def __post_init__(self) -> None:
         steps = len(self.inputs)
@@ -65,3 +71,52 @@ class Flight:
     def input_deviations(self) -> NDArray[np.float64]:
         """Rotor speeds relative to hover [rad/s], (T, 4)."""
         return self.inputs - self.hover_input
+
+    def save(self, path: Path | str) -> None:
+        """Write the measurements, without the solver's solutions, to a ``.npz`` file."""
+        np.savez(
+            path,
+            states=self.states,
+            inputs=self.inputs,
+            goal=np.array([*self.goal.position, self.goal.yaw]),
+            hover_input=self.hover_input,
+            failed_steps=np.array(self.failed_steps, dtype=int),
+            planned_steps=np.array(
+                self.steps if self.planned_steps is None else self.planned_steps
+            ),
+            ended=np.array(self.ended),
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> Flight:
+        """Read a flight that ``save`` wrote.
+
+        Raises:
+            ValueError: When the file cannot be read or is no flight.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                x, y, z, yaw = (float(value) for value in data['goal'])
+                return cls(
+                    states=data['states'],
+                    inputs=data['inputs'],
+                    goal=Goal((x, y, z), yaw),
+                    hover_input=data['hover_input'],
+                    failed_steps=tuple(int(step) for step in data['failed_steps']),
+                    planned_steps=int(data['planned_steps']),
+                    ended=str(data['ended']),
+                )
+        except (OSError, KeyError, ValueError, EOFError) as error:
+            raise ValueError(f'{path} is not a flight: {error}') from error
+
+
+def resolve(flight: Flight, mpc: Mpc | OfflineMpc) -> tuple[Solution, ...]:
+    """Solve the MPC again at every measured state of a flight.
+
+    What a vehicle over ROS sends are states and commands; their derivative needs the primal-dual
+    solutions behind them. The caller's copy of the MPC, with the weights that were flown, finds them.
+
+    Returns:
+        T solutions, failed ones among them as they come.
+    """
+    return tuple(mpc.solve_deviation(deviation) for deviation in flight.deviations[:-1])

@@ -124,6 +124,24 @@ class OfflineMpc:
         self.solved = 0
         self._made: UnconstrainedPlan | None = None
 
+    @property
+    def model(self) -> LinearModel:
+        """The prediction model."""
+        return self.mpc.model
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds."""
+        return self.mpc.limits
+
+    def set_weights(self, weights: Weights) -> None:
+        """Solve with other cost weights from now on."""
+        self.mpc.set_weights(weights)
+
+    def reset(self) -> None:
+        """Forget the last solution, as at the beginning of a flight."""
+        self.mpc.reset()
+
     def plan(self) -> UnconstrainedPlan:
         """Return the plan of the present weights, model and limits."""
         made, mpc = self._made, self.mpc

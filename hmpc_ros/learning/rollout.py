@@ -1,0 +1,87 @@
+"""Flies the simulated vehicle under the MPC, here and now, without ROS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hmpc_ros.learning.flight import Flight
+from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.policy.flight_controller import FlightController, Safety, Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hmpc_ros.plant.vehicle import Vehicle
+    from hmpc_ros.policy.goal import Goal
+    from hmpc_ros.policy.mpc import Mpc
+    from hmpc_ros.policy.unconstrained import OfflineMpc
+
+
+def rollout(
+    vehicle: Vehicle,
+    mpc: Mpc | OfflineMpc,
+    goal: Goal,
+    x0: NDArray[np.float64],
+    steps: int,
+    flight_number: int | None = None,
+    safety: Safety | None = None,
+    keep_solutions: bool = True,
+) -> Flight:
+    """Fly ``steps`` steps from a state to a goal; the same again for the same arguments.
+
+    The commands come from the same ``FlightController`` as over ROS, so a failed solve is answered
+    by the same ladder of fallbacks. Where that ends, or the state is not finite, the flight ends.
+
+    Args:
+        vehicle: The simulated vehicle.
+        mpc: The policy, with the weights to fly.
+        goal: Where to.
+        x0: Initial state, world frame, (12,).
+        steps: T.
+        flight_number: Selects the vehicle's noise; None: its next one.
+        safety: Settings of the ladder; their defaults when None.
+        keep_solutions: Whether the flight keeps the MPC's solutions for its derivative.
+
+    Returns:
+        The flight, in measured states.
+    """
+    vehicle.reset(x0, flight_number)
+    mpc.reset()
+    controller = FlightController(mpc, goal, safety or Safety(), clock=_stopped_clock)
+    time_step = round(vehicle.quadcopter.time_step * 1e9)
+    states, inputs = np.empty((steps + 1, NX)), np.empty((steps, NU))
+    solutions, failed, ended = [], [], ''
+    flown = steps
+    states[0] = vehicle.measure()
+    for t in range(steps):
+        answer = controller.respond(states[t], t * time_step)
+        if answer.command is None:
+            flown, ended = (
+                t,
+                f'no command at step {t}: {answer.reason.value} {answer.detail}'.strip(),
+            )
+            break
+        inputs[t] = answer.command
+        if answer.source is not Source.SOLUTION:
+            failed.append(t)
+        elif keep_solutions:
+            solutions.append(answer.solution)
+        vehicle.step(answer.command)
+        states[t + 1] = vehicle.measure()
+    return Flight(
+        states=states[: flown + 1],
+        inputs=inputs[:flown],
+        goal=goal,
+        hover_input=mpc.model.hover_input,
+        solutions=tuple(solutions),
+        failed_steps=tuple(failed),
+        planned_steps=steps,
+        ended=ended,
+    )
+
+
+def _stopped_clock() -> float:
+    """Keep wall-clock time out of a flight that is not flown in it."""
+    return 0.0
