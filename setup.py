@@ -45,6 +45,7 @@ setup(
     # ROS packages and acados come from the system or from requirements/, never through this list:
     # pip must not replace the numpy or rclpy of a sourced ROS by its own.
     install_requires=['setuptools'],
+    extras_require={'test': ['pytest', 'pytest-timeout']},  # tells `colcon test` to run pytest
     entry_points={
         'console_scripts': [
             f'simulator = {NAME}.ros.simulator_node:main',
