@@ -152,7 +152,7 @@ def odometry_from_state(state: np.ndarray, time: int, message: Odometry) -> None
 
 
 def new_rotor_command() -> JointState:
-    """Return a command with the rotors' names, to be filled again and again by `set_rotor_speeds`."""
+    """Return a command with the rotors' names, for `set_rotor_speeds` to fill again and again."""
     return JointState(name=list(INPUT_NAMES), velocity=array('d', [0.0] * len(INPUT_NAMES)))
 
 
@@ -204,7 +204,7 @@ def new_path(frame_id: str, length: int) -> Path:
 
 
 def set_path(states: np.ndarray, time: int, time_step: float, message: Path) -> None:
-    """Write world states (N+1, 12), ``time_step`` [s] apart and the first at ``time`` [ns], to a path.
+    """Write world states (N+1, 12) to a path, the first at ``time`` [ns], ``time_step`` [s] apart.
 
     ``message`` comes from `new_path` with as many poses.
     """

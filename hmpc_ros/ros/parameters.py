@@ -43,11 +43,8 @@ _INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**63 - 1
 
 
 def ros_type(parameter: Parameter) -> RosParameter.Type:
-    """Return the ROS type of a parameter: that of its default; an empty list holds doubles."""
-    default = parameter.default
-    if isinstance(default, (list, tuple)):
-        return _LIST_TYPES[type(default[0])] if default else RosParameter.Type.DOUBLE_ARRAY
-    return _SCALAR_TYPES[type(default)]
+    """Return the ROS type of a parameter, which it keeps whatever value it takes."""
+    return (_LIST_TYPES if parameter.is_list else _SCALAR_TYPES)[parameter.entry_type]
 
 
 def descriptor(parameter: Parameter) -> ParameterDescriptor:
@@ -56,12 +53,12 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
     unit = f' [{parameter.unit}]' if parameter.unit else ''
     constraints = []
     if parameter.length is not None:
-        constraints.append(f'{parameter.length} values')
+        or_none = ' or none' if parameter.may_be_empty else ''
+        constraints.append(f'{parameter.length} values{or_none}')
     if parameter.choices:
         constraints.append(f'one of: {", ".join(map(str, parameter.choices))}')
     # ROS keeps ranges for single numbers only; of a list's elements the text has to tell.
-    is_list = isinstance(parameter.default, (list, tuple))
-    if is_list and (parameter.lower is not None or parameter.upper is not None):
+    if parameter.is_list and (parameter.lower is not None or parameter.upper is not None):
         lower = '-inf' if parameter.lower is None else f'{parameter.lower:g}'
         upper = 'inf' if parameter.upper is None else f'{parameter.upper:g}'
         constraints.append(f'each from {lower} to {upper}')

@@ -189,5 +189,5 @@ def test_a_goal_comes_back_from_a_pose_and_a_tilted_pose_keeps_its_heading():
 def test_a_goal_that_is_not_finite_or_no_rotation_is_refused(part):
     message = PoseStamped()
     getattr(message.pose, part).x = math.nan
-    with pytest.raises(ValueError, match='finite|unit quaternion'):
+    with pytest.raises(ValueError, match=r'finite|unit quaternion'):
         conversions.goal_from_pose(message)

@@ -1,0 +1,404 @@
+"""The safety ladder around the MPC: from measured states to commands that may be flown.
+
+Every state gets one `Answer`: a command or none, where the command comes from, and why. Commands
+are finite and inside the rotor limits, whatever comes in.
+
+What happens to a state, in this order:
+
+1.  Not finite: dropped. (The caller drops what cannot even be made a state, see `discard`.)
+2.  Same stamp as the last accepted state: the answer of that state once more, without a solve, so
+    that a state may be sent again until its answer arrives.
+3.  Earlier stamp than the last accepted state: dropped, unless a *new run* has begun. A new run is
+    a stamp that went back by more than ``clock_reset_threshold`` (a simulator that starts again
+    at 0), or any earlier stamp after no state was accepted for ``state_timeout`` (so that nothing
+    locks the controller out for longer than that). A new run forgets plan and ladder.
+4.  Tilted beyond ``max_tilt``, where the model no longer holds: the ladder below. If it is the first
+    state of all: no command.
+5.  Solved. If the solve fails: the ladder below.
+
+The *ladder*, from the first failure to the next successful solve, in steps of the model's time step:
+
+*   the inputs of the last plan, shifted to the present, for at most ``max_fallback_steps``;
+*   the hover command for at most ``max_hover_steps``;
+*   nothing.
+
+A successful solve ends it at any rung. Steps are counted in time and not in calls, so that states at
+twice the model's rate do not use up the plan twice as fast.
+
+States that stop coming lead down the same ladder: `tick`, called from a timer, answers as soon as
+the last accepted state is older than ``state_timeout``. That age is measured by a monotonic clock
+from the arrival of the state, so a jump of the ROS clock neither causes nor hides a timeout.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+import numpy as np
+
+from hmpc_ros.plant.quadcopter import NU
+from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.mpc import Mpc, Solution
+from hmpc_ros.policy.weights import Weights
+
+_NANOSECONDS = 1_000_000_000
+
+# Solve times of this many last solves make up the median and the 99 % of the statistics.
+SOLVE_TIME_WINDOW = 1000
+
+
+class Source(Enum):
+    """Where a command comes from; the ladder, top to bottom."""
+
+    SOLUTION = 'solution'
+    PLAN = 'shifted plan'
+    HOVER = 'hover'
+    NOTHING = 'no command'
+
+
+class Reason(Enum):
+    """Why an answer is what it is."""
+
+    SOLVED = 'solved'
+    REPEATED_STAMP = 'repeated stamp'
+    NOT_FINITE = 'state not finite'
+    NOT_A_ROTATION = 'orientation no unit quaternion'
+    WRONG_FRAME = 'wrong frame'
+    STAMP_WENT_BACK = 'stamp went back'
+    TILT = 'tilt beyond the model'
+    SOLVE_FAILED = 'solve failed'
+    STATE_TIMEOUT = 'state timeout'
+
+
+#: Messages with these reasons never become the controller's state.
+DROPPED = (
+    Reason.NOT_FINITE,
+    Reason.NOT_A_ROTATION,
+    Reason.WRONG_FRAME,
+    Reason.STAMP_WENT_BACK,
+)
+
+#: Reasons to go down the ladder.
+FALLBACKS = (Reason.SOLVE_FAILED, Reason.TILT, Reason.STATE_TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to do about a state, or about the lack of one.
+
+    Attributes:
+        command: rotor speeds (4,) [rad/s], finite and inside the limits; None: send nothing.
+        source: where the command comes from.
+        reason: why.
+        time: stamp [ns] of the state that is answered. A command from `tick` answers no state, and
+            must not be taken for the answer to one: its time is the last stamp and the whole steps
+            since then.
+        solution: what the MPC found, when it was asked and succeeded just now.
+        detail: a few words on a failure, for the log.
+    """
+
+    command: np.ndarray | None
+    source: Source
+    reason: Reason
+    time: int
+    solution: Solution | None = None
+    detail: str = ''
+
+
+@dataclass(frozen=True)
+class Safety:
+    """The ladder's settings.
+
+    Attributes:
+        state_timeout: age of the last state [s] beyond which the controller falls back.
+        max_fallback_steps: steps of the last plan flown at most.
+        max_hover_steps: steps of the hover command after it at most.
+        max_tilt: largest |roll| and |pitch| [rad] at which the model is asked.
+        clock_reset_threshold: a stamp back by more than this [s] begins a new run.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    state_timeout: float = 0.5
+    max_fallback_steps: int = 5
+    max_hover_steps: int = 20
+    max_tilt: float = 1.0
+    clock_reset_threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings with which there is no ladder."""
+        if not 0.0 < self.state_timeout < math.inf:
+            raise ValueError(f'state_timeout = {self.state_timeout} s must be positive and finite')
+        for name in ('max_fallback_steps', 'max_hover_steps', 'clock_reset_threshold'):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f'{name} = {value} must be finite and at least 0')
+        if not 0.0 < self.max_tilt < math.pi / 2:
+            raise ValueError(
+                f'max_tilt = {self.max_tilt} rad must lie between 0 and pi/2, where the Euler angles '
+                'of the model end'
+            )
+
+
+@dataclass
+class Statistics:
+    """Everything the controller counts, since its start.
+
+    Attributes:
+        states: states accepted (neither dropped nor repeated).
+        solves: times the MPC was asked.
+        failures: solves that failed.
+        fallbacks: commands from the shifted plan or the hover command, by reason.
+        silences: times the ladder ended in no command.
+        timeouts: times the states stopped coming for longer than ``state_timeout``.
+        tilts: states tilted beyond ``max_tilt``.
+        repeats: states answered again.
+        missed_deadlines: answers that took longer than the model's time step.
+        new_runs: clock resets, see the rule at the top of this module.
+        dropped: messages dropped, by reason.
+        solve_time_median: of the last solves [s]; NaN before the first.
+        solve_time_p99: 99 % of the last solves took at most this [s]; NaN before the first.
+        state_age: time since the last accepted state arrived [s]; inf before the first.
+    """
+
+    states: int = 0
+    solves: int = 0
+    failures: int = 0
+    silences: int = 0
+    timeouts: int = 0
+    tilts: int = 0
+    repeats: int = 0
+    missed_deadlines: int = 0
+    new_runs: int = 0
+    fallbacks: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(FALLBACKS, 0))
+    dropped: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(DROPPED, 0))
+    solve_time_median: float = math.nan
+    solve_time_p99: float = math.nan
+    state_age: float = math.inf
+
+
+class FlightController:
+    """Answers measured states with commands that may be flown; the rules are at the module's top.
+
+    Args:
+        mpc: the policy; the controller is its only user.
+        goal: where to fly to.
+        safety: the ladder's settings.
+        clock: a monotonic clock [s], for the age of states and the time an answer takes.
+    """
+
+    def __init__(
+        self,
+        mpc: Mpc,
+        goal: Goal,
+        safety: Safety,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._mpc = mpc
+        self._goal = goal
+        self._safety = safety
+        self._clock = clock
+        self._statistics = Statistics()
+        self._solve_times = np.zeros(SOLVE_TIME_WINDOW)
+        self._rotor_min = mpc.limits.rotor_min
+        self._rotor_max = mpc.limits.rotor_max
+        self._plan = np.zeros((0, NU))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget the run: what follows needs a valid state first."""
+        self._last: Answer | None = None  # answer to the last accepted state
+        self._received = -math.inf  # when that state arrived, by the monotonic clock [s]
+        self._timed_out = False
+        self._has_plan = False
+        self._plan_start = 0  # [ns]
+        self._fallback_since: int | None = None  # [ns]
+        self._hover_since: int | None = None  # [ns]
+        self._silent = False
+
+    @property
+    def goal(self) -> Goal:
+        """Where the vehicle is flown to."""
+        return self._goal
+
+    @property
+    def silent(self) -> bool:
+        """Whether the ladder has ended, so that no command is given until a solve succeeds."""
+        return self._silent
+
+    def reset(self) -> None:
+        """Begin anew: no command before the next valid state. The counters go on."""
+        self._forget()
+        self._mpc.reset()
+
+    def set_goal(self, goal: Goal) -> None:
+        """Fly to another goal from the next state on."""
+        self._goal = goal
+
+    def set_weights(self, weights: Weights) -> None:
+        """Fly with other weights from the next state on."""
+        self._mpc.set_weights(weights)
+
+    def set_limits(self, limits: Limits) -> None:
+        """Fly within other limits from now on, repeated answers and fallbacks included.
+
+        Raises:
+            ValueError: hover lies outside the rotor range; nothing is changed.
+        """
+        self._mpc.set_limits(limits)
+        self._rotor_min, self._rotor_max = limits.rotor_min, limits.rotor_max
+        if self._last is not None and self._last.command is not None:
+            self._last = replace(self._last, command=self._inside(self._last.command))
+
+    def set_safety(self, safety: Safety) -> None:
+        """Use other settings of the ladder from now on."""
+        self._safety = safety
+
+    def statistics(self) -> Statistics:
+        """Return the counters, solve times and state age of this instant; the caller's to keep."""
+        now = replace(
+            self._statistics,
+            fallbacks=dict(self._statistics.fallbacks),
+            dropped=dict(self._statistics.dropped),
+        )
+        now.state_age = self._clock() - self._received
+        times = self._solve_times[: min(now.solves, SOLVE_TIME_WINDOW)]
+        if times.size:
+            now.solve_time_median, now.solve_time_p99 = np.percentile(times, (50, 99)).tolist()
+        return now
+
+    def discard(self, reason: Reason, stamp: int, detail: str = '') -> Answer:
+        """Count a message that could not be made a state, e.g. one in the wrong frame."""
+        self._statistics.dropped[reason] += 1
+        return Answer(None, Source.NOTHING, reason, stamp, detail=detail)
+
+    def respond(self, state: np.ndarray, stamp: int) -> Answer:
+        """Answer a measured state (12,) with its stamp [ns].
+
+        Neither ``state`` is kept nor is the answer's command used again: both are the caller's.
+        """
+        arrival = self._clock()
+        # The dot product tells at once for all but numbers whose square overflows.
+        if not math.isfinite(state.dot(state)) and not np.isfinite(state).all():
+            return self.discard(Reason.NOT_FINITE, stamp)
+
+        last = self._last
+        if last is not None and stamp <= last.time:
+            if stamp == last.time:
+                self._statistics.repeats += 1
+                command = None if last.command is None else last.command.copy()
+                return Answer(command, last.source, Reason.REPEATED_STAMP, stamp)
+            back = (last.time - stamp) / _NANOSECONDS
+            stale = arrival - self._received > self._safety.state_timeout
+            if back <= self._safety.clock_reset_threshold and not stale:
+                return self.discard(Reason.STAMP_WENT_BACK, stamp, f'by {back:.3f} s')
+            self._statistics.new_runs += 1
+            self.reset()
+
+        tilt = max(abs(float(state[6])), abs(float(state[7])))
+        tilted = tilt > self._safety.max_tilt
+        if tilted and self._last is None:
+            self._statistics.tilts += 1
+            return Answer(None, Source.NOTHING, Reason.TILT, stamp, detail=f'{tilt:.2f} rad')
+
+        self._statistics.states += 1
+        self._received = arrival
+        self._timed_out = False
+        if tilted:
+            self._statistics.tilts += 1
+            answer = self._fall_back(stamp, Reason.TILT, f'{tilt:.2f} rad')
+        else:
+            answer = self._solve(state, stamp)
+        self._last = answer
+        if self._clock() - arrival > self._mpc.model.time_step:
+            self._statistics.missed_deadlines += 1
+        return answer
+
+    def tick(self) -> Answer | None:
+        """Answer the lack of states; call it from a timer, once per time step of the model.
+
+        Returns:
+            The next command of the ladder, or none at its end; None while all is well, and before
+            the first valid state.
+        """
+        if self._last is None:
+            return None
+        age = self._clock() - self._received
+        if age <= self._safety.state_timeout:
+            return None
+        if not self._timed_out:
+            self._timed_out = True
+            self._statistics.timeouts += 1
+        step = self._mpc.model.time_step
+        present = self._last.time + int(age / step + 1e-6) * round(step * _NANOSECONDS)
+        return self._fall_back(present, Reason.STATE_TIMEOUT, f'last state is {age:.2f} s old')
+
+    def _solve(self, state: np.ndarray, stamp: int) -> Answer:
+        statistics = self._statistics
+        solution = self._mpc.solve(state, self._goal)
+        self._solve_times[statistics.solves % SOLVE_TIME_WINDOW] = solution.total_time
+        statistics.solves += 1
+        # `ok` includes finiteness; here it is checked once more, where it would fly.
+        if not solution.ok or not math.isfinite(sum(solution.input.tolist())):
+            statistics.failures += 1
+            return self._fall_back(
+                stamp,
+                Reason.SOLVE_FAILED,
+                f'{solution.status.name} after {solution.iterations} iterations',
+            )
+        plan = solution.inputs
+        if self._plan.shape != plan.shape:
+            self._plan = np.empty_like(plan)
+        self._plan[:] = plan
+        self._plan_start = stamp
+        self._has_plan = True
+        self._fallback_since = self._hover_since = None
+        self._silent = False
+        command = self._inside(solution.input)
+        return Answer(command, Source.SOLUTION, Reason.SOLVED, stamp, solution)
+
+    def _fall_back(self, present: int, reason: Reason, detail: str) -> Answer:
+        """Return the ladder's rung at a time [ns] of the stamps' clock."""
+        if self._fallback_since is None:
+            self._fallback_since = present
+        hover = self._mpc.model.hover_input
+        plan_step = self._steps(self._plan_start, present)
+        if (
+            self._hover_since is None
+            and self._has_plan
+            and self._steps(self._fallback_since, present) < self._safety.max_fallback_steps
+            and plan_step < len(self._plan)
+        ):
+            self._statistics.fallbacks[reason] += 1
+            command = self._inside(hover + self._plan[plan_step])
+            return Answer(command, Source.PLAN, reason, present, detail=detail)
+        if self._hover_since is None:
+            self._hover_since = present
+        if (
+            not self._silent
+            and self._steps(self._hover_since, present) < self._safety.max_hover_steps
+        ):
+            self._statistics.fallbacks[reason] += 1
+            return Answer(self._inside(hover), Source.HOVER, reason, present, detail=detail)
+        if not self._silent:
+            self._silent = True
+            self._statistics.silences += 1
+        return Answer(None, Source.NOTHING, reason, present, detail=detail)
+
+    def _steps(self, start: int, present: int) -> int:
+        """Return the whole time steps from ``start`` to ``present`` [ns].
+
+        A tenth of a step of jitter is forgiven, so that 99 ms count as the 100 ms they were meant to
+        be. A present before the start (the stamps' clock ran slower than ours) is no step.
+        """
+        step = round(self._mpc.model.time_step * _NANOSECONDS)
+        return max(0, (present - start + step // 10) // step)
+
+    def _inside(self, command: np.ndarray) -> np.ndarray:
+        """Return the command inside the rotor limits: a solver meets them only to its tolerance."""
+        low, high = self._rotor_min, self._rotor_max
+        return np.array([min(max(speed, low), high) for speed in command.tolist()])
