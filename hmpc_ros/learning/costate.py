@@ -34,15 +34,21 @@ true vehicle gives the exact one ("perfect model").
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from hmpc_ros.learning.flight import resolve
+from hmpc_ros.policy.sensitivity import MissingDerivativeError
+from hmpc_ros.policy.weights import Weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
+    from hmpc_ros.policy.unconstrained import OfflineMpc
     from hmpc_ros.policy.sensitivity import Sensitivity
 
 
@@ -91,4 +97,37 @@ def gradient(
         costate[t] = source[t] + closed_loop[t] @ costate[t + 1]
 
     seeds = dJ_du + (costate[1:, None, :] @ B)[:, 0, :]
-    return policy.weight_gradient(seeds)
+    return policy.weight_vjp(seeds)
+
+
+@dataclass(frozen=True, eq=False)
+class FlightGradient:
+    """dJ/dtheta of flights, with a copy of the MPC that is the learner's own.
+
+    Attributes:
+        mpc: Differentiated at the flight's states; its weights become those of the flight.
+        plant: Supplies the plant's Jacobians.
+        objective: What a flight costs.
+    """
+
+    mpc: OfflineMpc
+    plant: PlantJacobians
+    objective: Objective
+
+    def __call__(self, flight: Flight, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Differentiate a flight that was flown under the weights theta, (94,).
+
+        Raises:
+            MissingDerivativeError: When the MPC failed at some steps, in flight or just now.
+        """
+        if flight.failed_steps:
+            raise MissingDerivativeError(flight.failed_steps, flight.steps)
+        fly_under(self.mpc, theta)
+        solutions = flight.solutions or resolve(flight, self.mpc)
+        return gradient(flight, self.mpc.sensitivity(solutions), self.plant, self.objective)
+
+
+def fly_under(mpc: OfflineMpc, theta: NDArray[np.float64]) -> None:
+    """Give the MPC the weights theta unless it has them already (its plan is then kept too)."""
+    if not np.array_equal(mpc.weights.theta, theta):
+        mpc.set_weights(Weights.from_theta(theta))

@@ -114,7 +114,7 @@ def resolve(flight: Flight, mpc: Mpc | OfflineMpc) -> tuple[Solution, ...]:
     """Solve the MPC again at every measured state of a flight.
 
     What a vehicle over ROS sends are states and commands; their derivative needs the primal-dual
-    solutions behind them. The caller's copy of the MPC, with the weights that were flown, finds them.
+    solutions behind them. The caller's copy of the MPC, under the weights flown, finds them.
 
     Returns:
         T solutions, failed ones among them as they come.

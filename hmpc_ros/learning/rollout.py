@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hmpc_ros.learning.costate import fly_under
 from hmpc_ros.learning.flight import Flight
+from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.flight_controller import FlightController, Safety, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.plant.vehicle import Vehicle
     from hmpc_ros.policy.goal import Goal
     from hmpc_ros.policy.mpc import Mpc
@@ -80,6 +84,44 @@ def rollout(
         planned_steps=steps,
         ended=ended,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class OfflineFlyer:
+    """Flies the requests of a training run by rollout.
+
+    Attributes:
+        vehicle: The simulated vehicle.
+        mpc: The policy; its weights become those of the request.
+        goal: Where to.
+        x0: Initial state, world frame, (12,).
+        steps: T.
+        safety: Settings of the controller's ladder of fallbacks.
+        envelope: Where a flight is cut short.
+    """
+
+    vehicle: Vehicle
+    mpc: OfflineMpc
+    goal: Goal
+    x0: NDArray[np.float64]
+    steps: int
+    safety: Safety = field(default_factory=Safety)
+    envelope: Envelope = field(default_factory=Envelope)
+
+    def __call__(self, request: FlightRequest) -> Flight:
+        """Fly one request."""
+        fly_under(self.mpc, request.theta)
+        flight = rollout(
+            self.vehicle,
+            self.mpc,
+            self.goal,
+            self.x0,
+            self.steps,
+            request.number,
+            self.safety,
+            keep_solutions=request.with_solutions,
+        )
+        return self.envelope.cut(flight)
 
 
 def _stopped_clock() -> float:

@@ -134,6 +134,11 @@ class OfflineMpc:
         """The bounds."""
         return self.mpc.limits
 
+    @property
+    def weights(self) -> Weights:
+        """The cost weights."""
+        return self.mpc.weights
+
     def set_weights(self, weights: Weights) -> None:
         """Solve with other cost weights from now on."""
         self.mpc.set_weights(weights)
