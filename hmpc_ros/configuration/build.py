@@ -1,4 +1,4 @@
-"""From values to objects: the vehicle, the model, the limits, the weights and the MPC they describe."""
+"""From values to objects: vehicle, model, limits, weights and the MPC they describe."""
 
 from collections.abc import Mapping
 from dataclasses import fields

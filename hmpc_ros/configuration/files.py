@@ -1,4 +1,4 @@
-"""Configuration files: ROS 2 parameter files, read without ROS, and overrides from a command line."""
+"""Configuration files: ROS 2 parameter files read without ROS, and command-line overrides."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

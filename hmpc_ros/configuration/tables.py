@@ -4,7 +4,7 @@ import math
 
 from hmpc_ros.configuration.schema import Parameter, table
 from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, QuadcopterParameters
-from hmpc_ros.policy.weights import N_TERMINAL
+from hmpc_ros.policy.weights import N_TERMINAL, N_THETA
 
 _VEHICLE = QuadcopterParameters()
 _INFINITE_SPEED = 1e5  # rad/s; no rotor turns that fast
@@ -275,7 +275,146 @@ VISUALIZER = table(
     Parameter('arm_length', _VEHICLE.arm_length, 'size of the drawn vehicle', 'm', lower=1e-3),
 )
 
-LEARNER = table()
+LEARNER = table(
+    Parameter('iterations', 200, 'iterations of the run in total', lower=0),
+    Parameter('seed', 0, 'seed of the random directions', lower=0, read_only=True),
+    Parameter('steps', 200, 'steps of a flight', lower=1, upper=100_000, read_only=True),
+    Parameter(
+        'estimator',
+        'hybrid',
+        'estimate of the gradient: from the model, from cost differences of flights (zeroth_order), '
+        "the paper's mixture of both, or the model's corrected by the flights (control_variate)",
+        choices=('model_based', 'zeroth_order', 'hybrid', 'control_variate'),
+        read_only=True,
+    ),
+    Parameter(
+        'jacobians',
+        'model',
+        "plant Jacobians of the model-based gradient: the MPC's model, or the simulated vehicle "
+        'itself (perfect knowledge, offline only)',
+        choices=('model', 'vehicle'),
+        read_only=True,
+    ),
+    Parameter('delta', 1e-4, 'length of the perturbation of theta', lower=1e-12, read_only=True),
+    Parameter(
+        'directions',
+        1,
+        'orthogonal directions of the zeroth-order estimate per iteration',
+        lower=1,
+        upper=N_THETA,
+        read_only=True,
+    ),
+    Parameter('two_sided', False, 'perturb each direction both ways', read_only=True),
+    Parameter(
+        'step_size.scale',
+        5e-5,
+        'a in alpha_k = a log(k + 2) / (k + 1)^exponent',
+        lower=1e-15,
+        read_only=True,
+    ),
+    Parameter(
+        'step_size.exponent', 0.75, 'how fast the steps shrink', lower=0.0, read_only=True
+    ),
+    Parameter(
+        'step_size.logarithm', True, 'whether the factor log(k + 2) is there', read_only=True
+    ),
+    Parameter(
+        'trust.initial',
+        1.0,
+        'eta_0 in eta_k = eta_0 / (k + 1)^exponent, the share of the model-based gradient',
+        lower=0.0,
+        upper=1.0,
+        read_only=True,
+    ),
+    Parameter(
+        'trust.exponent', 0.5, 'gamma, how fast trust in the model fades', lower=0.0, read_only=True
+    ),
+    Parameter('box.q', 100.0, 'largest magnitude of a q', lower=1e-6, read_only=True),
+    Parameter('box.r', 100.0, 'largest magnitude of an r', lower=1e-6, read_only=True),
+    Parameter('box.p', 1000.0, 'largest magnitude of an entry of L', lower=1e-6, read_only=True),
+    Parameter(
+        'objective.state_weights',
+        [1.0] * 6 + [0.1] * 6,
+        'diagonal of QQ, what a step of the flight costs per squared state',
+        lower=0.0,
+        length=NX,
+        read_only=True,
+    ),
+    Parameter(
+        'objective.input_weights',
+        [0.01] * NU,
+        'diagonal of RR, what a step of the flight costs per squared input',
+        lower=0.0,
+        length=NU,
+        read_only=True,
+    ),
+    Parameter(
+        'objective.terminal_weights',
+        [1.0] * 6 + [1000.0] * 3 + [1.0] * 3,
+        'diagonal of PP, what the last state costs',
+        lower=0.0,
+        length=NX,
+        read_only=True,
+    ),
+    Parameter(
+        'objective.penalty',
+        300.0,
+        'rho, cost per unit of violation of the state bounds limits.* of the controller',
+        lower=0.0,
+        read_only=True,
+    ),
+    Parameter(
+        'rollback.enabled',
+        False,
+        'go back to the last accepted weights after a flight that is not acceptable; '
+        "false: the paper's rule, which keeps all",
+        read_only=True,
+    ),
+    Parameter(
+        'rollback.margin',
+        0.05,
+        'share of the best objective by which an acceptable one may exceed it',
+        lower=0.0,
+        read_only=True,
+    ),
+    Parameter(
+        'rollback.violation',
+        1e9,
+        'largest violation V that is acceptable',
+        lower=0.0,
+        read_only=True,
+    ),
+    Parameter(
+        'rollback.shrink',
+        0.5,
+        'factor on the step size after a rollback',
+        lower=0.01,
+        upper=1.0,
+        read_only=True,
+    ),
+    Parameter(
+        'envelope.position',
+        100.0,
+        'distance from the goal along any axis beyond which a flight is cut short',
+        'm',
+        lower=1e-3,
+        read_only=True,
+    ),
+    Parameter(
+        'envelope.attitude',
+        1.5,
+        'roll or pitch beyond which a flight is cut short',
+        'rad',
+        lower=1e-3,
+        read_only=True,
+    ),
+    Parameter(
+        'shortcut',
+        True,
+        'offline, ask acados only where a bound matters (the result is the same)',
+        read_only=True,
+    ),
+)
 
 TABLES = {
     'simulator': SIMULATOR,

@@ -1,6 +1,7 @@
 """Linear time-invariant prediction model of the vehicle, in deviations from hover at the goal."""
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,5 +90,5 @@ class LinearModel:
             with np.load(path, allow_pickle=False) as data:
                 arrays = {name: data[name] for name in ('A', 'B', 'c', 'hover_input')}
                 return cls(time_step=float(data['time_step']), **arrays)
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f'{path} is not a readable linear model: {error}') from error
