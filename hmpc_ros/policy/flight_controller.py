@@ -12,18 +12,19 @@ What happens to a state, in this order:
     a stamp that went back by more than ``clock_reset_threshold`` (a simulator that starts again
     at 0), or any earlier stamp after no state was accepted for ``state_timeout`` (so that nothing
     locks the controller out for longer than that). A new run forgets plan and ladder.
-4.  Tilted beyond ``max_tilt``, where the model no longer holds: the ladder below. If it is the first
-    state of all: no command.
+4.  Tilted beyond ``max_tilt``, where the model no longer holds: the ladder below. If it is the
+    first state of all: no command.
 5.  Solved. If the solve fails: the ladder below.
 
-The *ladder*, from the first failure to the next successful solve, in steps of the model's time step:
+The *ladder*, from the first failure to the next successful solve, in steps of the model's time
+step:
 
 *   the inputs of the last plan, shifted to the present, for at most ``max_fallback_steps``;
 *   the hover command for at most ``max_hover_steps``;
 *   nothing.
 
-A successful solve ends it at any rung. Steps are counted in time and not in calls, so that states at
-twice the model's rate do not use up the plan twice as fast.
+A successful solve ends it at any rung. Steps are counted in time and not in calls, so that states
+at twice the model's rate do not use up the plan twice as fast.
 
 States that stop coming lead down the same ladder: `tick`, called from a timer, answers as soon as
 the last accepted state is older than ``state_timeout``. That age is measured by a monotonic clock
@@ -139,8 +140,8 @@ class Safety:
                 raise ValueError(f'{name} = {value} must be finite and at least 0')
         if not 0.0 < self.max_tilt < math.pi / 2:
             raise ValueError(
-                f'max_tilt = {self.max_tilt} rad must lie between 0 and pi/2, where the Euler angles '
-                'of the model end'
+                f'max_tilt = {self.max_tilt} rad must lie between 0 and pi/2, where the Euler '
+                'angles of the model end'
             )
 
 
@@ -392,8 +393,8 @@ class FlightController:
     def _steps(self, start: int, present: int) -> int:
         """Return the whole time steps from ``start`` to ``present`` [ns].
 
-        A tenth of a step of jitter is forgiven, so that 99 ms count as the 100 ms they were meant to
-        be. A present before the start (the stamps' clock ran slower than ours) is no step.
+        A tenth of a step of jitter is forgiven, so that 99 ms count as the 100 ms they were meant
+        to be. A present before the start (the stamps' clock ran slower than ours) is no step.
         """
         step = round(self._mpc.model.time_step * _NANOSECONDS)
         return max(0, (present - start + step // 10) // step)

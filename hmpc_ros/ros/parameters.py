@@ -90,25 +90,6 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
     return description
 
 
-def _with_floats(parameter: RosParameter, type_: RosParameter.Type) -> RosParameter:
-    """Return the parameter with integers made floats where the table asks for floats.
-
-    ``ros2 param set /controller goal.yaw 1`` sends an integer; no one means that as an error.
-    """
-    given = parameter.type_
-    if type_ == RosParameter.Type.DOUBLE and given == RosParameter.Type.INTEGER:
-        return RosParameter(parameter.name, type_, float(parameter.value))
-    if type_ == RosParameter.Type.DOUBLE_ARRAY and (
-        given == RosParameter.Type.INTEGER_ARRAY or (_is_list(given) and not parameter.value)
-    ):
-        return RosParameter(parameter.name, type_, [float(value) for value in parameter.value])
-    return parameter
-
-
-def _is_list(type_: RosParameter.Type) -> bool:
-    return type_ >= RosParameter.Type.BYTE_ARRAY
-
-
 def _plain(value: Any) -> Any:
     """Return a parameter's value as plain Python: rclpy hands out arrays for received lists."""
     return list(value) if isinstance(value, (array.array, tuple)) else value
@@ -142,6 +123,7 @@ class NodeParameters(Generic[Prepared]):
         self._types = {name: ros_type(parameter) for name, parameter in table.items()}
         self._values = self._declare(node)
         self._prepared = prepare(dict(self._values))
+        self._refusals: list[str] = []
         self._pending: tuple[dict[str, Any], Prepared] | None = None
         node.add_pre_set_parameters_callback(self._before_set)
         node.add_on_set_parameters_callback(self._on_set)
@@ -198,26 +180,33 @@ class NodeParameters(Generic[Prepared]):
         node.set_descriptor(name, description)
 
     def _before_set(self, parameters: list[RosParameter]) -> list[RosParameter]:
+        """Check every value of a request, and hand it on in the type of its declaration.
+
+        This comes before rclpy's own check of types, which says "expected '8' got '3'", names no
+        parameter, and refuses a whole number for a float. A value that is refused here is replaced
+        by the current one, to pass rclpy's check, and `_on_set` refuses the request.
+        """
+        self._refusals = []
         return [
-            _with_floats(parameter, self._types[parameter.name])
-            if parameter.name in self._types
-            else parameter
+            self._checked(parameter) if parameter.name in self._table else parameter
             for parameter in parameters
         ]
 
+    def _checked(self, parameter: RosParameter) -> RosParameter:
+        name = parameter.name
+        try:
+            value = self._table[name].validate(_plain(parameter.value))
+        except ValueError as refusal:
+            self._refusals.append(str(refusal))
+            value = self._values[name]
+        return RosParameter(name, self._types[name], value)
+
     def _on_set(self, parameters: list[RosParameter]) -> SetParametersResult:
+        # use_sim_time and the QoS overrides belong to rclpy.
+        given = {p.name: _plain(p.value) for p in parameters if p.name in self._table}
         self._pending = None
-        values = dict(self._values)
-        refusals: list[str] = []
-        for parameter in parameters:
-            # use_sim_time and the QoS overrides belong to rclpy.
-            if parameter.name in self._table:
-                try:
-                    values[parameter.name] = _plain(
-                        self._table[parameter.name].validate(_plain(parameter.value))
-                    )
-                except ValueError as refusal:
-                    refusals.append(str(refusal))
+        refusals = list(self._refusals) if given else []
+        values = self._values | given
         if not refusals and values != self._values:
             try:
                 self._pending = values, self._prepare(dict(values))
