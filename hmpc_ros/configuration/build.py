@@ -7,6 +7,7 @@ from typing import Any
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections, Vehicle
+from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.limits import Limits
 from hmpc_ros.policy.mpc import Mpc
@@ -76,6 +77,11 @@ def limits(controller: Values) -> Limits:
 def goal(controller: Values) -> Goal:
     """Return the goal ``goal.*``."""
     return Goal(controller['goal.position'], controller['goal.yaw'])
+
+
+def safety(controller: Values) -> Safety:
+    """Return the settings of the controller's ladder of fallbacks."""
+    return _dataclass_from(Safety, controller)
 
 
 def weights(controller: Values, model: LinearModel) -> Weights:

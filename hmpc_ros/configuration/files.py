@@ -51,6 +51,25 @@ def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Confi
                 if name == 'model.file' and value:
                     value = str(path.parent / value)
                 _assign(given, node, name, value, str(path))
+    _override(given, overrides)
+    return _validated(given, path)
+
+
+def from_values(values: dict[str, dict[str, Any]], overrides: Iterable[str] = ()) -> Configuration:
+    """Take values that were kept with a result, and apply overrides as `load` does.
+
+    Raises:
+        ValueError: a name or value is refused.
+    """
+    given: dict[str, dict[str, Any]] = {node: {} for node in TABLES}
+    for node, parameters in values.items():
+        for name, value in parameters.items():
+            _assign(given, node, name, value, 'results')
+    _override(given, overrides)
+    return _validated(given, None)
+
+
+def _override(given: dict[str, dict[str, Any]], overrides: Iterable[str]) -> None:
     for override in overrides:
         key, separator, text = override.partition('=')
         node, dot, name = key.strip().partition('.')
@@ -61,6 +80,9 @@ def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Confi
         except yaml.YAMLError as error:
             raise ValueError(f"override '{override}': the value is not YAML ({error})") from error
         _assign(given, node, name, value, 'override')
+
+
+def _validated(given: dict[str, dict[str, Any]], path: Path | None) -> Configuration:
     nodes = {}
     for node, values in given.items():
         try:

@@ -282,7 +282,7 @@ LEARNER = table(
     Parameter(
         'estimator',
         'hybrid',
-        'estimate of the gradient: from the model, from cost differences of flights (zeroth_order), '
+        'estimate of the gradient: from the model, from cost differences (zeroth_order), '
         "the paper's mixture of both, or the model's corrected by the flights (control_variate)",
         choices=('model_based', 'zeroth_order', 'hybrid', 'control_variate'),
         read_only=True,
@@ -312,9 +312,7 @@ LEARNER = table(
         lower=1e-15,
         read_only=True,
     ),
-    Parameter(
-        'step_size.exponent', 0.75, 'how fast the steps shrink', lower=0.0, read_only=True
-    ),
+    Parameter('step_size.exponent', 0.75, 'how fast the steps shrink', lower=0.0, read_only=True),
     Parameter(
         'step_size.logarithm', True, 'whether the factor log(k + 2) is there', read_only=True
     ),

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
-    from hmpc_ros.policy.unconstrained import OfflineMpc
     from hmpc_ros.policy.sensitivity import Sensitivity
+    from hmpc_ros.policy.unconstrained import OfflineMpc
 
 
 class PlantJacobians(Protocol):

@@ -81,6 +81,26 @@ class ResultsFolder:
         """The records of finished iterations."""
         return iterations(self.records)
 
+    def refuse_another_run(self, wanted: Record) -> None:
+        """Raise ResultsError, naming the first difference, unless the folder's run is ``wanted``.
+
+        A run may be prolonged: the number of iterations may differ.
+        """
+        for node, values in wanted['configuration'].items():
+            before = self.header['configuration'].get(node, {})
+            for name in sorted({*values, *before} - {'iterations'}):
+                if values.get(name) != before.get(name):
+                    raise ResultsError(
+                        f'{self.path} holds a run with {node}.{name} = {before.get(name)}, not '
+                        f'{values.get(name)}: choose another folder, or go on without changes'
+                    )
+        kept, model = (each['model']['identity'] for each in (self.header, wanted))
+        if kept != model:
+            raise ResultsError(
+                f"{self.path} holds a run with the model {kept}, not {model}: has the model's file "
+                'changed?'
+            )
+
     def append(self, record: Record, memory: Memory | None = None) -> None:
         """Add one line and the arrays that belong to it, on the disk when this returns.
 

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hmpc_ros.learning.requests import CLOSING, Evaluation, FlightRequest
-from hmpc_ros.learning.results import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,9 +202,3 @@ class TrainingRun:
             'seconds': time.monotonic() - self._started,
             'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
         }
-
-
-def best_record(records: list[Record]) -> Record | None:
-    """Return the record of the accepted weights with the lowest objective, None without any."""
-    accepted = [r for r in records if r.get('accepted', True) and r['J'] is not None]
-    return min(accepted, key=lambda record: number(record['J']), default=None)

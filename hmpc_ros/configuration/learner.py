@@ -1,0 +1,182 @@
+"""From values to objects, the learner's part: objective, rule, and a whole offline run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hmpc_ros.configuration import build
+from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.learning.box import Box
+from hmpc_ros.learning.costate import FlightGradient
+from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
+from hmpc_ros.learning.objective import Objective
+from hmpc_ros.learning.rollout import OfflineFlyer
+from hmpc_ros.learning.rules import PaperRule
+from hmpc_ros.learning.safety import Envelope, Safeguard
+from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
+from hmpc_ros.policy.unconstrained import OfflineMpc
+
+if TYPE_CHECKING:
+    from hmpc_ros.configuration.build import Values
+    from hmpc_ros.configuration.files import Configuration
+    from hmpc_ros.learning.costate import PlantJacobians
+    from hmpc_ros.learning.estimators import Estimator
+    from hmpc_ros.learning.rules import Rule
+    from hmpc_ros.policy.limits import Limits
+
+
+def objective(learner: Values, limits: Limits) -> Objective:
+    """Return the closed-loop objective ``objective.*`` with the controller's state bounds."""
+    return Objective(
+        np.array(learner['objective.state_weights']),
+        np.array(learner['objective.input_weights']),
+        np.array(learner['objective.terminal_weights']),
+        learner['objective.penalty'],
+        limits.state_max,
+    )
+
+
+def schedules(learner: Values) -> tuple[StepSize, Trust]:
+    """Return alpha_k and eta_k; the trust of an estimator that mixes nothing is what it uses."""
+    step_size = StepSize(
+        learner['step_size.scale'],
+        learner['step_size.exponent'],
+        learner['step_size.logarithm'],
+    )
+    fixed = {'model_based': Trust(1.0, 0.0), 'zeroth_order': Trust(0.0)}
+    trust = fixed.get(
+        learner['estimator'], Trust(learner['trust.initial'], learner['trust.exponent'])
+    )
+    return step_size, trust
+
+
+def warnings(learner: Values) -> list[str]:
+    """Name the conditions of the convergence proof that the schedules violate."""
+    if learner['estimator'] == 'model_based' and learner['jacobians'] == 'vehicle':
+        return []  # the gradient is exact: no trust that has to fade
+    return convergence_warnings(*schedules(learner))
+
+
+def estimator(learner: Values, model_based: ModelBased) -> Estimator:
+    """Return the estimator of the gradient that is configured."""
+    free = ZerothOrder(learner['delta'], learner['directions'], learner['two_sided'])
+    _, trust = schedules(learner)
+    kind = learner['estimator']
+    if kind == 'model_based':
+        return model_based
+    if kind == 'zeroth_order':
+        return free
+    return (Hybrid if kind == 'hybrid' else ControlVariate)(model_based, free, trust)
+
+
+def box(learner: Values) -> Box:
+    """Return the set ``box.*`` that theta is kept in."""
+    return Box.symmetric(learner['box.q'], learner['box.r'], learner['box.p'])
+
+
+def safeguard(learner: Values) -> Safeguard | None:
+    """Return who decides what is kept, None where everything is."""
+    if not learner['rollback.enabled']:
+        return None
+    return Safeguard(
+        learner['rollback.margin'], learner['rollback.violation'], learner['rollback.shrink']
+    )
+
+
+def envelope(learner: Values) -> Envelope:
+    """Return the bounds ``envelope.*`` that end a flight."""
+    return Envelope(learner['envelope.position'], learner['envelope.attitude'])
+
+
+def rule(learner: Values, gradient: FlightGradient) -> Rule:
+    """Return the update rule.
+
+    Args:
+        learner: The learner's values.
+        gradient: Of flights, with the learner's own copy of the MPC.
+
+    Raises:
+        ValueError: the start weights (the gradient's MPC has them) are outside the box.
+    """
+    step_size, _ = schedules(learner)
+    bounds = box(learner)
+    bounds.refuse_outside(gradient.mpc.weights.theta)
+    return PaperRule(
+        estimator(learner, ModelBased(gradient)), step_size, bounds, safeguard(learner)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class OfflineTraining:
+    """All that a training run without ROS needs.
+
+    Attributes:
+        rule: The update rule.
+        objective: What flights cost.
+        fly: Flies requests by rollout.
+        theta: Start weights, (94,).
+    """
+
+    rule: Rule
+    objective: Objective
+    fly: OfflineFlyer
+    theta: np.ndarray
+
+
+def offline_training(configuration: Configuration) -> OfflineTraining:
+    """Build everything that a configuration says, for flights without ROS.
+
+    Raises:
+        ValueError: some values do not go together.
+    """
+    simulator, controller, learner = (
+        configuration[node] for node in ('simulator', 'controller', 'learner')
+    )
+    if simulator['time_step'] != controller['time_step']:
+        raise ValueError(
+            f"the simulator's time_step {simulator['time_step']} s and the controller's "
+            f'{controller["time_step"]} s must be the same'
+        )
+    mpc = OfflineMpc(build.mpc(controller), shortcut=learner['shortcut'])
+    costs = objective(learner, mpc.limits)
+    vehicle = build.vehicle(simulator)
+    plant: PlantJacobians = vehicle.quadcopter if learner['jacobians'] == 'vehicle' else mpc.model
+    theta = mpc.weights.theta
+    return OfflineTraining(
+        rule=rule(learner, FlightGradient(mpc, plant, costs)),
+        objective=costs,
+        fly=OfflineFlyer(
+            vehicle,
+            mpc,
+            build.goal(controller),
+            np.array(simulator['initial_state']),
+            learner['steps'],
+            build.safety(controller),
+            envelope(learner),
+        ),
+        theta=theta,
+    )
+
+
+def header(configuration: Configuration, training: OfflineTraining) -> dict[str, Any]:
+    """Describe a run for its results folder: what decides its numbers, and where it came from."""
+    model = training.fly.mpc.model
+    return {
+        **provenance(),
+        'configuration': {
+            node: configuration[node] for node in ('simulator', 'controller', 'learner')
+        },
+        'theta': training.theta,
+        'horizon': training.fly.mpc.mpc.horizon,
+        'model': {
+            'identity': model.identity,
+            'A': model.A,
+            'B': model.B,
+            'c': model.c,
+            'time_step': model.time_step,
+            'hover_input': model.hover_input,
+        },
+    }
