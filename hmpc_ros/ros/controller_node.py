@@ -1,0 +1,386 @@
+"""Node ``controller``: odometry in, rotor speeds out, through the MPC and its safety ladder.
+
+A lifecycle node; with ``autostart`` it configures and activates itself. Every odometry gets its
+command at once, stamped with the odometry's stamp; what is answered, and what is not, is decided by
+`hmpc_ros.policy.flight_controller`. Weights, limits, goal and the ladder's settings are parameters
+that may change in flight. A pose on ``goal_pose`` sets the parameters ``goal.position`` and
+``goal.yaw``: there is one goal, and the parameters tell it.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry, Path
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import JointState
+
+from hmpc_ros.configuration import build
+from hmpc_ros.configuration.tables import CONTROLLER
+from hmpc_ros.plant.quadcopter import NX
+from hmpc_ros.policy.acados_backend import AcadosMissingError, CodeGenerationError
+from hmpc_ros.policy.flight_controller import (
+    DROPPED,
+    Answer,
+    FlightController,
+    Reason,
+    Safety,
+    Source,
+    Statistics,
+)
+from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.mpc import Mpc
+from hmpc_ros.policy.weights import Weights
+from hmpc_ros.ros.conversions import (
+    NotARotationError,
+    goal_from_pose,
+    nanoseconds,
+    new_path,
+    new_rotor_command,
+    set_path,
+    set_rotor_speeds,
+    state_from_odometry,
+)
+from hmpc_ros.ros.parameters import NodeParameters
+from hmpc_ros.ros.spinning import run
+
+REPORT_PERIOD = 2.0  # s between two log lines about the same thing
+DIAGNOSTICS_PERIOD = 1.0  # s
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """What may change in flight, made from one set of parameter values."""
+
+    weights: Weights
+    limits: Limits
+    goal: Goal
+    safety: Safety
+
+
+def _told(
+    transition: Callable[[Controller, LifecycleState], TransitionCallbackReturn],
+) -> Callable[[Controller, LifecycleState], TransitionCallbackReturn]:
+    """Log what goes wrong in a transition: rclpy turns exceptions into ERROR without a word."""
+
+    @functools.wraps(transition)
+    def told(node: Controller, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception:
+            node.get_logger().error(f'{transition.__name__} failed:\n{traceback.format_exc()}')
+            return TransitionCallbackReturn.ERROR
+
+    return told
+
+
+class Controller(LifecycleNode):
+    """Flies a `hmpc_ros.policy.flight_controller.FlightController` over ROS topics."""
+
+    def __init__(self) -> None:
+        """Declare the parameters, and start when ``autostart`` says so.
+
+        Raises:
+            ValueError: the parameters do not describe a controller.
+            SystemExit: ``autostart`` is set and the solver is not to be had.
+        """
+        super().__init__('controller')
+        self._model: Any = None
+        self._weights_key: Any = None
+        self._settings = NodeParameters(self, CONTROLLER, self._prepare, self._apply)
+        self._flight: FlightController | None = None
+        self._active = False
+        self._frame_id: str = self._settings['frame_id']
+        self._time_step: float = self._settings['time_step']
+        self._state = np.empty(NX)
+        self._command: JointState = new_rotor_command()
+        self._path: Path = new_path(self._frame_id, self._settings['horizon'] + 1)
+        self._source = Source.SOLUTION  # of the last answer that was not dropped
+        self._said: dict[Any, float] = {}  # when what was logged last
+        self._entities: list[tuple[Any, Any]] = []  # (how to destroy it, it)
+        # Ages and periods are wall-clock time, whatever /clock does.
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        if self._settings['autostart']:
+            for transition in (self.trigger_configure, self.trigger_activate):
+                if transition() != TransitionCallbackReturn.SUCCESS:
+                    raise SystemExit(1)  # the transition has said why
+
+    # -- parameters ----------------------------------------------------------------------------
+
+    def _prepare(self, values: Mapping[str, Any]) -> _Tuning:
+        """Build what flies from the parameters' values; raises ValueError when they do not fit."""
+        if self._model is None:  # all that it is made from is read-only
+            self._model = build.model(values)
+        limits = build.limits(values)
+        limits.input_range(self._model.hover_input)
+        # The Riccati equation behind an empty policy.p is only solved when the weights change.
+        key = [values[f'policy.{name}'] for name in 'qrp']
+        if key != self._weights_key:
+            weights = build.weights(values, self._model)
+            self._weights_key, self._weights = key, weights
+        safety = Safety(**{field.name: values[field.name] for field in fields(Safety)})
+        return _Tuning(self._weights, limits, build.goal(values), safety)
+
+    def _apply(self, tuning: _Tuning) -> None:
+        """Fly with what `_prepare` built."""
+        if self._flight is not None:
+            self._flight.set_limits(tuning.limits)
+            self._flight.set_weights(tuning.weights)
+            self._flight.set_goal(tuning.goal)
+            self._flight.set_safety(tuning.safety)
+
+    # -- lifecycle -----------------------------------------------------------------------------
+
+    @_told
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load (or build) the solver and open the topics."""
+        tuning = self._settings.prepared
+        try:
+            mpc = Mpc(self._model, tuning.limits, tuning.weights, horizon=self._settings['horizon'])
+        except (ValueError, OSError, AcadosMissingError, CodeGenerationError) as error:
+            self.get_logger().error(f'cannot set up the MPC: {error}')
+            return TransitionCallbackReturn.FAILURE
+        self._flight = FlightController(mpc, tuning.goal, tuning.safety)
+
+        # Of several states that wait, only the newest is worth an answer.
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+        overridable = QoSOverridingOptions.with_default_policies
+        self._command_publisher = self.create_lifecycle_publisher(
+            JointState, 'rotor_command', reliable, qos_overriding_options=overridable()
+        )
+        self._path_publisher = self.create_lifecycle_publisher(
+            Path, 'predicted_path', newest, qos_overriding_options=overridable()
+        )
+        # Not a lifecycle publisher: that the controller is inactive is a diagnosis, too.
+        self._diagnostics_publisher = self.create_publisher(
+            DiagnosticArray, '/diagnostics', reliable
+        )
+        odometry = self.create_subscription(
+            Odometry, 'odom', self._on_odometry, newest, qos_overriding_options=overridable()
+        )
+        goal = self.create_subscription(
+            PoseStamped, 'goal_pose', self._on_goal, newest, qos_overriding_options=overridable()
+        )
+        ticker = self.create_timer(self._time_step, self._on_tick, clock=self._steady)
+        reporter = self.create_timer(
+            DIAGNOSTICS_PERIOD, self._publish_diagnostics, clock=self._steady
+        )
+        self._entities = [
+            (self.destroy_timer, ticker),
+            (self.destroy_timer, reporter),
+            (self.destroy_subscription, odometry),
+            (self.destroy_subscription, goal),
+            (self.destroy_publisher, self._diagnostics_publisher),
+            (self.destroy_lifecycle_publisher, self._command_publisher),
+            (self.destroy_lifecycle_publisher, self._path_publisher),
+        ]
+        return super().on_configure(state)
+
+    @_told
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Answer from the next valid odometry on."""
+        assert self._flight is not None
+        self._flight.reset()
+        self._source = Source.SOLUTION
+        self._active = True
+        self.get_logger().info('ready: every odometry is answered from now on')
+        return super().on_activate(state)
+
+    @_told
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Send no more commands."""
+        self._active = False
+        return super().on_deactivate(state)
+
+    @_told
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Close the topics and give the solver back."""
+        result = super().on_cleanup(state)
+        self._close()
+        return result
+
+    @_told
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Send no more commands, for good."""
+        result = super().on_shutdown(state)
+        self._close()
+        return result
+
+    def _close(self) -> None:
+        self._active = False
+        self._flight = None
+        for destroy, entity in self._entities:
+            destroy(entity)
+        self._entities = []
+
+    # -- callbacks -----------------------------------------------------------------------------
+
+    def _on_odometry(self, message: Odometry) -> None:
+        """Answer a measured state."""
+        flight = self._flight
+        if not self._active or flight is None:
+            return
+        stamp = nanoseconds(message.header.stamp)
+        frame_id = message.header.frame_id
+        if frame_id != self._frame_id:
+            detail = f"it is in '{frame_id}', frame_id is '{self._frame_id}'"
+            answer = flight.discard(Reason.WRONG_FRAME, stamp, detail)
+        else:
+            try:
+                state_from_odometry(message, self._state)
+            except NotARotationError as error:
+                answer = flight.discard(Reason.NOT_A_ROTATION, stamp, str(error))
+            else:
+                answer = flight.respond(self._state, stamp)
+        self._deliver(answer)
+
+    def _on_tick(self) -> None:
+        """Fall back when the odometry stays away."""
+        if self._active and self._flight is not None:
+            answer = self._flight.tick()
+            if answer is not None:
+                self._deliver(answer)
+
+    def _on_goal(self, message: PoseStamped) -> None:
+        """Fly to a pose: it becomes the goal parameters, by the same check as any other change."""
+        frame_id = message.header.frame_id
+        if frame_id not in ('', self._frame_id):
+            self._say(
+                self.get_logger().warning,
+                'goal frame',
+                f"goal refused: it is in '{frame_id}', frame_id is '{self._frame_id}'",
+            )
+            return
+        try:
+            goal = goal_from_pose(message)
+        except ValueError as error:
+            self._say(self.get_logger().warning, 'goal', f'goal refused: {error}')
+            return
+        result = self.set_parameters_atomically(
+            [
+                RosParameter('goal.position', value=list(goal.position)),
+                RosParameter('goal.yaw', value=goal.yaw),
+            ]
+        )
+        if not result.successful:
+            self._say(self.get_logger().warning, 'goal', f'goal refused: {result.reason}')
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def _deliver(self, answer: Answer) -> None:
+        """Publish an answer, and say what is unusual about it."""
+        if answer.command is not None:
+            set_rotor_speeds(answer.command, answer.time, self._command)
+            self._command_publisher.publish(self._command)
+        solution = answer.solution
+        if solution is not None and self._path_publisher.get_subscription_count():
+            assert self._flight is not None
+            states = self._flight.goal.world(solution.states)
+            set_path(states, answer.time, self._time_step, self._path)
+            self._path_publisher.publish(self._path)
+        if answer.reason is not Reason.SOLVED or self._source is not Source.SOLUTION:
+            self._report(answer)
+
+    def _report(self, answer: Answer) -> None:
+        """Log what was dropped, and each rung of the ladder when it is reached."""
+        if answer.reason is Reason.REPEATED_STAMP:
+            return
+        log = self.get_logger()
+        detail = f' ({answer.detail})' if answer.detail else ''
+        if answer.reason in DROPPED:
+            text = f'odometry dropped: {answer.reason.value}{detail}'
+            self._say(log.warning, answer.reason, text)
+            return
+        if answer.source is self._source:
+            return
+        self._source = answer.source
+        if answer.source is Source.SOLUTION:
+            self._say(log.info, Source.SOLUTION, 'recovered: flying solved inputs again')
+        elif answer.source is Source.NOTHING:
+            text = f'no command is sent any more: {answer.reason.value}{detail}'
+            self._say(log.error, Source.NOTHING, text)
+        else:
+            text = f'falling back to {answer.source.value}: {answer.reason.value}{detail}'
+            self._say(log.warning, (answer.source, answer.reason), text)
+
+    def _say(self, log: Any, key: Any, text: str) -> None:
+        """Log a line, unless one with the same key was logged a moment ago."""
+        # rclpy's own throttle goes by the line of code, so that one reason would hide another.
+        now = time.monotonic()
+        if now - self._said.get(key, -REPORT_PERIOD) >= REPORT_PERIOD:
+            self._said[key] = now
+            log(text)
+
+    # -- diagnostics ---------------------------------------------------------------------------
+
+    def _publish_diagnostics(self) -> None:
+        """Publish the counters, once a second."""
+        if self._flight is None:
+            return
+        statistics = self._flight.statistics()
+        if not self._active:
+            level, text = DiagnosticStatus.OK, 'inactive'
+        elif self._source is Source.NOTHING:
+            level, text = DiagnosticStatus.ERROR, 'no command is sent'
+        elif self._source is not Source.SOLUTION:
+            level, text = DiagnosticStatus.WARN, f'falling back: {self._source.value}'
+        elif not statistics.states:
+            level, text = DiagnosticStatus.OK, 'waiting for the first odometry'
+        else:
+            level, text = DiagnosticStatus.OK, 'flying'
+        status = DiagnosticStatus(
+            level=level,
+            name=f'{self.get_fully_qualified_name().lstrip("/")}: flight',
+            message=text,
+            values=[KeyValue(key=k, value=v) for k, v in diagnostic_values(statistics)],
+        )
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_publisher.publish(message)
+
+
+def diagnostic_values(statistics: Statistics) -> list[tuple[str, str]]:
+    """Return the statistics as keys and values for ``/diagnostics``."""
+    s = statistics
+    return [
+        ('state age [s]', f'{s.state_age:.3f}'),
+        ('solve time median [ms]', f'{1e3 * s.solve_time_median:.3f}'),
+        ('solve time 99 % [ms]', f'{1e3 * s.solve_time_p99:.3f}'),
+        ('states', str(s.states)),
+        ('solves', str(s.solves)),
+        ('failures', str(s.failures)),
+        ('fallbacks', str(sum(s.fallbacks.values()))),
+        *((f'fallbacks: {reason.value}', str(n)) for reason, n in s.fallbacks.items()),
+        ('missed deadlines', str(s.missed_deadlines)),
+        ('timeouts', str(s.timeouts)),
+        ('silences', str(s.silences)),
+        ('tilts', str(s.tilts)),
+        ('repeats', str(s.repeats)),
+        ('new runs', str(s.new_runs)),
+        ('dropped', str(sum(s.dropped.values()))),
+        *((f'dropped: {reason.value}', str(n)) for reason, n in s.dropped.items()),
+    ]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until Ctrl-C."""
+    return run(Controller, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
