@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,11 +41,20 @@ class FlightRecorder:
         malformed: Messages that hold no state or no command.
     """
 
-    def __init__(self, node: Node, *, on_message: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        *,
+        source_times: bool = False,
+        on_message: Callable[[], None] | None = None,
+    ) -> None:
         """Subscribe on a node of the caller's, which also spins it.
 
         Args:
             node: in the namespace of the flight.
+            source_times: measure the time from state to command where the messages were sent
+                instead of here, free of this process's delays. Not with rclpy's EventsExecutor,
+                which fails on callbacks that ask for it (rclpy 9.1.2).
             on_message: is called after each message was taken in.
         """
         self.states_heard = 0
@@ -52,8 +62,12 @@ class FlightRecorder:
         self.malformed = 0
         self._log: FlightLog | None = None
         self._on_message = on_message
-        node.create_subscription(Odometry, 'odom', self._on_odometry, _HISTORY)
-        node.create_subscription(JointState, 'rotor_command', self._on_command, _HISTORY)
+        for type_, topic, take in (
+            (Odometry, 'odom', self._take_odometry),
+            (JointState, 'rotor_command', self._take_command),
+        ):
+            callback = _with_source_time(take) if source_times else _with_arrival_time(take)
+            node.create_subscription(type_, topic, callback, _HISTORY)
         self._reset = node.create_client(Trigger, 'simulator/reset')
         self._node = node
 
@@ -86,7 +100,7 @@ class FlightRecorder:
         self._reset.call_async(Trigger.Request()).add_done_callback(on_answer)
         return started
 
-    def _on_odometry(self, message: Odometry, info: Mapping[str, Any]) -> None:
+    def _take_odometry(self, message: Odometry, seconds: float) -> None:
         self.states_heard += 1
         if self._log is not None:
             state = np.empty(NX)
@@ -95,11 +109,11 @@ class FlightRecorder:
             except ValueError:
                 self.malformed += 1
                 return
-            self._log.add_state(nanoseconds(message.header.stamp), state, _sent(info))
+            self._log.add_state(nanoseconds(message.header.stamp), state, seconds)
         if self._on_message is not None:
             self._on_message()
 
-    def _on_command(self, message: JointState, info: Mapping[str, Any]) -> None:
+    def _take_command(self, message: JointState, seconds: float) -> None:
         self.inputs_heard += 1
         if self._log is not None:
             speeds = np.empty(NU)
@@ -108,11 +122,23 @@ class FlightRecorder:
             except ValueError:
                 self.malformed += 1
                 return
-            self._log.add_input(nanoseconds(message.header.stamp), speeds, _sent(info))
+            self._log.add_input(nanoseconds(message.header.stamp), speeds, seconds)
         if self._on_message is not None:
             self._on_message()
 
 
-def _sent(info: Mapping[str, Any]) -> float:
-    """Return when the publisher sent a message [s]: free of the delays of this process."""
-    return float(info['source_timestamp']) * 1e-9
+def _with_arrival_time(take: Callable[[Any, float], None]) -> Callable[[Any], None]:
+    def callback(message: Any) -> None:
+        take(message, time.monotonic())
+
+    return callback
+
+
+def _with_source_time(
+    take: Callable[[Any, float], None],
+) -> Callable[[Any, Mapping[str, Any]], None]:
+    # rclpy looks at the number of arguments to know that the callback wants the second one.
+    def callback(message: Any, info: Mapping[str, Any]) -> None:
+        take(message, 1e-9 * info['source_timestamp'])
+
+    return callback

@@ -62,17 +62,14 @@ class _Setup:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> _Setup:
-        """Build the vehicle and check its initial state.
+        """Build the vehicle, at its initial state.
 
         Raises:
             ValueError: the values do not fit together.
         """
-        vehicle = build.vehicle(values)
-        initial_state = np.array(values['initial_state'], dtype=float)
-        vehicle.reset(initial_state, flight=0)
         return cls(
-            vehicle=vehicle,
-            initial_state=initial_state,
+            vehicle=build.vehicle(values),
+            initial_state=np.array(values['initial_state'], dtype=float),
             step_ns=round(float(values['time_step']) * NANOSECONDS),
             real_time_factor=float(values['real_time_factor']),
             resend_period=float(values['resend_period']),
@@ -89,8 +86,8 @@ class Simulator(Node):
         """Declare the parameters and publish the first state, or wait for ``~/reset``."""
         super().__init__('simulator')
         # Changed parameters fly from the next reset on: a flight is flown with one set of them.
-        self._parameters = NodeParameters(self, SIMULATOR, _Setup.from_values, lambda _setup: None)
-        self._setup: _Setup = self._parameters.prepared
+        self._settings = NodeParameters(self, SIMULATOR, _Setup.from_values, lambda _setup: None)
+        self._setup: _Setup = self._settings.prepared
 
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         # A recorder that falls behind for a moment must not lose a state to the history's end.
@@ -116,10 +113,10 @@ class Simulator(Node):
         self._steps = 0
         self._answered = 0  # stamp of the newest command that is held
         self._command: np.ndarray | None = None  # held between steps when paced
-        self._waiting = 'the first reset' if self._parameters['start_paused'] else ''
+        self._waiting = 'the first reset' if self._settings['start_paused'] else ''
         self._speeds = np.zeros(NU)
         self._odometry = Odometry()
-        self._clock = ClockMessage()
+        self._clock_message = ClockMessage()
         self._sent_at = 0.0
         self._ignored = {'malformed': 0, 'of another time': 0, 'repeated': 0}
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)
@@ -130,7 +127,7 @@ class Simulator(Node):
 
     def _use_setup(self) -> None:
         """Take over what a change of parameters prepared."""
-        self._setup = setup = self._parameters.prepared
+        self._setup = setup = self._settings.prepared
         self._odometry.header.frame_id = setup.frame_id
         self._odometry.child_frame_id = setup.child_frame_id
         for timer in (self._pacer, self._resender):
@@ -218,8 +215,8 @@ class Simulator(Node):
 
     def _publish(self) -> None:
         """Publish the time and the measured state."""
-        set_stamp(self._clock.clock, self._time)
-        self._clock_publisher.publish(self._clock)
+        set_stamp(self._clock_message.clock, self._time)
+        self._clock_publisher.publish(self._clock_message)
         odometry_from_state(self._setup.vehicle.measure(), self._time, self._odometry)
         self._odometry_publisher.publish(self._odometry)
         self._sent_at = time.monotonic()

@@ -1,0 +1,1 @@
+"""The command ``hmpc``: fly, train, plot and measure."""

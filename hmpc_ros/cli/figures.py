@@ -1,0 +1,346 @@
+"""The picture of a flight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.policy.limits import Limits
+
+# Okabe and Ito's palette: told apart by everyone, also in print.
+BLUE, ORANGE, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
+INK, MUTED, FAINT, FORBIDDEN = '#222222', '#6B7280', '#E5E7EB', '#F3E8E6'
+XYZ = (BLUE, ORANGE, GREEN)
+ROTORS = (BLUE, ORANGE, GREEN, PURPLE)
+
+STYLE = {
+    'font.family': 'sans-serif',
+    'font.size': 9,
+    'text.color': INK,
+    'axes.edgecolor': MUTED,
+    'axes.labelcolor': INK,
+    'axes.linewidth': 0.7,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.titlesize': 10,
+    'axes.titleweight': 'bold',
+    'axes.titlelocation': 'left',
+    'axes.titlepad': 8,
+    'axes.grid': True,
+    'axes.axisbelow': True,
+    'grid.color': FAINT,
+    'grid.linewidth': 0.7,
+    'xtick.color': MUTED,
+    'ytick.color': MUTED,
+    'xtick.labelcolor': INK,
+    'ytick.labelcolor': INK,
+    'xtick.major.size': 3,
+    'ytick.major.size': 3,
+    'lines.linewidth': 1.5,
+    'lines.solid_capstyle': 'round',
+    'legend.frameon': False,
+    'legend.fontsize': 8.5,
+    'savefig.dpi': 160,
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the picture says about computing time.
+
+    Attributes:
+        label: what was measured, e.g. "whole solve" or "odometry to command".
+        seconds: one number per step [s], NaN where unknown.
+    """
+
+    label: str
+    seconds: NDArray[np.float64]
+
+
+def draw_flight(
+    path: Path,
+    flight: Flight,
+    limits: Limits,
+    time_step: float,
+    *,
+    title: str,
+    subtitle: str,
+    timing: Timing | None = None,
+) -> Path:
+    """Draw a flight: its path, all states and inputs with their bounds, and the solve times.
+
+    Args:
+        path: picture to write; its suffix chooses the format (png, pdf, svg).
+        flight: what was flown.
+        limits: bounds of rotor speeds and states.
+        time_step: [s].
+        title: first line.
+        subtitle: second line.
+        timing: computing time per step.
+
+    Returns:
+        The path that was written.
+    """
+    mpl.use('Agg')
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(13.2, 8.4))
+        grid = figure.add_gridspec(
+            3, 3, width_ratios=(1.3, 1, 1), left=0.045, right=0.985, top=0.855, bottom=0.065,
+            hspace=0.36, wspace=0.19,
+        )
+        figure.text(0.045, 0.958, title, fontsize=16, fontweight='bold', va='center')
+        figure.text(0.045, 0.918, subtitle, fontsize=11, color=MUTED, va='center')
+
+        times = np.arange(flight.steps + 1) * time_step
+        x = flight.states
+        goal = flight.goal.state
+        _draw_map(figure, figure.add_subplot(grid[0:2, 0]), flight)
+        _draw_timing(figure.add_subplot(grid[2, 0]), times[:-1], timing)
+
+        axes = [figure.add_subplot(grid[row, column]) for row in range(3) for column in (1, 2)]
+        _draw_lines(axes[0], times, x[:, 0:3], 'Position [m]', ('x', 'y', 'z'))
+        for value, colour in zip(goal[0:3], XYZ, strict=True):
+            axes[0].axhline(value, color=colour, lw=0.9, ls=(0, (4, 3)), alpha=0.7, zorder=1)
+        _draw_lines(axes[1], times, x[:, 3:6], 'Velocity [m/s]', ('x', 'y', 'z'))
+        _draw_bounds(axes[1], limits.velocity)
+        degrees = np.degrees(flight.deviations[:, 6:12])
+        _draw_lines(axes[2], times, degrees[:, 0:3], 'Attitude [deg]', ('roll', 'pitch', 'yaw'))
+        _draw_bounds(axes[2], np.degrees(limits.attitude))
+        _draw_lines(axes[3], times, degrees[:, 3:6], 'Body rates [deg/s]', ('p', 'q', 'r'))
+        _draw_bounds(axes[3], np.degrees(limits.rates))
+        _draw_rotors(axes[4], times, flight, limits)
+        _draw_distance(axes[5], times, flight)
+        for axis in axes:
+            axis.set_xlim(0, times[-1])
+            _round_ticks(axis)
+        for axis in axes[:4]:
+            axis.tick_params(labelbottom=False)
+        for axis in axes[4:]:
+            axis.set_xlabel('time [s]')
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+        plt.close(figure)
+    return path
+
+
+def _draw_lines(
+    axis: Axes,
+    times: NDArray[np.float64],
+    values: NDArray[np.float64],
+    title: str,
+    names: Sequence[str],
+    colours: Sequence[str] = XYZ,
+) -> None:
+    for column, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        axis.plot(times, values[:, column], color=colour, label=name)
+    axis.set_title(title)
+    _legend(axis, len(names))
+
+
+def _round_ticks(axis: Axes) -> None:
+    """Put the ticks of time on round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
+def _plain_log_ticks(axis: Axes) -> None:
+    """Label a logarithmic axis 0.1, 1, 10 instead of powers of ten."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f'{value:g}'))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(axis: Axes, columns: int, **options: Any) -> None:
+    """Put the legend on the title's line, where it can cover nothing."""
+    axis.legend(
+        loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=columns, handlelength=1.3,
+        columnspacing=1.1, handletextpad=0.5, borderpad=0.2, **options,
+    )
+
+
+def _draw_bounds(axis: Axes, bounds: Sequence[float] | NDArray[np.float64]) -> None:
+    """Shade what lies beyond symmetric bounds; different ones per line get a line each."""
+    unique = sorted({round(float(bound), 9) for bound in bounds})
+    largest = unique[-1]
+    low, high = axis.get_ylim()
+    reach = 1.12 * max(largest, abs(low), abs(high))
+    for bound, colour in zip(bounds, XYZ, strict=True):
+        for sign in (-1, 1):
+            axis.axhline(
+                sign * bound, lw=0.9, zorder=1, color=MUTED if len(unique) == 1 else colour
+            )
+    axis.axhspan(largest, reach, color=FORBIDDEN, lw=0, zorder=0)
+    axis.axhspan(-reach, -largest, color=FORBIDDEN, lw=0, zorder=0)
+    axis.set_ylim(-reach, reach)
+
+
+def _draw_rotors(
+    axis: Axes, times: NDArray[np.float64], flight: Flight, limits: Limits
+) -> None:
+    names = ('front', 'right', 'back', 'left')
+    for column, (name, colour) in enumerate(zip(names, ROTORS, strict=True)):
+        axis.plot(
+            times, np.append(flight.inputs[:, column], flight.inputs[-1, column]),
+            drawstyle='steps-post', color=colour, lw=1.1, label=name, alpha=0.9,
+        )
+    axis.set_title('Rotors [rad/s]')
+    _legend(axis, 4)
+    hover = float(flight.hover_input[0])
+    axis.axhline(hover, color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
+    low, high = float(flight.inputs.min()), float(flight.inputs.max())
+    span = max(limits.rotor_max - min(low, hover), 1e-3 * limits.rotor_max)
+    axis.set_ylim(min(low, hover) - 0.12 * span, max(high, limits.rotor_max) + 0.12 * span)
+    for bound, outside in (
+        (limits.rotor_max, axis.get_ylim()[1]),
+        (limits.rotor_min, axis.get_ylim()[0]),
+    ):
+        if axis.get_ylim()[0] < bound:
+            axis.axhline(bound, color=MUTED, lw=0.9, zorder=1)
+            axis.axhspan(*sorted((bound, outside)), color=FORBIDDEN, lw=0, zorder=0)
+    axis.text(
+        times[-1], hover - 0.03 * span, f'hover {hover:.2f} ', ha='right', va='top',
+        fontsize=8, color=MUTED,
+    )
+
+
+def _draw_distance(axis: Axes, times: NDArray[np.float64], flight: Flight) -> None:
+    distance = np.linalg.norm(flight.deviations[:, 0:3], axis=1)
+    axis.semilogy(times, np.maximum(distance, 1e-6), color=INK)
+    axis.set_title('Distance to the goal [m]')
+    axis.axhline(0.05, color=GREEN, lw=0.9, ls=(0, (4, 3)), zorder=1)
+    axis.text(times[-1] * 0.01, 0.05 * 0.82, '5 cm', color=GREEN, fontsize=8, va='top')
+    inside = np.flatnonzero(distance > 0.05)
+    last = inside[-1] + 1 if len(inside) else 0
+    if last < len(times):
+        axis.plot(times[last], distance[last], 'o', color=GREEN, ms=5, zorder=4)
+        axis.annotate(
+            f'{times[last]:.1f} s', (times[last], distance[last]), xytext=(5, 6),
+            textcoords='offset points', color=GREEN, fontsize=8.5,
+        )
+    axis.set_ylim(max(1e-6, 0.4 * distance.min()), 2 * distance.max() + 1e-6)
+    _plain_log_ticks(axis)
+
+
+def _draw_timing(axis: Axes, times: NDArray[np.float64], timing: Timing | None) -> None:
+    axis.set_xlabel('time [s]')
+    known = None if timing is None else np.isfinite(timing.seconds)
+    if timing is None or not np.any(known):
+        axis.set_title('Computing time')
+        axis.text(0.5, 0.5, 'not measured', ha='center', transform=axis.transAxes, color=MUTED)
+        return
+    milliseconds = 1e3 * timing.seconds
+    median, p99 = np.percentile(milliseconds[known], (50, 99))
+    axis.set_title(f'{timing.label} [ms]')
+    axis.plot(times, milliseconds, '.', color=BLUE, ms=4.5, alpha=0.5, mew=0)
+    for value, name, colour in ((median, 'median', INK), (p99, '99 %', ORANGE)):
+        axis.axhline(value, color=colour, lw=1, label=f'{name} {value:.2f}')
+    axis.set_yscale('log')
+    smallest, largest = np.nanmin(milliseconds), np.nanmax(milliseconds)
+    # At least a decade, so that a calm flight does not look like a wild one.
+    axis.set_ylim(min(0.7 * smallest, 0.3 * median), max(1.4 * largest, 4 * median))
+    _plain_log_ticks(axis)
+    axis.set_xlim(0, times[-1] + (times[1] - times[0] if len(times) > 1 else 1.0))
+    _round_ticks(axis)
+    _legend(axis, 2)
+
+
+def _draw_map(figure: Figure, axis: Axes, flight: Flight) -> None:
+    """Draw the path seen from above, coloured by height, with the vehicle every few steps."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import LinearSegmentedColormap
+
+    x, y, z = flight.states[:, 0], flight.states[:, 1], flight.states[:, 2]
+    goal = flight.goal
+    axis.set_title('Path from above')
+    points = np.column_stack([x, y])
+    heights = LinearSegmentedColormap.from_list('height', ['#0B3C5D', BLUE, '#56B4E9', '#E69F00'])
+    z_low, z_high = float(z.min()), float(z.max())
+    if z_high - z_low < 0.02:
+        middle = 0.5 * (z_low + z_high)
+        z_low, z_high = middle - 0.01, middle + 0.01
+    path = LineCollection(
+        np.stack([points[:-1], points[1:]], axis=1), cmap=heights, lw=3.2, capstyle='round', zorder=3
+    )
+    path.set_clim(z_low, z_high)
+    path.set_array(0.5 * (z[:-1] + z[1:]))
+    axis.add_collection(path)
+
+    # A square window keeps metres equal in both directions whatever the flight.
+    xs, ys = np.append(x, goal.position[0]), np.append(y, goal.position[1])
+    half_x, half_y = 0.5 * np.ptp(xs), 0.5 * np.ptp(ys)
+    size = max(half_x, half_y * 1.05, 0.5)
+    margin = 0.14 * size
+    axis.set_xlim(xs.min() + half_x - size - margin, xs.min() + half_x + size + margin)
+    axis.set_ylim(ys.min() + half_y - size - margin, ys.min() + half_y + size + margin)
+    axis.set_aspect('equal', adjustable='box')
+
+    # Vehicles where the path is long enough to keep them apart, turned by their yaw.
+    travelled = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
+    arm = 0.035 * size
+    gap = 0.2 * size
+    next_at = 0.0
+    for k, way in enumerate(travelled):
+        if way >= next_at and travelled[-1] - way > 0.5 * gap:
+            _draw_vehicle(axis, x[k], y[k], flight.states[k, 8], arm)
+            next_at = way + gap
+    last = len(x) - 1
+    _draw_vehicle(axis, x[last], y[last], flight.states[last, 8], arm)
+
+    axis.plot(*goal.position[:2], '*', color=GREEN, ms=17, mec='white', mew=1.0, zorder=6)
+    away = (x[0] - goal.position[0], y[0] - goal.position[1])
+    _note(axis, 'start', (x[0], y[0]), away, INK)
+    position = ', '.join(f'{value:g}' for value in goal.position)
+    _note(axis, f'goal ({position}) m', goal.position[:2], (-away[0], -away[1]), GREEN)
+    axis.set_xlabel('x [m]')
+    axis.set_ylabel('y [m]', labelpad=2)
+    bar = figure.colorbar(path, ax=axis, fraction=0.03, pad=0.02, aspect=34)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.set_title('z [m]', fontsize=9, fontweight='normal', loc='center', pad=6)
+    bar.ax.grid(False)
+
+
+def _draw_vehicle(axis: Axes, x: float, y: float, yaw: float, arm: float) -> None:
+    """Draw the "+" of a quadcopter with its four rotors, the front one in colour."""
+    from matplotlib.patches import Circle
+
+    for k in range(2):
+        angle = yaw + k * np.pi / 2
+        dx, dy = arm * np.cos(angle), arm * np.sin(angle)
+        axis.plot([x - dx, x + dx], [y - dy, y + dy], color=INK, lw=1, zorder=4)
+    for k in range(4):
+        angle = yaw + k * np.pi / 2
+        centre = (x + arm * np.cos(angle), y + arm * np.sin(angle))
+        axis.add_patch(
+            Circle(centre, 0.55 * arm, fc='white' if k else ORANGE, ec=INK, lw=0.8, zorder=5)
+        )
+
+
+def _note(
+    axis: Axes, text: str, at: Sequence[float], away: Sequence[float], colour: str
+) -> None:
+    """Write beside a point: above or below it, away from the path, and inside the map."""
+    above = away[1] >= 0
+    low, high = axis.get_xlim()
+    where = (at[0] - low) / (high - low)
+    side = 'left' if where < 0.3 else 'right' if where > 0.7 else 'center'
+    axis.annotate(
+        text, (at[0], at[1]), xytext=({'left': -9, 'center': 0, 'right': 9}[side], 15 if above else -15),
+        textcoords='offset points', ha=side, va='bottom' if above else 'top', color=colour,
+        fontsize=9.5, fontweight='bold', zorder=7,
+    )

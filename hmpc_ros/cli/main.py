@@ -1,0 +1,93 @@
+"""The command ``hmpc``.
+
+A subcommand is a module with ``add_arguments(parser)`` and ``run(arguments) -> int`` (the exit
+code), and one line in `COMMANDS`. Its module is imported only when it is called, so that
+``hmpc --help`` is quick and needs neither ROS nor acados.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from hmpc_ros import __version__
+
+# name: (module, what it does)
+COMMANDS: dict[str, tuple[str, str]] = {
+    'fly': ('hmpc_ros.cli.fly', 'fly once under the MPC, over ROS 2 or offline; picture and cost'),
+}
+
+_DESCRIPTION = """\
+Hybrid-gradient policy optimisation for model predictive control, on ROS 2:
+a quadcopter flies under an acados MPC and tunes that MPC's weights by itself."""
+
+_EPILOG = """\
+hmpc COMMAND --help explains a command. Parameters come from an ordinary ROS 2
+parameter file (--config) and from --set node.parameter=value."""
+
+
+class CommandError(Exception):
+    """What a command could not do, in a sentence for the user."""
+
+
+def make_parser(command: str | None) -> argparse.ArgumentParser:
+    """Return the parser; only the given command's own module is imported."""
+    parser = argparse.ArgumentParser(
+        prog='hmpc',
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=f'hmpc_ros {__version__}')
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', title='commands')
+    for name, (module_name, summary) in COMMANDS.items():
+        child = commands.add_parser(
+            name, help=summary, description=f'{summary[0].upper()}{summary[1:]}.'
+        )
+        if name == command:
+            module = import_module(module_name)
+            module.add_arguments(child)
+            child.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code of the process."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = next((word for word in words if not word.startswith('-')), None)
+    parser = make_parser(command)
+    if not words:
+        parser.print_help()
+        return 0
+    parsed = parser.parse_args(words)
+    if parsed.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return int(parsed.run(parsed))
+    except KeyboardInterrupt:
+        print('stopped', file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (| head); a flush at exit must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get('HMPC_TRACEBACK') or not _is_for_the_user(error):
+            raise
+        print(f'hmpc {parsed.command}: {error}', file=sys.stderr)
+        return 1
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Tell a refusal, whose message is a sentence, from a mistake in the program."""
+    refusal = (ValueError, FileNotFoundError, PermissionError, CommandError)
+    # Errors of our own say what to do; a bare RuntimeError of somebody else does not.
+    return isinstance(error, refusal) or type(error).__module__.startswith('hmpc_ros.')
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
