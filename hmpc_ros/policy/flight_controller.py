@@ -283,8 +283,7 @@ class FlightController:
         Neither ``state`` is kept nor is the answer's command used again: both are the caller's.
         """
         arrival = self._clock()
-        # The dot product tells at once for all but numbers whose square overflows.
-        if not math.isfinite(state.dot(state)) and not np.isfinite(state).all():
+        if not np.isfinite(state).all():
             return self.discard(Reason.NOT_FINITE, stamp)
 
         last = self._last
