@@ -99,7 +99,7 @@ def draw_flight(
         figure = plt.figure(figsize=(13.2, 8.4))
         grid = figure.add_gridspec(
             3, 3, width_ratios=(1.3, 1, 1), left=0.045, right=0.985, top=0.855, bottom=0.065,
-            hspace=0.36, wspace=0.19,
+            hspace=0.36, wspace=0.21,
         )
         figure.text(0.045, 0.958, title, fontsize=16, fontweight='bold', va='center')
         figure.text(0.045, 0.918, subtitle, fontsize=11, color=MUTED, va='center')
@@ -166,11 +166,12 @@ def _plain_log_ticks(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axis: Axes, columns: int, **options: Any) -> None:
+def _legend(axis: Axes, columns: int, *, tight: bool = False) -> None:
     """Put the legend on the title's line, where it can cover nothing."""
     axis.legend(
-        loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=columns, handlelength=1.3,
-        columnspacing=1.1, handletextpad=0.5, borderpad=0.2, **options,
+        loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=columns, borderpad=0.2,
+        handlelength=0.8 if tight else 1.3, columnspacing=0.8 if tight else 1.1,
+        handletextpad=0.35 if tight else 0.5,
     )
 
 
@@ -200,7 +201,7 @@ def _draw_rotors(
             drawstyle='steps-post', color=colour, lw=1.1, label=name, alpha=0.9,
         )
     axis.set_title('Rotors [rad/s]')
-    _legend(axis, 4)
+    _legend(axis, 4, tight=True)
     hover = float(flight.hover_input[0])
     axis.axhline(hover, color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
     low, high = float(flight.inputs.min()), float(flight.inputs.max())
@@ -224,7 +225,10 @@ def _draw_distance(axis: Axes, times: NDArray[np.float64], flight: Flight) -> No
     axis.semilogy(times, np.maximum(distance, 1e-6), color=INK)
     axis.set_title('Distance to the goal [m]')
     axis.axhline(0.05, color=GREEN, lw=0.9, ls=(0, (4, 3)), zorder=1)
-    axis.text(times[-1] * 0.01, 0.05 * 0.82, '5 cm', color=GREEN, fontsize=8, va='top')
+    axis.annotate(
+        '5 cm', (0, 0.05), xytext=(3, -3), textcoords='offset points', va='top', color=GREEN,
+        fontsize=8,
+    )
     inside = np.flatnonzero(distance > 0.05)
     last = inside[-1] + 1 if len(inside) else 0
     if last < len(times):
@@ -233,7 +237,7 @@ def _draw_distance(axis: Axes, times: NDArray[np.float64], flight: Flight) -> No
             f'{times[last]:.1f} s', (times[last], distance[last]), xytext=(5, 6),
             textcoords='offset points', color=GREEN, fontsize=8.5,
         )
-    axis.set_ylim(max(1e-6, 0.4 * distance.min()), 2 * distance.max() + 1e-6)
+    axis.set_ylim(max(1e-6, 0.4 * min(distance.min(), 0.05)), 2 * distance.max() + 1e-6)
     _plain_log_ticks(axis)
 
 
@@ -290,17 +294,14 @@ def _draw_map(figure: Figure, axis: Axes, flight: Flight) -> None:
     axis.set_ylim(ys.min() + half_y - size - margin, ys.min() + half_y + size + margin)
     axis.set_aspect('equal', adjustable='box')
 
-    # Vehicles where the path is long enough to keep them apart, turned by their yaw.
-    travelled = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-    arm = 0.035 * size
-    gap = 0.2 * size
-    next_at = 0.0
-    for k, way in enumerate(travelled):
-        if way >= next_at and travelled[-1] - way > 0.5 * gap:
-            _draw_vehicle(axis, x[k], y[k], flight.states[k, 8], arm)
-            next_at = way + gap
-    last = len(x) - 1
-    _draw_vehicle(axis, x[last], y[last], flight.states[last, 8], arm)
+    # Vehicles where the path is long enough to keep them apart, and at its end, turned by their yaw.
+    arm, gap = 0.035 * size, 0.19 * size
+    drawn = [len(x) - 1]
+    for k in range(len(x)):
+        if np.min(np.hypot(x[drawn] - x[k], y[drawn] - y[k])) > gap:
+            drawn.append(k)
+    for k in drawn:
+        _draw_vehicle(axis, x[k], y[k], flight.states[k, 8], arm)
 
     axis.plot(*goal.position[:2], '*', color=GREEN, ms=17, mec='white', mew=1.0, zorder=6)
     away = (x[0] - goal.position[0], y[0] - goal.position[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import sys
 import time
 from collections import deque
@@ -20,11 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from hmpc_ros.cli.options import add_configuration, read_configuration
-from hmpc_ros.configuration import build
+from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.files import Configuration
+from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.learning.flight import Flight
-from hmpc_ros.learning.objective import Objective, Outcome
+from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.policy.limits import Limits
 from hmpc_ros.ros.graph import ParameterValue, simulation
 
@@ -123,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
             flown = fly_over_ros(configuration, path, arguments, progress)
 
     limits = build.limits(controller)
-    outcome = Objective.reference(limits).cost(flown.flight)
+    outcome = learner.objective(configuration['learner'], limits).cost(flown.flight)
     result = summary(flown, outcome, configuration)
     result.update(_what_was_run(arguments, path, configuration))
     text = json.dumps(result, indent=2, allow_nan=False) + '\n'
@@ -160,10 +162,8 @@ class _WatchedMpc:
 def fly_offline(configuration: Configuration, steps: int, progress: Any) -> Flown:
     """Fly in this process."""
     from hmpc_ros.learning.rollout import rollout
-    from hmpc_ros.policy.flight_controller import Safety
 
     simulator, controller = configuration['simulator'], configuration['controller']
-    safety = Safety(**{name: controller[name] for name in Safety.__dataclass_fields__})
     progress('building the solver', 0)
     mpc = _WatchedMpc(build.mpc(controller), lambda step: progress('flying', step))
     begun = time.monotonic()
@@ -174,7 +174,7 @@ def fly_offline(configuration: Configuration, steps: int, progress: Any) -> Flow
         np.array(simulator['initial_state']),
         steps,
         flight_number=0,
-        safety=safety,
+        safety=build.safety(controller),
         keep_solutions=False,
     )
     wall_time = time.monotonic() - begun
@@ -312,6 +312,7 @@ def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dic
         'C': outcome.C,
         'V': outcome.V,
         'J': outcome.J,
+        'penalty': configuration['learner']['objective.penalty'],
         'steps': flight.steps,
         'rotor_min': float(flight.inputs.min()) if flight.steps else np.nan,
         'rotor_max': float(flight.inputs.max()) if flight.steps else np.nan,
@@ -338,15 +339,22 @@ def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dic
 def _what_was_run(
     arguments: argparse.Namespace, path: Path, configuration: Configuration
 ) -> dict[str, Any]:
-    from hmpc_ros.cli.provenance import provenance
-
-    nodes = ('simulator', 'controller')
+    objective = {
+        name: value
+        for name, value in configuration['learner'].items()
+        if name.startswith('objective.')
+    }
     return {
         'mode': 'offline' if arguments.offline else 'ros',
         'seed': configuration['simulator']['seed'],
         'config_file': str(path),
         'overrides': list(arguments.overrides),
-        'configuration': {name: dict(configuration[name]) for name in nodes},
+        'configuration': {
+            'simulator': configuration['simulator'],
+            'controller': configuration['controller'],
+            'learner': objective,
+        },
+        'command': shlex.join(['hmpc', *sys.argv[1:]]),
         **provenance(),
     }
 
@@ -390,7 +398,7 @@ def _print(console: Console, flown: Flown, result: Mapping[str, Any], picture: P
     table.add_column(style='dim')
     table.add_row('C', number('C', '.4f'), 'tracking cost')
     table.add_row('V', number('V', '.5f'), 'violation of the state bounds')
-    table.add_row('J', number('J', '.4f'), 'C + 300 V')
+    table.add_row('J', number('J', '.4f'), f'C + {result["penalty"]:g} V')
     table.add_row('distance', f'{result["final_distance"]:.4f} m', 'to the goal at the end')
     table.add_row(
         'rotors',

@@ -18,6 +18,8 @@ from hmpc_ros import __version__
 # name: (module, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
     'fly': ('hmpc_ros.cli.fly', 'fly once under the MPC, over ROS 2 or offline; picture and cost'),
+    'train': ('hmpc_ros.cli.train', "tune the MPC's weights flight by flight, without ROS"),
+    'bench': ('hmpc_ros.cli.bench', 'measure what everything costs on this machine'),
 }
 
 _DESCRIPTION = """\
