@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hmpc_ros.configuration import files, learner
-from hmpc_ros.learning.results import HEADER, ResultsError, ResultsFolder, number, read_header
+from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.configuration import learner
+from hmpc_ros.configuration.files import from_values
+from hmpc_ros.learning.results import HEADER, number, read_header, read_records
 from hmpc_ros.learning.summary import best_record, summarise
-from hmpc_ros.learning.training import TrainingRun
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
+    from hmpc_ros.learning.results import Record
+    from hmpc_ros.learning.training import TrainingRun
 
-HELP = "tune the MPC's weights flight by flight, without ROS"
 DESCRIPTION = """\
 Tune the weights of the MPC on the simulated vehicle, without ROS.
 
@@ -30,9 +32,9 @@ step. Every finished iteration is kept in the results folder at once: after Ctrl
 """
 EXAMPLES = """\
 examples:
-  hmpc train --config config/reference.yaml --out results/hybrid
-  hmpc train --set learner.estimator=model_based --iterations 50 --out results/model
-  hmpc train --resume --out results/hybrid --iterations 400
+  hmpc train --out build/hybrid
+  hmpc train --set learner.estimator=model_based --iterations 50 --out build/model
+  hmpc train --resume --out build/hybrid --iterations 400
 """
 
 
@@ -40,144 +42,123 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument('--config', metavar='FILE', type=Path, help='ROS 2 parameter file')
-    parser.add_argument(
-        '--set',
-        metavar='NODE.PARAM=VALUE',
-        action='append',
-        default=[],
-        help='override one value, e.g. learner.trust.exponent=0.75; may be repeated',
-    )
+    add_configuration(parser)
+    parser.set_defaults(config=None)
     parser.add_argument('--iterations', metavar='N', type=int, help='iterations in total')
     parser.add_argument('--seed', metavar='N', type=int, help='seed of the random directions')
     parser.add_argument(
-        '--out', metavar='DIR', type=Path, default=Path('results/train'), help='results folder'
+        '--out',
+        metavar='DIR',
+        type=Path,
+        default=Path('build/training'),
+        help='results folder (default: build/training)',
     )
     parser.add_argument(
-        '--resume', action='store_true', help='go on with the run in the results folder'
+        '--resume',
+        action='store_true',
+        help='go on with the run in the results folder, with its own configuration if no --config '
+        'is given; start it if there is none',
     )
     parser.add_argument('--json', metavar='FILE', type=Path, help='write the summary to a file')
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; return 0, 1 when the run diverged, 2 for a wrong request, 130 after Ctrl-C."""
-    console = Console(stderr=True)
+    """Train; return 0, 1 when the run diverged, 130 after Ctrl-C."""
+    console = Console(stderr=True, highlight=False)
+    configuration = _configuration(arguments)
+    out: Path = arguments.out
+    if not arguments.resume and (out / HEADER).exists():
+        raise ValueError(
+            f'{out} holds a training run already: go on with it by --resume, or choose another '
+            '--out'
+        )
+    for warning in learner.warnings(configuration['learner']):
+        console.print(f'[yellow]warning:[/] {warning}')
+    exit_code, stopped = 0, ''
     try:
-        configuration = configuration_of(arguments)
-        exit_code, summary = train(configuration, arguments.out, arguments.resume, console)
-    except (ValueError, ResultsError, ImportError) as error:
-        print(f'hmpc train: {error}', file=sys.stderr)
-        return 2
+        with _ProgressBar(console) as bar:
+            finished = learner.train_offline(configuration, out, bar.start, bar.update)
+            stopped = finished.stopped
+    except KeyboardInterrupt:
+        exit_code = 130
+    if not (out / HEADER).exists():  # interrupted while the solver was built
+        return exit_code
+    header, records = read_records(out)
+    summary = summarise(header, records)
+    if stopped:
+        exit_code = 1
+        console.print(f'[red]the run diverged:[/] {stopped}')
+    _report(console, summary, out, interrupted=exit_code == 130)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
     return exit_code
 
 
-def configuration_of(arguments: argparse.Namespace) -> Configuration:
-    """Read what is to be run: from the files and options, or from the folder that is resumed.
-
-    Raises:
-        ValueError: a value is refused.
-        ResultsError: the folder holds no run, or is damaged.
-    """
-    overrides = list(arguments.set)
+def _configuration(arguments: argparse.Namespace) -> Configuration:
+    """Read what is to be run: from the files and options, or from the folder that is resumed."""
     for name in ('iterations', 'seed'):
         if getattr(arguments, name) is not None:
-            overrides.append(f'learner.{name}={getattr(arguments, name)}')
-    resumed = arguments.resume and (arguments.out / HEADER).exists()
-    if resumed and arguments.config is None:
-        return files.from_values(read_header(arguments.out)['configuration'], overrides)
-    return files.load(arguments.config, overrides)
+            arguments.overrides.append(f'learner.{name}={getattr(arguments, name)}')
+    if arguments.config is None:
+        if arguments.resume and (arguments.out / HEADER).exists():
+            return from_values(read_header(arguments.out)['configuration'], arguments.overrides)
+        arguments.config = 'reference'
+    return read_configuration(arguments)[1]
 
 
-def train(
-    configuration: Configuration, out: Path, resume: bool, console: Console
-) -> tuple[int, dict[str, Any]]:
-    """Run the training of a configuration into a results folder, with a progress bar.
+class _ProgressBar:
+    """Iterations with cost, violation, lowest cost so far and time left."""
 
-    Returns:
-        The exit code and the summary of the run.
-
-    Raises:
-        ValueError: the configuration contradicts itself, or the run that is resumed.
-        ResultsError: the folder is in use, damaged, or holds a run that was not to be resumed.
-    """
-    if not resume and (out / HEADER).exists():
-        raise ValueError(
-            f'{out} holds a training run already: go on with it by --resume, or choose another '
-            '--out'
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn('iteration'),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn('C {task.fields[C]:.2f}  V {task.fields[V]:.4f}  J {task.fields[J]:.2f}'),
+            TextColumn('best {task.fields[best]:.2f}'),
+            TimeRemainingColumn(),
+            console=console,
         )
-    settings = configuration['learner']
-    for warning in learner.warnings(settings):
-        console.print(f'[yellow]warning:[/] {warning}', highlight=False)
-    training = learner.offline_training(configuration)
-    header = learner.header(configuration, training)
-    with ResultsFolder(out, header) as results:
-        results.refuse_another_run(header)
-        training_run = TrainingRun(
-            training.rule,
-            training.objective,
-            training.theta,
-            results,
-            iterations=settings['iterations'],
-            seed=settings['seed'],
+
+    def __enter__(self) -> _ProgressBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def start(self, training: TrainingRun) -> None:
+        """Begin to show a run, which may have iterations behind it."""
+        records = training.results.records
+        best = best_record(records)
+        self._best = number(best['J']) if best else math.inf
+        self._task = self._progress.add_task(
+            '',
+            total=training.total,
+            completed=training.k,
+            best=self._best,
+            **(_costs(records[-1]) if records else dict.fromkeys('CVJ', math.nan)),
         )
-        exit_code = 0
-        try:
-            _fly_all(training_run, training, console)
-        except KeyboardInterrupt:
-            exit_code = 130
-        summary = summarise(results.header, results.records)
-    if training_run.stopped:
-        exit_code = 1
-        console.print(f'[red]the run diverged:[/] {training_run.stopped}', highlight=False)
-    _report(console, summary, out, interrupted=exit_code == 130)
-    return exit_code, summary
+        self._progress.start()
+
+    def update(self, training: TrainingRun, record: Record) -> None:
+        """Show a finished iteration."""
+        costs = _costs(record)
+        self._best = min(self._best, costs['J'])
+        self._progress.update(self._task, completed=training.k, best=self._best, **costs)
 
 
-def _fly_all(
-    training_run: TrainingRun, training: learner.OfflineTraining, console: Console
-) -> None:
-    columns = (
-        TextColumn('iteration'),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=None),
-        TextColumn('C {task.fields[C]:.2f}  V {task.fields[V]:.4f}  J {task.fields[J]:.2f}'),
-        TextColumn('best {task.fields[best]:.2f}'),
-        TimeRemainingColumn(),
-    )
-    nan = float('nan')
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(
-            'train',
-            total=training_run.total,
-            completed=training_run.k,
-            C=nan,
-            V=nan,
-            J=nan,
-            best=nan,
-        )
-        best = best_record(training_run.results.records)
-        lowest = number(best['J']) if best else float('inf')
-        while (request := training_run.next_request()) is not None:
-            record = training_run.report(request, training.fly(request))
-            if record is not None:
-                C, V, J = (number(record[name]) for name in 'CVJ')
-                lowest = min(lowest, J)
-                progress.update(bar, completed=training_run.k, C=C, V=V, J=J, best=lowest)
+def _costs(record: Record) -> dict[str, float]:
+    return {name: number(record[name]) for name in 'CVJ'}
 
 
 def _report(console: Console, summary: dict[str, Any], out: Path, interrupted: bool) -> None:
-    if summary['start'] is not None:
-        for name in ('start', 'final', 'best'):
-            costs = {key: number(summary[name][key]) for key in 'CVJ'} if summary[name] else {}
-            if costs:
-                text = '  '.join(f'{key} = {value:.4f}' for key, value in costs.items())
-                console.print(f'{name:>6}: {text}', highlight=False)
+    for name in ('start', 'final', 'best'):
+        if summary[name]:
+            costs = '  '.join(f'{key} = {v:.4f}' for key, v in _costs(summary[name]).items())
+            console.print(f'{name:>6}: {costs}')
     state = 'stopped' if interrupted else 'done'
     console.print(
         f'{state} after {summary["iterations"]} iterations, {summary["flights"]} flights; '
-        f'results in {out}' + (' (go on with --resume)' if interrupted else ''),
-        highlight=False,
+        f'results in {out}' + (' (go on with --resume)' if interrupted else '')
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,17 +14,22 @@ from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
 from hmpc_ros.learning.objective import Objective
+from hmpc_ros.learning.results import ResultsFolder
 from hmpc_ros.learning.rollout import OfflineFlyer
 from hmpc_ros.learning.rules import PaperRule
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
+from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.policy.unconstrained import OfflineMpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hmpc_ros.configuration.build import Values
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.costate import PlantJacobians
     from hmpc_ros.learning.estimators import Estimator
+    from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.rules import Rule
     from hmpc_ros.policy.limits import Limits
 
@@ -164,11 +170,13 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
 def header(configuration: Configuration, training: OfflineTraining) -> dict[str, Any]:
     """Describe a run for its results folder: what decides its numbers, and where it came from."""
     model = training.fly.mpc.model
+    nodes = {node: dict(configuration[node]) for node in ('simulator', 'controller', 'learner')}
+    if nodes['controller']['model.file']:
+        nodes['controller']['model.file'] = str(Path(nodes['controller']['model.file']).absolute())
     return {
         **provenance(),
-        'configuration': {
-            node: configuration[node] for node in ('simulator', 'controller', 'learner')
-        },
+        'seed': nodes['learner']['seed'],
+        'configuration': nodes,
         'theta': training.theta,
         'horizon': training.fly.mpc.mpc.horizon,
         'model': {
@@ -180,3 +188,45 @@ def header(configuration: Configuration, training: OfflineTraining) -> dict[str,
             'hover_input': model.hover_input,
         },
     }
+
+
+def train_offline(
+    configuration: Configuration,
+    out: Path,
+    on_start: Callable[[TrainingRun], None] | None = None,
+    on_record: Callable[[TrainingRun, Record], None] | None = None,
+) -> TrainingRun:
+    """Start or go on with the training run of a configuration, and fly it to its end.
+
+    Args:
+        configuration: What to run.
+        out: Its results folder.
+        on_start: Called with the run before its first flight.
+        on_record: Called with the run and each record that was kept.
+
+    Returns:
+        The finished run; its ``results`` are closed and hold all records.
+
+    Raises:
+        ValueError: the configuration contradicts itself.
+        ResultsError: the folder is in use, damaged, or holds another run.
+    """
+    training = offline_training(configuration)
+    wanted = header(configuration, training)
+    with ResultsFolder(out, wanted) as results:
+        results.refuse_another_run(wanted)
+        run = TrainingRun(
+            training.rule,
+            training.objective,
+            training.theta,
+            results,
+            iterations=configuration['learner']['iterations'],
+            seed=configuration['learner']['seed'],
+        )
+        if on_start:
+            on_start(run)
+        while (request := run.next_request()) is not None:
+            record = run.report(request, training.fly(request))
+            if record is not None and on_record:
+                on_record(run, record)
+    return run

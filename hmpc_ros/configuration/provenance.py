@@ -1,7 +1,9 @@
-"""Where a result came from: versions and date, for every results folder and JSON file."""
+"""Where a result came from: versions, machine, command and date, for every result."""
 
 import os
 import platform
+import shlex
+import sys
 import time
 from importlib import metadata
 
@@ -9,7 +11,7 @@ import hmpc_ros
 
 
 def provenance() -> dict[str, object]:
-    """Return versions of all that decides numbers, and the date (UTC)."""
+    """Return versions of all that decides numbers, the machine, the command and the date (UTC)."""
     return {
         'versions': {
             'hmpc_ros': hmpc_ros.__version__,
@@ -17,9 +19,10 @@ def provenance() -> dict[str, object]:
             'casadi': _version('casadi'),
             'numpy': _version('numpy'),
             'python': platform.python_version(),
-            'ros': os.environ.get('ROS_DISTRO', 'none'),
-            'machine': platform.machine(),
+            'ros': _ros_distro(),
         },
+        'machine': f'{platform.system()} {platform.machine()}, {os.cpu_count()} processors',
+        'command': shlex.join(sys.argv),
         'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
     }
 
@@ -29,6 +32,15 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return 'unknown'
+
+
+def _ros_distro() -> str:
+    """Name the ROS distribution: of the wheels, which win over a sourced one, else the sourced."""
+    for wheel, name in (('ros-rclpy', 'kilted'), ('ros-jazzy-rclpy', 'jazzy')):
+        version = _version(wheel)
+        if version != 'unknown':
+            return f'{name} (wheel {wheel} {version})'
+    return os.environ.get('ROS_DISTRO', 'none')
 
 
 def _acados_version() -> str:
