@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import rclpy
+from rclpy.context import Context
 from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -19,9 +20,10 @@ except ImportError:
 WAKE_PERIOD = 0.5
 
 
-def make_executor() -> Executor:
+def make_executor(context: Context | None = None) -> Executor:
     """Return the fastest single-threaded executor of this ROS distribution, without nodes."""
-    return SingleThreadedExecutor() if EventsExecutor is None else EventsExecutor()
+    kind = SingleThreadedExecutor if EventsExecutor is None else EventsExecutor
+    return kind(context=context)
 
 
 def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:

@@ -1,0 +1,118 @@
+"""How long the controller takes from an odometry to its command, across processes and DDS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import rclpy
+from nav_msgs.msg import Odometry
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import JointState
+
+from hmpc_ros.ros.conversions import nanoseconds, odometry_from_state
+from hmpc_ros.ros.graph import NodeSpec
+from hmpc_ros.ros.runner import DiscoveryError, LocalRunner
+from hmpc_ros.ros.spinning import make_executor
+
+# A command that has not come by then is counted as lost.
+LOST_AFTER = 1.0  # s
+
+
+def measure(
+    controller: NodeSpec,
+    states: np.ndarray,
+    rates: Sequence[float],
+    progress: Callable[[], None] = lambda: None,
+    connect_timeout: float = 180.0,
+) -> dict[float, np.ndarray]:
+    """Publish states at given rates and time the controller's answers.
+
+    Args:
+        controller: the node to start.
+        states: (T, 12) what is published, one after the other.
+        rates: how often [Hz].
+        progress: called after every state.
+        connect_timeout: [s] until the controller must have answered for the first time.
+
+    Returns:
+        By rate: the times [s] from publishing a state until its command was received, (T,); inf
+        where none came.
+
+    Raises:
+        NodeDiedError, DiscoveryError: the controller did not get to work.
+    """
+    with LocalRunner([controller]) as runner, runner.joined():
+        context = Context()
+        rclpy.init(context=context, args=[], signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = Node('latency_probe', context=context, start_parameter_services=False)
+            probe = _Probe(node)
+            try:
+                probe.connect(runner, connect_timeout)
+                return {rate: probe.run(states, rate, progress) for rate in rates}
+            finally:
+                probe.close()
+                node.destroy_node()
+        finally:
+            context.try_shutdown()
+
+
+class _Probe:
+    """Publishes odometry and notes when its command arrives."""
+
+    def __init__(self, node: Node) -> None:
+        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+        self._publisher = node.create_publisher(Odometry, 'odom', reliable)
+        node.create_subscription(JointState, 'rotor_command', self._on_command, reliable)
+        self._executor: Any = make_executor(node.context)
+        self._executor.add_node(node)
+        self._odometry = Odometry()
+        self._odometry.header.frame_id = 'map'
+        self._odometry.child_frame_id = 'base_link'
+        self._stamp = 0
+        self._answered = 0
+        self._arrival = 0.0
+
+    def close(self) -> None:
+        self._executor.shutdown()
+
+    def _on_command(self, command: JointState) -> None:
+        self._arrival = time.perf_counter()
+        self._answered = nanoseconds(command.header.stamp)
+
+    def _ask(self, state: np.ndarray, timeout: float) -> float:
+        """Publish a state; return the time until its command came, inf when it did not."""
+        self._stamp += 1_000_000
+        odometry_from_state(state, self._stamp, self._odometry)
+        published = time.perf_counter()
+        self._publisher.publish(self._odometry)
+        while self._answered != self._stamp:
+            if time.perf_counter() - published > timeout:
+                return float('inf')
+            self._executor.spin_once(timeout_sec=timeout)
+        return self._arrival - published
+
+    def connect(self, runner: LocalRunner, timeout: float) -> None:
+        """Wait until the controller answers."""
+        deadline = time.monotonic() + timeout
+        while self._ask(np.zeros(12), 0.2) == float('inf'):
+            runner.check()
+            if time.monotonic() > deadline:
+                raise DiscoveryError(f'the controller did not answer within {timeout:g} s')
+
+    def run(self, states: np.ndarray, rate: float, progress: Callable[[], None]) -> np.ndarray:
+        """Publish the states at a rate [Hz] and return the times (T,) [s]."""
+        times = np.empty(len(states))
+        due = time.perf_counter()
+        for index, state in enumerate(states):
+            time.sleep(max(0.0, due - time.perf_counter()))
+            times[index] = self._ask(state, LOST_AFTER)
+            due += 1.0 / rate
+            progress()
+        return times
