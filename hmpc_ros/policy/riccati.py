@@ -54,9 +54,7 @@ class Riccati:
         z_x = np.empty((horizon, nx, count, problems))
         z_u = np.empty((horizon, nu, count, problems))
         for k in range(horizon):
-            gain, cause = (
-                (self.gains[k], z_x[k - 1]) if k else (-self.first_inverse, seeds)
-            )
+            gain, cause = (self.gains[k], z_x[k - 1]) if k else (-self.first_inverse, seeds)
             np.einsum('mit,irt->mrt', gain, cause, out=z_u[k])
             # One matrix product over all columns (r, t) at once.
             step = self.model.B @ z_u[k].reshape(nu, -1)
@@ -115,6 +113,8 @@ def factorise(
             P = (A.T @ PA.reshape(nx, -1)).reshape(nx, nx, problems)
             P += H_x
             P += np.einsum('mit,mjt->ijt', BPA, gains[k])
+            # Curvatures reach 1e10: rounding that is not symmetric would grow from stage to stage.
+            P = (P + P.swapaxes(0, 1)) / 2
     gains[..., ~definite] = np.nan
     return Riccati(model, gains, values, solved[:, nu + nx :])
 

@@ -233,6 +233,8 @@ def factorise(
     """
     parts = _Parts.of(solutions)
     usable = np.array([solution.ok for solution in solutions])
+    for part in (parts.states, parts.inputs):  # multipliers that are not finite show in the gains
+        usable &= np.isfinite(part).all(axis=(0, 1))
     # Where no bound pulls at all (the solution is an unconstrained plan, unconstrained.py), the
     # recursion is the same for every step.
     pulled = parts.input_multipliers.any(axis=(0, 1, 2))

@@ -8,6 +8,7 @@ Checking that costs two small matrix-vector products instead of a call to acados
 For offline flights only. The ROS controller always solves.
 """
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy import sensitivity
 from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import BOUNDED_STATES, Limits
+from hmpc_ros.policy.limits import BOUNDED_STATES, SLACK_L1, Limits
 from hmpc_ros.policy.mpc import Mpc, Solution, SolveStatus
 from hmpc_ros.policy.sensitivity import Sensitivity
 from hmpc_ros.policy.weights import Weights
@@ -85,8 +86,10 @@ class UnconstrainedPlan:
     def holds(self, deviation: np.ndarray) -> bool:
         """Say whether the plan from a state deviation (12,) keeps every bound with the margin.
 
-        A state that is not finite never does.
+        The plan from a state that is not finite never does.
         """
+        if not math.isfinite(np.dot(deviation, deviation)):
+            return False
         scaled = self._scaled_map(deviation)
         return bool(scaled.max() <= self._reach and scaled.min() >= -self._reach)
 
@@ -123,6 +126,9 @@ class OfflineMpc:
         self.planned = 0
         self.solved = 0
         self._made: UnconstrainedPlan | None = None
+        # Stationarity in a slack of zero: its own multiplier is the slope of the penalty.
+        self._no_bound_acts = np.zeros(mpc.layout.size)
+        self._no_bound_acts[mpc.layout.slices[-1]] = SLACK_L1
 
     @property
     def model(self) -> LinearModel:
@@ -163,7 +169,7 @@ class OfflineMpc:
     def solve(self, x: np.ndarray, goal: Goal) -> Solution:
         """Solve at a measured state (12,): the same QP and result as `Mpc.solve`.
 
-        A planned solution has multipliers and slacks of exactly zero, and took no iterations.
+        A planned solution took no iterations; its slacks and the bounds' multipliers are exactly zero.
         """
         return self.solve_deviation(goal.deviation(x))
 
@@ -184,12 +190,10 @@ class OfflineMpc:
         interior = self.plan().riccati if self.shortcut else None
         return sensitivity.factorise(mpc.model, mpc.weights, mpc.limits, solutions, interior)
 
-    def _planned(
-        self, plan: UnconstrainedPlan, deviation: np.ndarray, started: float
-    ) -> Solution:
+    def _planned(self, plan: UnconstrainedPlan, deviation: np.ndarray, started: float) -> Solution:
         layout = self.mpc.layout
         inputs = layout.slices[1]
-        flat = np.zeros(layout.size)
+        flat = self._no_bound_acts.copy()
         flat[: inputs.stop] = plan.plan(deviation)  # states, then inputs
         u = flat[inputs.start : inputs.start + NU] + plan.model.hover_input
         total_time = time.perf_counter() - started

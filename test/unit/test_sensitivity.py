@@ -1,0 +1,328 @@
+"""The derivative of the MPC against four others that share no code with it.
+
+300 random solves (model with drift, weights, state): 160 with no bound acting, 102 with rotor limits,
+87 with violated and 114 with exactly held soft bounds (several kinds in one solve are usual). In 13 a
+bound is about to begin or cease to act (`activity_margin` below 1e-4): those are counted, and judged
+apart. Errors relative to the largest entry of the exact derivative, floored at 0.1 rad/s per unit (a
+saturated u_0 has derivative zero; the usual largest entry is about 100), at the quantiles 50 %, 90 %
+and 100 %, as printed by `pytest test/unit/test_sensitivity.py -s`:
+
+    regular: 287 solves
+      du_0/dx, against the active-set system                    1.4e-10  9.1e-08  8.0e-04
+      du_0/dtheta, against the active-set system                7.1e-10  5.6e-08  2.1e-03
+      du_0/dx at PIQP's solution, against the same              3.8e-12  6.2e-08  7.2e-05
+      acados' eval_param_sens, against the same                 2.0e-05  8.5e-04  3.9e-02
+    all: 300 solves
+      du_0/dx, against the active-set system                    2.3e-10  1.0e-07  5.3e-03
+      du_0/dtheta, against the active-set system                8.7e-10  6.6e-08  5.2e-03
+      du_0/dx at PIQP's solution, against the same              1.4e-11  8.1e-08  4.3e-04
+      acados' eval_param_sens, against the same                 2.6e-05  1.0e-03  3.9e-02
+
+Central differences of acados' solves in random directions: 3.3e-08, 1.9e-06 and 4.9e-03 where both ends
+have the same active set (197 of 200; the other 3 cross a kink).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from random_flight_states import (
+    SPREAD,
+    random_deviation,
+    random_model,
+    random_weights,
+    reference_model,
+    reference_weights,
+)
+from reference_qp import PiqpMpc, active_set, active_set_derivative
+
+from hmpc_ros.policy import sensitivity
+from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.mpc import Mpc, Solution, SolveStatus
+from hmpc_ros.policy.sensitivity import MissingDerivativeError
+from hmpc_ros.policy.unconstrained import OfflineMpc
+from hmpc_ros.policy.weights import N_THETA, Weights
+
+LIMITS = Limits()
+# Below this margin (see `activity_margin`) a bound is about to begin or cease to act: u_0 has a kink
+# there, and the barrier's derivative is one between the two sides. 0 would be the kink itself.
+DEGENERATE = 1e-4
+QUANTILES = (0.5, 0.9, 1.0)
+
+
+@dataclass
+class Case:
+    """One random solve with every derivative there is of it."""
+
+    model: object
+    weights: object
+    solution: Solution
+    margin: float
+    acting: tuple
+    state_gain: np.ndarray
+    weight_jacobian: np.ndarray
+    exact_state_gain: np.ndarray
+    exact_weight_jacobian: np.ndarray
+    from_piqp: np.ndarray
+    acados_state_gain: np.ndarray
+
+
+def relative_error(value, exact):
+    return np.abs(value - exact).max() / max(np.abs(exact).max(), 0.1)
+
+
+def as_solution(layout, parts):
+    """Pack what the reference solver found into the package's type."""
+    names = (
+        'states', 'inputs', 'slacks', 'input_multipliers', 'state_multipliers', 'slack_multipliers',
+    )  # fmt: skip
+    flat = np.concatenate([getattr(parts, name).ravel() for name in names])
+    return Solution(SolveStatus.SUCCESS, np.zeros(4), flat, layout, 0, 0.0, 0.0)
+
+
+def acados_state_gain(mpc):
+    """du_0/dx_0 by acados' own eval_param_sens at the last solve."""
+    solver = mpc._qp._solver
+    gain = np.empty((4, 12))
+    for i in range(12):
+        solver.eval_param_sens(i, 0, 'ex')
+        gain[:, i] = solver.get(0, 'sens_u')
+    return gain
+
+
+@pytest.fixture(scope='module')
+def mpc():
+    model = reference_model()
+    return Mpc(model, LIMITS, reference_weights(model))
+
+
+@pytest.fixture(scope='module')
+def cases(mpc):
+    rng = np.random.default_rng(3)
+    wheel = hasattr(mpc._qp._solver, 'eval_param_sens')
+    cases = []
+    for _ in range(60):
+        model = random_model(rng)
+        weights = random_weights(rng, model)
+        mpc.set_model(model)
+        mpc.set_weights(weights)
+        reference = PiqpMpc(model, weights, LIMITS)
+        for _ in range(5):
+            x0 = random_deviation(rng)
+            solution = mpc.solve_deviation(x0)
+            assert solution.ok
+            acados = acados_state_gain(mpc) if wheel else np.full((4, 12), np.nan)
+            independent = as_solution(mpc.layout, reference.solve(x0))
+            ours = sensitivity.factorise(model, weights, LIMITS, [solution])
+            from_piqp = sensitivity.factorise(model, weights, LIMITS, [independent])
+            exact = active_set_derivative(model, weights, LIMITS, independent)
+            margin = sensitivity.activity_margin(model, weights, LIMITS, [independent])
+            cases.append(
+                Case(
+                    model=model,
+                    weights=weights,
+                    solution=solution,
+                    margin=margin[0],
+                    acting=active_set(model, weights, LIMITS, independent),
+                    state_gain=ours.state_gain[0],
+                    weight_jacobian=ours.weight_jacobian()[0],
+                    exact_state_gain=exact[0],
+                    exact_weight_jacobian=exact[1],
+                    from_piqp=from_piqp.state_gain[0],
+                    acados_state_gain=acados,
+                )
+            )
+    return cases
+
+
+@pytest.fixture(scope='module')
+def regular(cases):
+    return [case for case in cases if case.margin >= DEGENERATE]
+
+
+def test_the_sample_has_every_kind_of_active_set_and_few_degenerate_ones(cases, regular):
+    hard, touching, violated = (
+        np.array([case.acting[i].any() for case in cases]) for i in range(3)
+    )
+    held = np.array([(case.acting[1] & ~case.acting[2]).any() for case in cases])
+    free = ~hard & ~touching
+    print(
+        f'\n{len(cases)} solves: {free.sum()} free, {hard.sum()} with rotor limits, '
+        f'{violated.sum()} with violated and {held.sum()} with exactly held soft bounds, '
+        f'{len(cases) - len(regular)} degenerate'
+    )
+    assert min(free.sum(), hard.sum(), violated.sum(), held.sum()) >= 30
+    assert len(cases) - len(regular) <= 0.1 * len(cases)
+
+
+def test_derivatives_agree_with_the_dense_active_set_system(regular):
+    by_state = [relative_error(case.state_gain, case.exact_state_gain) for case in regular]
+    by_weights = [
+        relative_error(case.weight_jacobian, case.exact_weight_jacobian) for case in regular
+    ]
+    for errors in (by_state, by_weights):
+        median, most, worst = np.quantile(errors, QUANTILES)
+        assert median < 1e-7
+        assert most < 1e-5
+        assert worst < 1e-2
+
+
+def test_derivatives_are_exact_at_another_solvers_exact_solution(regular):
+    errors = [relative_error(case.from_piqp, case.exact_state_gain) for case in regular]
+    assert np.median(errors) < 1e-8
+    assert np.quantile(errors, 0.9) < 1e-5
+
+
+def test_state_gain_agrees_with_acados_own_derivative_and_is_closer_to_the_exact_one(regular):
+    theirs = [relative_error(case.acados_state_gain, case.exact_state_gain) for case in regular]
+    if np.isnan(theirs).any():
+        pytest.skip('this acados has no eval_param_sens')
+    between = [relative_error(case.state_gain, case.acados_state_gain) for case in regular]
+    ours = [relative_error(case.state_gain, case.exact_state_gain) for case in regular]
+    assert np.median(between) < 1e-3
+    assert np.quantile(between, 0.9) < 1e-2
+    assert np.median(ours) < np.median(theirs)
+
+
+def test_error_distribution(cases, regular):
+    def show(name, errors):
+        print(
+            f'  {name:58s}' + '  '.join(f'{value:.1e}' for value in np.quantile(errors, QUANTILES))
+        )
+
+    print()
+    for which, chosen in (('regular', regular), ('all', cases)):
+        print(f'{which}: {len(chosen)} solves')
+        gains = [(case.state_gain, case.exact_state_gain) for case in chosen]
+        show('du_0/dx, against the active-set system', [relative_error(*pair) for pair in gains])
+        pairs = [(case.weight_jacobian, case.exact_weight_jacobian) for case in chosen]
+        show(
+            'du_0/dtheta, against the active-set system', [relative_error(*pair) for pair in pairs]
+        )
+        pairs = [(case.from_piqp, case.exact_state_gain) for case in chosen]
+        show(
+            "du_0/dx at PIQP's solution, against the same",
+            [relative_error(*pair) for pair in pairs],
+        )
+        pairs = [(case.acados_state_gain, case.exact_state_gain) for case in chosen]
+        show("acados' eval_param_sens, against the same", [relative_error(*pair) for pair in pairs])
+    assert len(cases) == 300
+
+
+def test_central_finite_differences_of_acados_agree_where_no_kink_is_crossed(mpc, cases):
+    rng = np.random.default_rng(4)
+    errors, crossed = [], 0
+    for case in cases[::3]:
+        mpc.set_model(case.model)
+        x0, theta = case.solution.states[0], case.weights.theta
+        direction_x = 1e-4 * SPREAD * rng.standard_normal(12)
+        direction_theta = 1e-4 * np.abs(theta) * rng.standard_normal(N_THETA)
+        for dx, dtheta in ((direction_x, 0 * theta), (0 * x0, direction_theta)):
+            ends = []
+            for sign in (1, -1):
+                mpc.set_weights(Weights.from_theta(theta + sign * dtheta))
+                ends.append(mpc.solve_deviation(x0 + sign * dx))
+                assert ends[-1].ok
+            # The map is smooth as long as the same bounds act: a change of that set is a kink.
+            sets = [active_set(case.model, case.weights, LIMITS, end) for end in ends]
+            if any((first != last).any() for first, last in zip(*sets, strict=True)):
+                crossed += 1
+                continue
+            difference = (ends[0].inputs[0] - ends[1].inputs[0]) / 2
+            predicted = case.state_gain @ dx + case.weight_jacobian @ dtheta
+            scale = max(np.abs(predicted).max(), 1e-4)  # rad/s
+            errors.append(np.abs(difference - predicted).max() / scale)
+    print(f'\n{len(errors)} differences, {crossed} across a kink, {np.quantile(errors, QUANTILES)}')
+    assert crossed < 0.2 * len(cases)
+    assert np.median(errors) < 1e-5
+    assert np.quantile(errors, 0.9) < 1e-3
+
+
+def test_a_flight_gives_what_its_steps_give_one_by_one(mpc):
+    rng = np.random.default_rng(5)
+    model = random_model(rng)
+    weights = random_weights(rng, model)
+    mpc.set_model(model)
+    mpc.set_weights(weights)
+    offline = OfflineMpc(mpc)
+    solutions = [offline.solve_deviation(random_deviation(rng)) for _ in range(40)]
+    assert min(offline.planned, offline.solved) > 5  # both kinds, mixed
+    flight = offline.sensitivity(solutions)
+    seeds = rng.standard_normal((40, 4))
+    each = flight.weight_vjp_each(seeds)
+    for t, solution in enumerate(solutions):
+        single = sensitivity.factorise(model, weights, LIMITS, [solution])
+        jacobian = single.weight_jacobian()[0]
+        # Bounds held exactly have curvatures of 1e10: their rounding depends on the batch.
+        assert relative_error(flight.state_gain[t], single.state_gain[0]) < 1e-6
+        assert relative_error(flight.weight_jacobian()[t], jacobian) < 1e-6
+        assert relative_error(each[t], seeds[t] @ jacobian) < 1e-6
+    np.testing.assert_allclose(flight.weight_vjp(seeds), each.sum(axis=0), rtol=1e-10, atol=1e-9)
+
+
+def test_a_saturated_input_has_no_derivative_of_its_own(mpc):
+    mpc.set_model(reference_model())
+    mpc.set_weights(reference_weights(mpc.model))
+    solution = mpc.solve_deviation(np.array([0, 0, -3.0, 0, 0, -1, 0, 0, 0, 0, 0, 0]))
+    np.testing.assert_allclose(solution.input, LIMITS.rotor_max, atol=1e-6)  # climb, all rotors
+    derivative = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [solution])
+    assert np.abs(derivative.state_gain).max() < 1e-4
+    assert np.abs(derivative.weight_jacobian()).max() < 1e-4
+
+
+def test_at_a_kink_the_derivative_lies_between_the_one_sided_ones(mpc):
+    """Walk along a ray until the first rotor limit begins to act, and stop exactly there."""
+    mpc.set_model(reference_model())
+    mpc.set_weights(reference_weights(mpc.model))
+    ray = np.array([0.5, -0.2, -0.3, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+
+    def gain(scale):
+        solution = mpc.solve_deviation(scale * ray)
+        margin = sensitivity.activity_margin(mpc.model, mpc.weights, LIMITS, [solution])[0]
+        derivative = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [solution])
+        return derivative.state_gain[0], margin, solution
+
+    inputs = OfflineMpc(mpc).plan().plan(ray)[13 * 12 :].reshape(12, 4)
+    kink = (LIMITS.rotor_max - mpc.model.hover_input[0]) / inputs.max()
+    before, margin_before, _ = gain(kink * (1 - 1e-2))
+    at, margin_at, solution = gain(kink)
+    after, margin_after, _ = gain(kink * (1 + 1e-2))
+    assert margin_at < 1e-2 * min(margin_before, margin_after)
+    step = after - before
+    part = np.vdot(at - before, step) / np.vdot(step, step)
+    assert 0 <= part <= 1
+    np.testing.assert_allclose(at, before + part * step, atol=1e-3 * np.abs(step).max())
+
+
+def test_a_failed_step_is_named_and_never_counted_as_zero(mpc):
+    mpc.set_model(reference_model())
+    mpc.set_weights(reference_weights(mpc.model))
+    good = [mpc.solve_deviation(0.3 * SPREAD), mpc.solve_deviation(1e-3 * SPREAD)]
+    failed = mpc.solve_deviation(np.full(12, np.nan))
+    flight = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [good[0], failed, good[1]])
+    assert flight.failed_steps == (1,)
+    seeds = np.ones((3, 4))
+    for ask in (
+        lambda: flight.state_gain,
+        lambda: flight.weight_vjp(seeds),
+        lambda: flight.weight_vjp_each(seeds),
+        flight.weight_jacobian,
+    ):
+        with pytest.raises(MissingDerivativeError, match=r'1 of 3 steps \(1\)') as caught:
+            ask()
+        assert caught.value.steps == (1,)
+
+
+def test_a_solution_that_is_not_finite_has_no_derivative_whatever_its_status_says(mpc):
+    good = mpc.solve_deviation(0.3 * SPREAD)
+    for part in range(6):
+        flat = good.flat.copy()
+        flat[mpc.layout.slices[part].start + 12] = np.nan
+        lying = Solution(SolveStatus.SUCCESS, good.input, flat, mpc.layout, 1, 0.0, 0.0)
+        flight = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [good, lying])
+        assert flight.failed_steps == (1,), part
+
+
+def test_no_solutions_are_refused_with_a_sentence(mpc):
+    with pytest.raises(ValueError, match='at least one solve'):
+        sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [])
