@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,34 +32,37 @@ class Goal:
         object.__setattr__(self, 'position', position)
         object.__setattr__(self, 'yaw', float(self.yaw))
 
-    @property
+    @cached_property
     def state(self) -> np.ndarray:
-        """The goal as a state (12,): hovering at the pose."""
+        """The goal as a state (12,): hovering at the pose; read-only."""
         state = np.zeros(NX)
         state[POSITION] = self.position
         state[YAW] = self.yaw
+        state.setflags(write=False)
         return state
 
-    @property
+    @cached_property
     def rotation(self) -> np.ndarray:
         """Derivative (12, 12) of the deviation with respect to the state."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         to_goal = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
         rotation = np.eye(NX)
         rotation[POSITION, POSITION] = rotation[VELOCITY, VELOCITY] = to_goal
+        rotation.setflags(write=False)
         return rotation
 
     def deviation(self, x: np.ndarray) -> np.ndarray:
         """Return states (..., 12) in the goal frame, yaw wrapped to [-pi, pi)."""
-        deviation = np.array(x, dtype=float)
-        deviation[..., POSITION] -= self.position
-        deviation[..., YAW] -= self.yaw
+        deviation = x - self.state
         if self.yaw:
             deviation[..., :6] = deviation[..., :6] @ self.rotation[:6, :6].T
-        yaw = deviation[..., YAW]
-        # Within a turn nothing is touched, so that yaw 0 stays exact to the last bit.
-        if np.any(np.abs(yaw) > math.pi):
-            deviation[..., YAW] = (yaw + math.pi) % (2 * math.pi) - math.pi
+        # Within a turn nothing is touched, so that yaw 0 stays exact to the last bit. A single
+        # state takes the quick way: the controller comes here at every step.
+        single = deviation.ndim == 1
+        yaw = deviation.item(YAW) if single else np.abs(deviation[..., YAW]).max(initial=0.0)
+        if not -math.pi <= yaw <= math.pi:
+            wrapped = (deviation[..., YAW] + math.pi) % (2 * math.pi) - math.pi
+            deviation[..., YAW] = wrapped
         return deviation
 
     def world(self, deviation: np.ndarray) -> np.ndarray:
