@@ -195,6 +195,15 @@ CONTROLLER = table(
         may_be_empty=True,
     ),
     Parameter(
+        'policy.lease',
+        0.0,
+        'how long policy.* fly unless this is set again; then the controller goes back to the last '
+        'weights that were set with 0, which stay',
+        's',
+        lower=0.0,
+        upper=3600.0,
+    ),
+    Parameter(
         'weights_file',
         '',
         'learned weights (written by hmpc learn) that replace policy.* at the start; '

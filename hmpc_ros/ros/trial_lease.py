@@ -1,0 +1,93 @@
+"""Weights on trial: they fly for as long as somebody keeps asking for it, and then go by themselves.
+
+A learner that is killed, hangs or loses the network cannot take back the weights it was trying. So
+it never gives them for good: along with the weights it sets ``policy.lease`` to a number of
+seconds, and renews that while the trial goes on. When the seconds have passed without a word, the
+controller sets its parameters back to the last weights that were set to stay, with
+``policy.lease`` 0. It needs to know nothing about learners for that, and ``ros2 param get`` always
+tells which weights fly, and whether they stay.
+
+Weights are changed during a trial only by whoever names ``policy.lease`` as well: 0 to keep what is
+set. A single value set by hand would otherwise disappear with the trial, unnoticed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+LEASE = 'policy.lease'
+WEIGHTS = ('policy.q', 'policy.r', 'policy.p')
+CHECK_PERIOD = 0.1  # s
+
+
+class TrialLease:
+    """Lets weights on trial go when their lease has run out.
+
+    Args:
+        node: the controller; its parameters ``policy.*`` are what is leased.
+        clock: a monotonic clock [s]; the lease is wall-clock time, whatever /clock does.
+    """
+
+    def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
+        self._node = node
+        self._clock = clock
+        self._keep()
+        node.add_on_set_parameters_callback(self._on_set)
+        node.add_post_set_parameters_callback(self._after_set)
+        node.create_timer(CHECK_PERIOD, self.check, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    @property
+    def remaining(self) -> float:
+        """How long the present weights may still fly [s]; inf when they stay."""
+        return self._ends - self._clock()
+
+    def _keep(self) -> None:
+        """Take the present weights to be the ones that stay."""
+        self._kept = {name: list(self._node.get_parameter(name).value) for name in WEIGHTS}
+        self._ends = math.inf
+
+    def check(self) -> None:
+        """Go back to the weights that stay when the lease of the present ones has run out."""
+        if self.remaining > 0:
+            return
+        result = self._node.set_parameters_atomically(
+            [
+                *(RosParameter(n, RosParameter.Type.DOUBLE_ARRAY, v) for n, v in self._kept.items()),
+                RosParameter(LEASE, RosParameter.Type.DOUBLE, 0.0),
+            ]
+        )
+        if result.successful:
+            self._node.get_logger().warning(
+                'the lease of the weights on trial ran out: flying the last kept weights again'
+            )
+        else:  # they flew before; something else about the parameters must have changed
+            self._ends = self._clock() + 1.0
+            self._node.get_logger().error(f'cannot go back to the kept weights: {result.reason}')
+
+    def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
+        names = {parameter.name for parameter in parameters}
+        if names.isdisjoint(WEIGHTS) or LEASE in names or not 0 < self.remaining < math.inf:
+            return SetParametersResult(successful=True)
+        return SetParametersResult(
+            successful=False,
+            reason=f'the present weights are on trial for another {self.remaining:.1f} s: stop the '
+            f'learner, or set {LEASE} in the same request (0: the new weights stay)',
+        )
+
+    def _after_set(self, parameters: Sequence[RosParameter]) -> None:
+        names = {parameter.name for parameter in parameters}
+        if names.isdisjoint((*WEIGHTS, LEASE)):
+            return
+        seconds = self._node.get_parameter(LEASE).value
+        if seconds > 0:
+            self._ends = self._clock() + seconds
+        else:
+            self._keep()
