@@ -231,7 +231,7 @@ def fly_over_ros(
         notes.append(f'{len(record.held)} commands did not arrive in time and were held')
     if record.repeated_states:
         notes.append(f'{record.repeated_states} states were sent again')
-    counts = _controller_counts(local.diagnostics)
+    counts = _controller_counts(local.diagnostics, lockstep=not paced)
     return Flown(
         flight=Flight(
             states=record.states,
@@ -271,7 +271,9 @@ def given_values(
     return values
 
 
-def _controller_counts(diagnostics: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
+def _controller_counts(
+    diagnostics: Mapping[str, Mapping[str, str]], *, lockstep: bool
+) -> dict[str, int]:
     """Read the controller's counters from its diagnostics."""
     counts: dict[str, int] = {}
     for status, values in diagnostics.items():
@@ -280,6 +282,9 @@ def _controller_counts(diagnostics: Mapping[str, Mapping[str, str]]) -> dict[str
         for key in ('failures', 'fallbacks'):
             with contextlib.suppress(KeyError, ValueError):
                 counts[key] = int(values[key])
+        if lockstep and 'fallbacks' in counts:
+            # Nothing that answers no state is flown in lockstep.
+            counts['fallbacks'] -= int(values.get('fallbacks: state timeout', 0))
     return counts
 
 

@@ -6,10 +6,11 @@ Two paces, set by ``real_time_factor``:
   controller answers; the flight does not depend on timing at all.
 * positive, *paced*: step at the pace of the wall clock with the last command that came.
 
-Simulation time stands still while the vehicle waits: before the first command of a flight, while
-paused, and after the last step of an episode. The waiting state is sent again every
-``resend_period``, with its stamp, so that whoever joins late still gets it. Stamps never repeat for
-another state and never go back, also across resets.
+A state that no command answers is sent again every ``resend_period``, with the same stamp, so that
+whoever joins late still gets it; simulation time stands still until then. While the vehicle is held
+(paused before the first flight, or after the last step of an episode) its state is sent as often,
+one time step later each time, so that nobody takes it for lost. Stamps never repeat for another
+state and never go back, also across resets.
 """
 
 from __future__ import annotations
@@ -172,6 +173,8 @@ class Simulator(Node):
         if self._command is not None and not self._waiting:
             return  # paced and flying: the next state comes by itself
         if time.monotonic() - self._sent_at >= self._setup.resend_period:
+            if self._waiting:
+                self._time += self._setup.step_ns
             self._publish()
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
