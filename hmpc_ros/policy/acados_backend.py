@@ -5,6 +5,9 @@ Two acados are in use, and everything that differs between them is here:
 * the official one (``acados_template`` v0.4 and later, built from source), and
 * the wheel ``comma-deps-acados`` (acados of mid-2023, import name ``acados.acados_template``).
 
+Nothing is decided by a version number (``acados_template`` does not carry a reliable one): the
+Python attributes and the C header of the installed acados are asked.
+
 The generated QP is the same for every vehicle: model, weights and bounds are run-time data, so
 nothing is ever generated again for a new vehicle, goal, limit or weight.
 """
@@ -17,14 +20,17 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from ctypes import c_char_p, c_double, c_int, c_void_p
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,8 +47,18 @@ _MISSING = (
     '(https://docs.acados.org/installation), `pip install -e $ACADOS_SOURCE_DIR/interfaces/'
     'acados_template` and export ACADOS_SOURCE_DIR'
 )
-# The libraries in the wheel have no rpath: they are loaded in the order of their dependencies.
-_WHEEL_LIBRARIES = ('libblasfeo.so', 'libhpipm.so', 'libqpOASES_e.so.3.1', 'libacados.so')
+# acados' libraries have no rpath: loaded in the order of their dependencies, they need no
+# LD_LIBRARY_PATH. The optional QP solvers are there when acados was built with them.
+_LIBRARIES = (
+    'libblasfeo.so',
+    'libhpipm.so',
+    'libqpOASES_e.so.3.1',
+    'libdaqp.so',
+    'libosqp.so',
+    'libacados.so',
+)
+# The name of the generated C functions.
+_NAME = 'hmpc_qp'
 # Changes to the generated code that the other ingredients of the cache key do not show.
 _FORMULATION_VERSION = 1
 
@@ -83,71 +99,93 @@ class SolverOptions:
 
 
 class _Acados:
-    """What differs between the two acados, resolved once per process."""
+    """What differs between the acados in use, resolved once per process."""
 
     def __init__(self) -> None:
-        self.template, self.is_wheel = self._import()
-        self.version = self._version()
+        self.template, distribution = self._import()
+        # acados announces itself with print(), and guesses its folder when it was not told.
+        with _quiet():
+            utilities = import_module(f'{self.template.__name__}.utils')
+            self.root = Path(utilities.get_acados_path())
+        os.environ.setdefault('ACADOS_SOURCE_DIR', str(self.root))
+        header = self.root / 'include' / 'acados_c' / 'ocp_nlp_interface.h'
+        if not header.exists():
+            raise AcadosMissingError(
+                f'{distribution} is installed, but {header} is missing: build acados with `make '
+                'install` and export ACADOS_SOURCE_DIR, the folder it was built in'
+            )
+        self._header = header.read_text()
+        self._preload()
+        self.version = f'{distribution} (version unknown)'
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            self.version = f'{distribution} {metadata.version(distribution)}'
 
     @staticmethod
-    def _import() -> tuple[ModuleType, bool]:
-        with contextlib.suppress(ImportError):
-            return import_module('acados_template'), False
-        try:
-            wheel = import_module('acados')
-        except ImportError as error:
-            raise AcadosMissingError(_MISSING) from error
-        os.environ.setdefault('ACADOS_SOURCE_DIR', wheel.DIR)
-        os.environ.setdefault('TERA_PATH', wheel.TERA_PATH)
-        os.environ.setdefault('ACADOS_PYTHON_INTERFACE_PATH', wheel.TEMPLATE_DIR)
-        for name in _WHEEL_LIBRARIES:
-            library = Path(wheel.LIB_DIR, name)
-            if library.exists():
-                ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-        # acados announces its templates and functions with print().
+    def _import() -> tuple[ModuleType, str]:
+        if find_spec('acados_template'):
+            with _quiet():
+                return import_module('acados_template'), 'acados_template'
+        # A folder named acados in the working directory can be imported too; it has no DIR.
+        wheel = import_module('acados') if find_spec('acados') else None
+        if wheel is None or not hasattr(wheel, 'DIR'):
+            raise AcadosMissingError(_MISSING)
+        os.environ['ACADOS_SOURCE_DIR'] = wheel.DIR
+        os.environ['TERA_PATH'] = wheel.TERA_PATH
+        os.environ['ACADOS_PYTHON_INTERFACE_PATH'] = wheel.TEMPLATE_DIR
         with _quiet():
-            return import_module('acados.acados_template'), True
+            return import_module('acados.acados_template'), 'comma-deps-acados'
 
-    def _version(self) -> str:
-        name = 'comma-deps-acados' if self.is_wheel else 'acados_template'
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return f'{name} {metadata.version(name)}'
-        return f'{name} (version unknown)'
+    def _preload(self) -> None:
+        for name in _LIBRARIES:
+            library = self.root / 'lib' / name
+            with contextlib.suppress(OSError):  # what is needed and missing shows when it is used
+                ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
 
     @property
     def cache_tag(self) -> str:
         """Tell builds of acados apart: a rebuilt libacados must not meet old generated code."""
-        root = Path(os.environ.get('ACADOS_SOURCE_DIR', ''))
-        library = root / 'lib' / 'libacados.so'
-        stamp = f'{library.stat().st_mtime_ns} {library.stat().st_size}' if library.exists() else ''
-        return f'{self.version} {library} {stamp}'
+        template = Path(str(self.template.__file__)).parent
+        files = (
+            self.root / 'lib' / 'libacados.so',
+            template / 'acados_ocp_solver.py',
+            template / 'c_templates_tera' / 'acados_solver.in.c',
+        )
+        stats = [(str(file), file.stat()) for file in files if file.exists()]
+        stamps = [f'{file} {stat.st_mtime_ns} {stat.st_size}' for file, stat in stats]
+        return '\n'.join([self.version, *stamps])
 
-    def load(self, ocp: Any, json_file: Path, *, build: bool) -> Any:
-        """Return an ``AcadosOcpSolver``, generating and compiling its code first if ``build``."""
+    def leading_types(self, function: str) -> list[str]:
+        """Return the types of the acados structures that a C function takes first, in order.
+
+        Their number changed between versions, and ctypes would not notice.
+        """
+        declaration = re.search(rf'\b{function}\(([^)]*)\)', self._header)
+        if declaration is None:
+            raise RuntimeError(f'this acados has no C function {function}: is it too new?')
+        return re.findall(r'(ocp_nlp_\w+) *\*', declaration[1])
+
+    def load(self, ocp: Any, folder: Path, *, build: bool) -> Any:
+        """Return an ``AcadosOcpSolver`` in a folder, generating and compiling it if ``build``."""
         solver_class = self.template.AcadosOcpSolver
-        if self.is_wheel:
-            return solver_class(
-                ocp, json_file=str(json_file), generate=build, build=build, verbose=False
-            )
         options: dict[str, Any] = {'generate': build, 'build': build, 'verbose': False}
         if 'check_reuse_possible' in inspect.signature(solver_class.__init__).parameters:
             options['check_reuse_possible'] = False  # the cache key has already told
-        return solver_class(ocp, **options)
-
-    def set_export_paths(self, ocp: Any, folder: Path, json_file: Path) -> None:
-        """Tell acados where its generated code and its JSON go."""
-        if hasattr(ocp, 'code_gen_options'):
-            ocp.code_gen_options.code_export_directory = str(folder)
-            ocp.code_gen_options.json_file = str(json_file)
+        # Called so since v0.5.5, in v0.5.4, and before.
+        paths = getattr(ocp, 'code_gen_options', getattr(ocp, 'code_gen_opts', ocp))
+        paths.code_export_directory = str(folder)
+        json_file = str(folder / 'ocp.json')
+        if paths is ocp:
+            options['json_file'] = json_file
         else:
-            ocp.code_export_directory = str(folder)
+            paths.json_file = json_file
+        return solver_class(ocp, **options)
 
     def set_horizon(self, ocp: Any, horizon: int) -> None:
         """Set the number of stages."""
-        if self.is_wheel or not hasattr(ocp.solver_options, 'N_horizon'):
-            ocp.dims.N = horizon
-        else:
+        if hasattr(ocp.solver_options, 'N_horizon'):
             ocp.solver_options.N_horizon = horizon
+        else:
+            ocp.dims.N = horizon
 
 
 _loaded: _Acados | None = None
@@ -228,59 +266,49 @@ class AcadosQp:
 
     def _bind(self) -> None:
         """Look up the C functions once, with types, and point numpy views at acados' memory."""
-        solver = self._solver
-        self._library = solver.shared_lib
-        name = getattr(solver, 'model_name', None) or solver.name
+        d, solver = self.dimensions, self._solver
         self._capsule = c_void_p(solver.capsule)
-        self._config, self._dims = c_void_p(solver.nlp_config), c_void_p(solver.nlp_dims)
-        self._out, self._nlp_solver = c_void_p(solver.nlp_out), c_void_p(solver.nlp_solver)
-
-        self._solve = getattr(self._library, f'{name}_acados_solve')
+        self._solve = getattr(solver.shared_lib, f'{_NAME}_acados_solve')
         self._solve.argtypes, self._solve.restype = [c_void_p], c_int
-        get = self._library.ocp_nlp_get
-        if acados().is_wheel:
-            get.argtypes = [c_void_p, c_void_p, c_char_p, c_void_p]
-            self._get_head: tuple = (self._config, self._nlp_solver)
-        else:
-            get.argtypes = [c_void_p, c_char_p, c_void_p]
-            self._get_head = (self._nlp_solver,)
-        get.restype = None
-        self._get = get
-
-        d = self.dimensions
+        self._get, self._get_head = self._function('ocp_nlp_get', c_char_p, c_void_p)
+        stage_data = (c_int, c_char_p, c_void_p)
+        self._set_cost, self._cost_head = self._function('ocp_nlp_cost_model_set', *stage_data)
+        self._set_constraint, self._constraint_head = self._function(
+            'ocp_nlp_constraints_model_set', *stage_data
+        )
         self._solution_memory, self._gather = self._locate_solution()
         self._time, self._statistics = c_double(0.0), np.zeros(64)
         self._time_address = ctypes.addressof(self._time)
         self._statistics_address = self._statistics.ctypes.data
 
-        in_ = c_void_p(solver.nlp_in)
-        head = [self._config, self._dims, in_]
-        set_cost = self._library.ocp_nlp_cost_model_set
-        set_cost.argtypes = [c_void_p, c_void_p, c_void_p, c_int, c_char_p, c_void_p]
-        self._set_cost, self._cost_head = set_cost, tuple(head)
-        if not acados().is_wheel:
-            head.append(self._out)
-        set_constraint = self._library.ocp_nlp_constraints_model_set
-        set_constraint.argtypes = [c_void_p] * len(head) + [c_int, c_char_p, c_void_p]
-        self._set_constraint, self._constraint_head = set_constraint, tuple(head)
         # The initial state is written at every solve: its memory and its two calls are fixed.
         self._x0 = np.zeros(d.nx)
         x0 = c_void_p(self._x0.ctypes.data)
-        self._x0_calls = [(*head, 0, field, x0) for field in (b'lbx', b'ubx')]
+        self._x0_calls = [(*self._constraint_head, 0, field, x0) for field in (b'lbx', b'ubx')]
+
+    def _function(self, name: str, *types: Any) -> tuple[Any, tuple[c_void_p, ...]]:
+        """Return a C function of acados and its first arguments, the structures it works on."""
+        structures = acados().leading_types(name)
+        function = getattr(self._solver.shared_lib, name)
+        function.argtypes = [c_void_p] * len(structures) + list(types)
+        # ocp_nlp_config is the solver's attribute nlp_config, and so on.
+        attributes = [structure.removeprefix('ocp_') for structure in structures]
+        return function, tuple(c_void_p(getattr(self._solver, name)) for name in attributes)
 
     def _locate_solution(self) -> tuple[np.ndarray, np.ndarray]:
         """Find the solution in acados' memory: a view, and where in it each number lies.
 
-        In both versions ``ocp_nlp_out`` starts with the pointers ux, z, pi, lam (ocp_nlp_common.h),
+        In all versions ``ocp_nlp_out`` starts with the pointers ux, z, pi, lam (ocp_nlp_common.h),
         each to one ``blasfeo_dvec`` a stage, and all the data lies in one allocation. Per stage, ux
         holds [u x sl su] and lam [lbu lbx ubu ubx sl su]. One ``take`` reads everything in 3 us,
         where the C getter needs 39 us and the Python one 510 us.
         """
         d = self.dimensions
         n, nu, nx, nb = d.horizon, d.nu, d.nx, d.n_bounded
-        pointers = ctypes.cast(self._out, ctypes.POINTER(c_void_p))
-        ux = [_dvec_address(pointers[0], k) for k in range(n + 1)]
-        lam = [_dvec_address(pointers[3], k) for k in range(n + 1)]
+        pointers = ctypes.cast(self._solver.nlp_out, ctypes.POINTER(c_void_p))
+        # Bounds at stage 0 are those of the inputs and of all states: x_0 is given.
+        ux = _vectors(pointers[0], [nu + nx, *[nu + nx + 2 * nb] * (n - 1), nx + 2 * nb])
+        lam = _vectors(pointers[3], [2 * (nu + nx), *[2 * (nu + 2 * nb)] * (n - 1), 4 * nb])
         base = min(*ux, *lam)
 
         def at(address: int, *shape: int, offset: int = 0) -> np.ndarray:
@@ -368,15 +396,20 @@ class AcadosQp:
         self._solver.reset()
 
 
-# struct blasfeo_dvec {double *mem; double *pa; int m; int pm; int memsize;}, padded to 8 bytes.
-_DVEC_SIZE = 32
+# Sizes of struct blasfeo_dvec {double *mem; double *pa; int m; [int pm;] int memsize;}: BLASFEO
+# knows the packed size pm in its panel-major builds only.
+_DVEC_SIZES = (32, 24)
 
 
-def _dvec_address(dvecs: int | None, index: int) -> int:
-    """Return where the data of ``blasfeo_dvec`` number ``index`` of an array of them lies."""
-    if not dvecs:
-        raise RuntimeError('acados returned no solution memory; is this version supported?')
-    return c_void_p.from_address(dvecs + index * _DVEC_SIZE + 8).value or 0
+def _vectors(first: int | None, lengths: list[int]) -> list[int]:
+    """Return where the data of each in an array of ``blasfeo_dvec`` with known lengths lies."""
+    for size in _DVEC_SIZES:
+        vectors = [(first or 0) + size * k for k in range(len(lengths))]
+        found = (c_int.from_address(vector + 16).value for vector in vectors)
+        # Stops at the first that does not fit, before it reads foreign memory.
+        if first and all(m == length for m, length in zip(found, lengths, strict=True)):
+            return [c_void_p.from_address(vector + 8).value or 0 for vector in vectors]
+    raise RuntimeError('the solution of this acados lies in memory in a way that is not known')
 
 
 def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
@@ -387,13 +420,15 @@ def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
     c = ca.SX.sym('c', d.nx)
 
     model = template.AcadosModel()
-    model.name = 'hmpc_qp'
+    model.name = _NAME
     model.x, model.u = x, u
     model.p = ca.vertcat(ca.vec(a), ca.vec(b), c)
     model.disc_dyn_expr = a @ x + b @ u + c
 
     ocp = template.AcadosOcp()
     ocp.model = model
+    if hasattr(ocp, 'name'):
+        ocp.name = _NAME
     acados().set_horizon(ocp, d.horizon)
     ocp.parameter_values = np.zeros(model.p.shape[0])
 
@@ -453,13 +488,21 @@ def _cache_key(dimensions: QpDimensions, options: SolverOptions) -> str:
 
 def _load_or_build(dimensions: QpDimensions, options: SolverOptions) -> Any:
     folder = cache_folder() / f'qp_{_cache_key(dimensions, options)}'
-    if not (folder / 'complete').exists():
-        _build(folder, dimensions, options)
-    ocp = _formulate(dimensions, options)
-    json_file = folder / 'ocp.json'
-    acados().set_export_paths(ocp, folder / 'code', json_file)
+    if folder.exists():
+        # A cache that was moved or damaged is built again, once, and not refused for ever.
+        with contextlib.suppress(Exception):
+            return _load(folder, dimensions, options)
+        shutil.rmtree(folder, ignore_errors=True)
+    _build(folder, dimensions, options)
+    try:
+        return _load(folder, dimensions, options)
+    except Exception as error:
+        raise CodeGenerationError(f'the solver in {folder} cannot be loaded: {error}') from error
+
+
+def _load(folder: Path, dimensions: QpDimensions, options: SolverOptions) -> Any:
     with _quiet():
-        return acados().load(ocp, json_file, build=False)
+        return acados().load(_formulate(dimensions, options), folder / 'code', build=False)
 
 
 def _build(folder: Path, dimensions: QpDimensions, options: SolverOptions) -> None:
@@ -495,9 +538,8 @@ def _build(folder: Path, dimensions: QpDimensions, options: SolverOptions) -> No
         if build.returncode or not list((aside / 'code').glob('libacados_ocp_solver_*')):
             tail = '\n'.join(build.stdout.splitlines()[-20:])
             raise CodeGenerationError(f'acados could not build the solver:\n{tail}')
-        json_file = aside / 'ocp.json'
+        json_file = aside / 'code' / 'ocp.json'
         json_file.write_text(json_file.read_text().replace(str(aside), str(folder)))
-        (aside / 'complete').touch()
         with contextlib.suppress(OSError):  # another process was first: its result is the same
             aside.rename(folder)
     finally:
@@ -508,15 +550,16 @@ def _build_here(request: str) -> None:
     """Generate and compile in this process (the child of `_build`)."""
     dimensions, options, folder = json.loads(request)
     ocp = _formulate(QpDimensions(**dimensions), SolverOptions(**options))
-    json_file = Path(folder) / 'ocp.json'
-    acados().set_export_paths(ocp, Path(folder) / 'code', json_file)
-    acados().load(ocp, json_file, build=True)
+    code = Path(folder) / 'code'
+    code.mkdir()
+    acados().load(ocp, code, build=True)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep acados' Python announcements off the terminal."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    """Keep acados' Python announcements and deprecations off the terminal."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
         yield
 
 
