@@ -215,6 +215,7 @@ class FlightController:
         self._last: Answer | None = None  # answer to the last accepted state
         self._received = -math.inf  # when that state arrived, by the monotonic clock [s]
         self._timed_out = False
+        self._ticked = 0  # time of the last `tick` since the states stopped [ns]
         self._has_plan = False
         self._plan_start = 0  # [ns]
         self._fallback_since: int | None = None  # [ns]
@@ -330,11 +331,16 @@ class FlightController:
         age = self._clock() - self._received
         if age <= self._safety.state_timeout:
             return None
-        if not self._timed_out:
+        step = self._mpc.model.time_step
+        step_ns = round(step * _NANOSECONDS)
+        present = self._last.time + int(age / step + 1e-6) * step_ns
+        if self._timed_out:
+            # One tick, one step, whatever the jitter of the timer: no rung gets a command too many.
+            present = max(present, self._ticked + step_ns)
+        else:
             self._timed_out = True
             self._statistics.timeouts += 1
-        step = self._mpc.model.time_step
-        present = self._last.time + int(age / step + 1e-6) * round(step * _NANOSECONDS)
+        self._ticked = present
         return self._fall_back(present, Reason.STATE_TIMEOUT, f'last state is {age:.2f} s old')
 
     def _solve(self, state: np.ndarray, stamp: int) -> Answer:

@@ -10,6 +10,7 @@ that may change in flight. A pose on ``goal_pose`` sets the parameters ``goal.po
 from __future__ import annotations
 
 import functools
+import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from nav_msgs.msg import Odometry, Path
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -57,9 +59,12 @@ from hmpc_ros.ros.conversions import (
 )
 from hmpc_ros.ros.parameters import NodeParameters
 from hmpc_ros.ros.spinning import run
+from hmpc_ros.ros.trial_lease import TrialLease
 
 REPORT_PERIOD = 2.0  # s between two log lines about the same thing
 DIAGNOSTICS_PERIOD = 1.0  # s
+
+INFO, WARN, ERROR = LoggingSeverity.INFO, LoggingSeverity.WARN, LoggingSeverity.ERROR
 
 
 @dataclass(frozen=True)
@@ -260,16 +265,13 @@ class Controller(LifecycleNode):
         """Fly to a pose: it becomes the goal parameters, by the same check as any other change."""
         frame_id = message.header.frame_id
         if frame_id not in ('', self._frame_id):
-            self._say(
-                self.get_logger().warning,
-                'goal frame',
-                f"goal refused: it is in '{frame_id}', frame_id is '{self._frame_id}'",
-            )
+            why = f"it is in '{frame_id}', frame_id is '{self._frame_id}'"
+            self._say(WARN, 'goal', f'goal refused: {why}')
             return
         try:
             goal = goal_from_pose(message)
         except ValueError as error:
-            self._say(self.get_logger().warning, 'goal', f'goal refused: {error}')
+            self._say(WARN, 'goal', f'goal refused: {error}')
             return
         result = self.set_parameters_atomically(
             [
@@ -278,7 +280,7 @@ class Controller(LifecycleNode):
             ]
         )
         if not result.successful:
-            self._say(self.get_logger().warning, 'goal', f'goal refused: {result.reason}')
+            self._say(WARN, 'goal', f'goal refused: {result.reason}')
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -300,31 +302,38 @@ class Controller(LifecycleNode):
         """Log what was dropped, and each rung of the ladder when it is reached."""
         if answer.reason is Reason.REPEATED_STAMP:
             return
-        log = self.get_logger()
         detail = f' ({answer.detail})' if answer.detail else ''
         if answer.reason in DROPPED:
             text = f'odometry dropped: {answer.reason.value}{detail}'
-            self._say(log.warning, answer.reason, text)
+            self._say(WARN, answer.reason, text)
             return
         if answer.source is self._source:
             return
         self._source = answer.source
         if answer.source is Source.SOLUTION:
-            self._say(log.info, Source.SOLUTION, 'recovered: flying solved inputs again')
+            self._say(INFO, Source.SOLUTION, 'recovered: flying solved inputs again')
         elif answer.source is Source.NOTHING:
             text = f'no command is sent any more: {answer.reason.value}{detail}'
-            self._say(log.error, Source.NOTHING, text)
+            self._say(ERROR, Source.NOTHING, text)
         else:
             text = f'falling back to {answer.source.value}: {answer.reason.value}{detail}'
-            self._say(log.warning, (answer.source, answer.reason), text)
+            self._say(WARN, (answer.source, answer.reason), text)
 
-    def _say(self, log: Any, key: Any, text: str) -> None:
+    def _say(self, severity: LoggingSeverity, key: Any, text: str) -> None:
         """Log a line, unless one with the same key was logged a moment ago."""
         # rclpy's own throttle goes by the line of code, so that one reason would hide another.
         now = time.monotonic()
-        if now - self._said.get(key, -REPORT_PERIOD) >= REPORT_PERIOD:
-            self._said[key] = now
-            log(text)
+        if now - self._said.get(key, -math.inf) < REPORT_PERIOD:
+            return
+        self._said[key] = now
+        # One line of code per severity: rclpy raises when a line changes its own.
+        log = self.get_logger()
+        if severity is ERROR:
+            log.error(text)
+        elif severity is WARN:
+            log.warning(text)
+        else:
+            log.info(text)
 
     # -- diagnostics ---------------------------------------------------------------------------
 

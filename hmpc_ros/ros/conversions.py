@@ -34,7 +34,13 @@ _NAN_STATE = [math.nan] * NX
 
 
 class NotARotationError(ValueError):
-    """A quaternion that is finite and not of unit length."""
+    """A quaternion (x, y, z, w) that is not of unit length."""
+
+    def __init__(self, x: float, y: float, z: float, w: float) -> None:
+        length = math.hypot(x, y, z, w)
+        super().__init__(
+            f'the quaternion (x {x:g}, y {y:g}, z {z:g}, w {w:g}) has length {length:g}, not 1'
+        )
 
 
 def nanoseconds(stamp: Time) -> int:
@@ -96,10 +102,7 @@ def state_from_odometry(message: Odometry, state: np.ndarray) -> None:
         if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z) and math.isfinite(w)):
             state[:] = _NAN_STATE
             return
-        raise NotARotationError(
-            f'orientation (x {x:g}, y {y:g}, z {z:g}, w {w:g}) is no unit quaternion: '
-            f'its length is {math.hypot(x, y, z, w):g}'
-        )
+        raise NotARotationError(x, y, z, w)
     roll, pitch, yaw = euler_from_quaternion(x, y, z, w)
     twist = message.twist.twist
     linear, angular = twist.linear, twist.angular
@@ -229,10 +232,7 @@ def goal_from_pose(message: PoseStamped) -> Goal:
     """
     position, q = message.pose.position, message.pose.orientation
     if not abs(q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w - 1.0) <= UNIT_TOLERANCE:
-        raise NotARotationError(
-            f"the goal's orientation (x {q.x:g}, y {q.y:g}, z {q.z:g}, w {q.w:g}) is no unit "
-            'quaternion'
-        )
+        raise NotARotationError(q.x, q.y, q.z, q.w)
     _, _, yaw = euler_from_quaternion(q.x, q.y, q.z, q.w)
     return Goal((position.x, position.y, position.z), yaw)
 

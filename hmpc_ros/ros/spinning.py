@@ -55,7 +55,11 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int
     node: Node | None = None
     try:
         rclpy.init(args=None if args is None else list(args))
-        node = make_node()
+        try:
+            node = make_node()
+        except (ValueError, ParameterException) as refusal:
+            print(f'error: {refusal}', file=sys.stderr)  # noqa: T201
+            return 1
         # What exists now lives as long as the process: keep it out of the collector's way, whose
         # pauses would otherwise show as latency.
         gc.collect()
@@ -64,9 +68,6 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int
         return 0
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
-    except (ValueError, ParameterException) as refusal:
-        print(f'error: {refusal}', file=sys.stderr)  # noqa: T201
-        return 1
     finally:
         with contextlib.suppress(KeyboardInterrupt):
             if node is not None:

@@ -96,7 +96,7 @@ def test_straight_up_keeps_the_rotation():
 def test_a_quaternion_that_is_no_rotation_is_refused_and_the_state_kept(w):
     message, state = Odometry(), np.full(12, 7.0)
     message.pose.pose.orientation.w = w
-    with pytest.raises(conversions.NotARotationError, match='unit quaternion'):
+    with pytest.raises(conversions.NotARotationError, match='not 1'):
         conversions.state_from_odometry(message, state)
     assert np.all(state == 7.0)
 
@@ -189,5 +189,5 @@ def test_a_goal_comes_back_from_a_pose_and_a_tilted_pose_keeps_its_heading():
 def test_a_goal_that_is_not_finite_or_no_rotation_is_refused(part):
     message = PoseStamped()
     getattr(message.pose, part).x = math.nan
-    with pytest.raises(ValueError, match=r'finite|unit quaternion'):
+    with pytest.raises(ValueError, match=r'finite|not 1'):
         conversions.goal_from_pose(message)
