@@ -65,7 +65,7 @@ class PiqpMpc:
 
     def solve(self, x0):
         """Solve for a state deviation (12,); same fields as the package's Solution."""
-        N, n_slack = self.N, self.N * NB
+        N = self.N
         right = np.tile(self.model.c, N)
         right[:NX] += self.model.A @ x0
         self._solver.update(b=right)

@@ -13,6 +13,7 @@ import numpy as np
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy import riccati
+from hmpc_ros.policy.acados_backend import SolutionLayout
 from hmpc_ros.policy.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L1, SLACK_L2, Limits
 from hmpc_ros.policy.mpc import Solution
 from hmpc_ros.policy.riccati import Riccati
@@ -231,22 +232,21 @@ def factorise(
     Raises:
         ValueError: there are no solutions.
     """
-    parts = _Parts.of(solutions)
-    usable = np.array([solution.ok for solution in solutions])
-    for part in (parts.states, parts.inputs):  # multipliers that are not finite show in the gains
-        usable &= np.isfinite(part).all(axis=(0, 1))
+    layout, flat = _stack(solutions)
+    usable = np.array([solution.ok for solution in solutions]) & np.isfinite(flat).all(axis=1)
     # Where no bound pulls at all (the solution is an unconstrained plan, unconstrained.py), the
     # recursion is the same for every step.
-    pulled = parts.input_multipliers.any(axis=(0, 1, 2))
-    pulled |= parts.state_multipliers.any(axis=(0, 1, 2))
+    pulled = np.zeros(len(solutions), dtype=bool)
+    for name in ('input_multipliers', 'state_multipliers'):
+        pulled |= flat[:, layout.slices[_PARTS.index(name)]].any(axis=1)
     groups = []
-    free = np.flatnonzero(usable & ~pulled)
+    free, bounded = np.flatnonzero(usable & ~pulled), np.flatnonzero(usable & pulled)
     if free.size:
+        parts = _Parts.of(layout, flat[free])
         recursion = interior or unbounded_recursion(model, weights, len(parts.inputs))
-        groups.append(_Steps(free, recursion, parts.states[..., free], parts.inputs[..., free]))
-    bounded = np.flatnonzero(usable & pulled)
+        groups.append(_Steps(free, recursion, parts.states, parts.inputs))
     if bounded.size:
-        parts = parts.at(bounded)
+        parts = _Parts.of(layout, flat[bounded])
         batch = riccati.factorise(model, weights, *_Sides.of(parts, model, limits).curvatures())
         groups.append(_Steps(bounded, batch, parts.states, parts.inputs))
         usable[bounded] = np.isfinite(batch.gains).all(axis=(0, 1, 2))
@@ -271,7 +271,7 @@ def activity_margin(
     the pull ``2 R_ii * range``. At 0 the active set is degenerate: u_0 has one-sided derivatives
     only, and `factorise` returns one between them.
     """
-    sides = _Sides.of(_Parts.of(solutions), model, limits)
+    sides = _Sides.of(_Parts.of(*_stack(solutions)), model, limits)
     u_range = (limits.rotor_max - limits.rotor_min) * np.ones(NU)
     u_pull = 2 * np.diag(weights.input_weight) * u_range
     x_range = limits.state_max
@@ -337,23 +337,26 @@ class _Parts:
     slack_multipliers: np.ndarray
 
     @classmethod
-    def of(cls, solutions: Sequence[Solution]) -> '_Parts':
-        """Stack solutions.
-
-        Raises:
-            ValueError: there are none.
-        """
-        if not solutions:
-            raise ValueError('no solutions to differentiate: a flight needs at least one solve')
-        layout = solutions[0].layout
-        flat = np.ascontiguousarray(np.array([solution.flat for solution in solutions]).T)
+    def of(cls, layout: SolutionLayout, flat: np.ndarray) -> '_Parts':
+        """Split solutions (n, size)."""
+        last = np.ascontiguousarray(flat.T)
         return cls(
             *(
-                flat[part].reshape(*shape, len(solutions))
+                last[part].reshape(*shape, len(flat))
                 for part, shape in zip(layout.slices, layout.shapes, strict=True)
             )
         )
 
-    def at(self, indices: np.ndarray) -> '_Parts':
-        """Return the solves at some indices."""
-        return _Parts(*(getattr(self, field.name)[..., indices] for field in fields(self)))
+
+_PARTS = [field.name for field in fields(_Parts)]
+
+
+def _stack(solutions: Sequence[Solution]) -> tuple[SolutionLayout, np.ndarray]:
+    """Return the solutions as one array (n, size), and their common layout.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not solutions:
+        raise ValueError('no solutions to differentiate: a flight needs at least one solve')
+    return solutions[0].layout, np.array([solution.flat for solution in solutions])

@@ -1,14 +1,13 @@
 """The offline shortcut: where no bound matters, the MPC is a fixed affine map of the state.
 
-Let the plan u_k = K_k x_k + kappa_k solve the MPC's problem without its bounds. Where that plan keeps
-every bound over the whole horizon, the bounds' multipliers (and the slacks) are zero, the KKT
-conditions of the full problem hold, and as the problem is strictly convex the plan is *the* solution.
-Checking that costs two small matrix-vector products instead of a call to acados.
+Let the plan u_k = K_k x_k + kappa_k solve the MPC's problem without its bounds. Where that plan
+keeps every bound over the whole horizon, it satisfies the KKT conditions of the full problem with
+slacks and multipliers of zero, and as the problem is strictly convex it is *the* solution. Finding
+that out costs two small matrix-vector products instead of a call to acados.
 
 For offline flights only. The ROS controller always solves.
 """
 
-import math
 import time
 from collections.abc import Sequence
 
@@ -25,6 +24,8 @@ from hmpc_ros.policy.weights import Weights
 
 # The part of a bound's distance from the middle of its range that a plan must leave free.
 MARGIN = 1e-3
+# States beyond this, infinity or NaN are left to the solver, which names the failure.
+_ABSURD = 1e100
 
 
 class UnconstrainedPlan:
@@ -88,7 +89,7 @@ class UnconstrainedPlan:
 
         The plan from a state that is not finite never does.
         """
-        if not math.isfinite(np.dot(deviation, deviation)):
+        if not np.abs(deviation).max() < _ABSURD:
             return False
         scaled = self._scaled_map(deviation)
         return bool(scaled.max() <= self._reach and scaled.min() >= -self._reach)
@@ -169,7 +170,8 @@ class OfflineMpc:
     def solve(self, x: np.ndarray, goal: Goal) -> Solution:
         """Solve at a measured state (12,): the same QP and result as `Mpc.solve`.
 
-        A planned solution took no iterations; its slacks and the bounds' multipliers are exactly zero.
+        A planned solution took no iterations; its slacks and its bounds' multipliers are exactly
+        zero.
         """
         return self.solve_deviation(goal.deviation(x))
 

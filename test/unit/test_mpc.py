@@ -1,4 +1,4 @@
-"""The MPC solves the QP it says it solves, names its failures, and finds its generated code again."""
+"""The MPC solves the QP it claims to, names its failures, and finds its generated code again."""
 
 import json
 import os

@@ -1,11 +1,11 @@
 """The derivative of the MPC against four others that share no code with it.
 
-300 random solves (model with drift, weights, state): 160 with no bound acting, 102 with rotor limits,
-87 with violated and 114 with exactly held soft bounds (several kinds in one solve are usual). In 13 a
-bound is about to begin or cease to act (`activity_margin` below 1e-4): those are counted, and judged
-apart. Errors relative to the largest entry of the exact derivative, floored at 0.1 rad/s per unit (a
-saturated u_0 has derivative zero; the usual largest entry is about 100), at the quantiles 50 %, 90 %
-and 100 %, as printed by `pytest test/unit/test_sensitivity.py -s`:
+300 random solves (model with drift, weights, state): 160 with no bound acting, 102 with rotor
+limits, 87 with violated and 114 with exactly held soft bounds (several kinds in one solve are
+usual). In 13 a bound is about to begin or cease to act (`activity_margin` below 1e-4): those are
+counted, and judged apart. Errors relative to the largest entry of the exact derivative, floored at
+0.1 rad/s per unit (a saturated u_0 has derivative zero; the usual largest entry is about 100), at
+the quantiles 50 %, 90 % and 100 %, as printed by `pytest test/unit/test_sensitivity.py -s`:
 
     regular: 287 solves
       du_0/dx, against the active-set system                    1.4e-10  9.1e-08  8.0e-04
@@ -18,8 +18,8 @@ and 100 %, as printed by `pytest test/unit/test_sensitivity.py -s`:
       du_0/dx at PIQP's solution, against the same              1.4e-11  8.1e-08  4.3e-04
       acados' eval_param_sens, against the same                 2.6e-05  1.0e-03  3.9e-02
 
-Central differences of acados' solves in random directions: 3.3e-08, 1.9e-06 and 4.9e-03 where both ends
-have the same active set (197 of 200; the other 3 cross a kink).
+Central differences of acados' solves in random directions: 3.3e-08, 1.9e-06 and 4.9e-03 where
+both ends have the same active set (197 of 200; the other 3 cross a kink).
 """
 
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ from hmpc_ros.policy.unconstrained import OfflineMpc
 from hmpc_ros.policy.weights import N_THETA, Weights
 
 LIMITS = Limits()
-# Below this margin (see `activity_margin`) a bound is about to begin or cease to act: u_0 has a kink
-# there, and the barrier's derivative is one between the two sides. 0 would be the kink itself.
+# Below this margin (see `activity_margin`) a bound is about to begin or cease to act: u_0 has a
+# kink there, and the barrier's derivative is one between the two sides.
 DEGENERATE = 1e-4
 QUANTILES = (0.5, 0.9, 1.0)
 
@@ -280,13 +280,13 @@ def test_at_a_kink_the_derivative_lies_between_the_one_sided_ones(mpc):
         solution = mpc.solve_deviation(scale * ray)
         margin = sensitivity.activity_margin(mpc.model, mpc.weights, LIMITS, [solution])[0]
         derivative = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [solution])
-        return derivative.state_gain[0], margin, solution
+        return derivative.state_gain[0], margin
 
     inputs = OfflineMpc(mpc).plan().plan(ray)[13 * 12 :].reshape(12, 4)
     kink = (LIMITS.rotor_max - mpc.model.hover_input[0]) / inputs.max()
-    before, margin_before, _ = gain(kink * (1 - 1e-2))
-    at, margin_at, solution = gain(kink)
-    after, margin_after, _ = gain(kink * (1 + 1e-2))
+    before, margin_before = gain(kink * (1 - 1e-2))
+    at, margin_at = gain(kink)
+    after, margin_after = gain(kink * (1 + 1e-2))
     assert margin_at < 1e-2 * min(margin_before, margin_after)
     step = after - before
     part = np.vdot(at - before, step) / np.vdot(step, step)
