@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections, Vehicle
@@ -90,8 +91,19 @@ def weights(controller: Values, model: LinearModel) -> Weights:
     return Weights(q, r, p) if len(p) else Weights.for_model(model, q, r)
 
 
+def start_weights(controller: Values, model: LinearModel) -> Weights:
+    """Return the weights that a controller starts with: of ``weights_file``, else ``policy.*``.
+
+    Raises:
+        ValueError: the file is not to be used with this model and horizon.
+    """
+    if controller['weights_file']:
+        return read_weights(controller['weights_file'], model.identity, controller['horizon'])
+    return weights(controller, model)
+
+
 def mpc(controller: Values) -> Mpc:
-    """Return the MPC of the controller's values.
+    """Return the MPC of the controller's values, as it starts.
 
     Raises:
         ValueError: some of them do not go together.
@@ -101,6 +113,6 @@ def mpc(controller: Values) -> Mpc:
     return Mpc(
         prediction_model,
         limits(controller),
-        weights(controller, prediction_model),
+        start_weights(controller, prediction_model),
         controller['horizon'],
     )

@@ -48,7 +48,7 @@ def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Confi
         path = Path(path)
         for node, values in _read(path).items():
             for name, value in values.items():
-                if name == 'model.file' and value:
+                if name in ('model.file', 'weights_file') and value:
                     value = str(path.parent / value)
                 _assign(given, node, name, value, str(path))
     _override(given, overrides)

@@ -32,6 +32,7 @@ from sensor_msgs.msg import JointState
 
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.tables import CONTROLLER
+from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.policy.acados_backend import AcadosMissingError, CodeGenerationError
 from hmpc_ros.policy.flight_controller import (
@@ -107,6 +108,8 @@ class Controller(LifecycleNode):
         self._model: Any = None
         self._weights_key: Any = None
         self._settings = NodeParameters(self, CONTROLLER, self._prepare, self._apply)
+        self._read_weights_file()
+        self._lease = TrialLease(self)
         self._flight: FlightController | None = None
         self._active = False
         self._frame_id: str = self._settings['frame_id']
@@ -147,6 +150,16 @@ class Controller(LifecycleNode):
             self._flight.set_weights(tuning.weights)
             self._flight.set_goal(tuning.goal)
             self._flight.set_safety(tuning.safety)
+
+    def _read_weights_file(self) -> None:
+        """Start from learned weights, in the parameters too; raises ValueError when refused."""
+        path = self._settings['weights_file']
+        if path:
+            weights = read_weights(path, self._model.identity, self._settings['horizon'])
+            self.set_parameters_atomically(
+                [RosParameter(f'policy.{name}', value=getattr(weights, name).tolist()) for name in 'qrp']
+            )
+            self.get_logger().info(f'flying the weights of {path}')
 
     # -- lifecycle -----------------------------------------------------------------------------
 

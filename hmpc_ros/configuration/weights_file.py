@@ -1,0 +1,129 @@
+"""Learned weights as a ROS parameter file that a controller starts from.
+
+    controller:
+      ros__parameters:
+        policy: {q: [...], r: [...], p: [...]}
+    learned:
+      ros__parameters:                 # a node of this name does not exist: ROS reads over it
+        format: 1
+        model: 3f2a...                 # identity of the model that the weights were learned with
+        horizon: 12
+        checksum: ...                  # of all that decides a flight
+        J: 1032.5                      # and what is good to know
+
+The file is an ordinary parameter file, but ``weights_file`` is the way to use it: there the checksum,
+the model and the horizon are compared with the controller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hmpc_ros.policy.weights import Weights
+
+FORMAT = 1
+_ABOUT = 'learned'
+
+
+def write_weights(
+    path: Path | str,
+    weights: Weights,
+    model_identity: str,
+    horizon: int,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write weights to a file: all of it, or nothing when the disk refuses or the process dies.
+
+    Args:
+        path: the file.
+        weights: what was learned.
+        model_identity: of the model in the MPC that flew them.
+        horizon: of that MPC.
+        about: plain values that tell where they come from, e.g. iteration and cost.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    policy = {name: getattr(weights, name).tolist() for name in 'qrp'}
+    document = {
+        'controller': {'ros__parameters': {'policy': policy}},
+        _ABOUT: {
+            'ros__parameters': {
+                'format': FORMAT,
+                'model': model_identity,
+                'horizon': horizon,
+                'checksum': _checksum(policy, model_identity, horizon),
+                **(about or {}),
+            }
+        },
+    }
+    text = (
+        '# Weights learned by hmpc_ros. Fly them with controller.weights_file, which checks that the\n'
+        '# controller has the same model and horizon.\n\n'
+    ) + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+    aside = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        with aside.open('w', encoding='utf-8') as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def read_weights(path: Path | str, model_identity: str, horizon: int) -> Weights:
+    """Read weights that `write_weights` wrote, for a controller with this model and horizon.
+
+    Raises:
+        ValueError: the file cannot be read, is damaged, or was learned for another controller.
+    """
+    try:
+        text = Path(path).read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise ValueError(f'the weights file {path} cannot be read: {reason}') from error
+    try:
+        document = yaml.safe_load(text)
+        policy = document['controller']['ros__parameters']['policy']
+        about = document[_ABOUT]['ros__parameters']
+        kept, model, length = (about[name] for name in ('checksum', 'model', 'horizon'))
+        weights = Weights(*(policy[name] for name in 'qrp'))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{path} is no weights file, or only a part of one ({type(error).__name__}: {error})'
+        ) from error
+    if about.get('format') != FORMAT:
+        raise ValueError(
+            f'{path} is of format {about.get("format")}, this version reads format {FORMAT}'
+        )
+    if kept != _checksum(policy, model, length):
+        raise ValueError(
+            f'{path} was changed after it was written: its checksum is wrong. To fly weights of '
+            'your own, give them as policy.q, policy.r and policy.p'
+        )
+    if model != model_identity:
+        raise ValueError(
+            f'{path} was learned with the model {model}, but the controller has the model '
+            f'{model_identity}: another vehicle, time step or identification'
+        )
+    if length != horizon:
+        raise ValueError(
+            f'{path} was learned with a horizon of {length} steps, but the controller has {horizon}'
+        )
+    return weights
+
+
+def _checksum(policy: Mapping[str, Any], model_identity: str, horizon: int) -> str:
+    content = json.dumps([FORMAT, [policy[name] for name in 'qrp'], model_identity, horizon])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
