@@ -19,6 +19,9 @@ from hmpc_ros import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     'fly': ('hmpc_ros.cli.fly', 'fly once under the MPC, over ROS 2 or offline; picture and cost'),
     'train': ('hmpc_ros.cli.train', "tune the MPC's weights flight by flight, without ROS"),
+    'identify': ('hmpc_ros.cli.identify', "fit the MPC's linear model to flights"),
+    'reproduce': ('hmpc_ros.cli.reproduce', "the paper's experiment: all arms, figures and table"),
+    'plot': ('hmpc_ros.cli.plot', 'draw a training run or an experiment'),
     'bench': ('hmpc_ros.cli.bench', 'measure what everything costs on this machine'),
 }
 

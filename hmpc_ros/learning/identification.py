@@ -40,8 +40,8 @@ class FlightPlan:
     steps: int = 50
     position: float = 0.5
     velocity: float = 0.5
-    attitude: float = 0.1
-    rates: float = 0.1
+    attitude: float = 0.2
+    rates: float = 0.2
     excitation: float = 1.0
 
     def __post_init__(self) -> None:

@@ -1,0 +1,291 @@
+"""Pictures of learning: cost and violation over the iterations, flights before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+
+from hmpc_ros.cli.figures import FORBIDDEN, INK, MUTED, STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.policy.limits import Limits
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Cost and violation of one arm over the iterations.
+
+    Attributes:
+        label: For the legend.
+        colour: Of the line.
+        C: Tracking cost, (seeds, iterations + 1); NaN where a run had ended.
+        V: Violation, likewise.
+        dashed: Whether the arm is a reference that the others are compared with.
+    """
+
+    label: str
+    colour: str
+    C: NDArray[np.float64]
+    V: NDArray[np.float64]
+    dashed: bool = False
+
+
+def draw_learning(
+    path: Path, arms: Sequence[Curves], title: str, subtitle: str, references: Mapping[str, float]
+) -> Path:
+    """Draw tracking cost and violation over the iterations, one line per arm.
+
+    Args:
+        path: Picture to write.
+        arms: Median over the seeds as a line, quartiles as a band.
+        title: First line.
+        subtitle: Second line.
+        references: Values of C to mark, by name.
+
+    Returns:
+        The path that was written.
+    """
+    mpl.use('Agg')
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(12.4, 5.0))
+        figure.subplots_adjust(left=0.055, right=0.98, top=0.8, bottom=0.2, wspace=0.16)
+        figure.text(0.055, 0.945, title, fontsize=16, fontweight='bold', va='center')
+        figure.text(0.055, 0.885, subtitle, fontsize=11, color=MUTED, va='center')
+        for arm in arms:
+            _draw_band(left, arm.C, arm)
+            _draw_band(right, arm.V, arm)
+        left.set_title('Tracking cost C')
+        right.set_title('Violation V of the state bounds')
+        left.set_ylim(*_cost_window(arms))
+        right.set_yscale('log')
+        right.set_ylim(*_violation_window(arms))
+        for axis in (left, right):
+            axis.set_xlabel('iteration')
+            axis.set_xlim(0, max(arm.C.shape[1] for arm in arms) - 1)
+        right.yaxis.set_major_formatter(lambda value, _: f'{value:g}')
+        right.yaxis.set_minor_formatter(lambda value, _: f'{value:g}' if _leading(value) else '')
+        for name, value in references.items():
+            left.axhline(value, color=MUTED, lw=0.9, ls=(0, (1, 2)), zorder=1)
+            left.annotate(
+                name, (1, value), xycoords=('axes fraction', 'data'), xytext=(-3, 2),
+                textcoords='offset points', ha='right', fontsize=8, color=MUTED,
+            )  # fmt: skip
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc='lower center', ncols=len(labels), bbox_to_anchor=(0.5, 0.01)
+        )
+        return _save(figure, path)
+
+
+def draw_comparison(
+    path: Path,
+    flights: Mapping[str, Flight],
+    colours: Sequence[str],
+    limits: Limits,
+    time_step: float,
+    title: str,
+    subtitle: str,
+) -> Path:
+    """Draw several flights of the same task over each other.
+
+    Args:
+        path: Picture to write.
+        flights: By their names in the legend.
+        colours: One for each.
+        limits: Bounds of states and rotor speeds.
+        time_step: [s].
+        title: First line.
+        subtitle: Second line.
+
+    Returns:
+        The path that was written.
+    """
+    mpl.use('Agg')
+    import matplotlib.pyplot as plt
+
+    panels = (
+        ('x [m]', 0, 1.0, None),
+        ('y [m]', 1, 1.0, None),
+        ('z [m]', 2, 1.0, None),
+        ('velocity x [m/s]', 3, 1.0, limits.velocity[0]),
+        ('velocity y [m/s]', 4, 1.0, limits.velocity[1]),
+        ('velocity z [m/s]', 5, 1.0, limits.velocity[2]),
+        ('roll [deg]', 6, 180 / np.pi, limits.attitude[0]),
+        ('pitch [deg]', 7, 180 / np.pi, limits.attitude[1]),
+        ('yaw [deg]', 8, 180 / np.pi, limits.attitude[2]),
+        ('roll rate [deg/s]', 9, 180 / np.pi, limits.rates[0]),
+        ('pitch rate [deg/s]', 10, 180 / np.pi, limits.rates[1]),
+    )
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(4, 3, figsize=(12.4, 8.8), sharex=True)
+        figure.subplots_adjust(
+            left=0.05, right=0.985, top=0.86, bottom=0.1, hspace=0.32, wspace=0.17
+        )
+        figure.text(0.05, 0.965, title, fontsize=16, fontweight='bold', va='center')
+        figure.text(0.05, 0.93, subtitle, fontsize=11, color=MUTED, va='center')
+        for axis, (name, state, scale, bound) in zip(axes.flat, panels, strict=False):
+            for (label, flight), colour in zip(flights.items(), colours, strict=True):
+                times = np.arange(flight.steps + 1) * time_step
+                axis.plot(times, scale * flight.states[:, state], color=colour, label=label)
+            axis.set_title(name)
+            if bound is not None:
+                _shade_beyond(axis, scale * bound)
+        _draw_highest_rotor(axes.flat[len(panels)], flights, colours, limits, time_step)
+        for axis in axes[-1]:
+            axis.set_xlabel('time [s]')
+            axis.set_xlim(0, max(flight.steps for flight in flights.values()) * time_step)
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc='lower center', ncols=len(labels), bbox_to_anchor=(0.5, 0.005)
+        )
+        return _save(figure, path)
+
+
+def _draw_band(axis: Axes, values: NDArray[np.float64], arm: Curves) -> None:
+    """Draw the median over the seeds and the quartiles; a run that ended counts as infinite."""
+    filled = np.where(np.isfinite(values), values, np.inf)
+    iterations = np.arange(values.shape[1])
+    with np.errstate(invalid='ignore'):
+        low, middle, high = np.percentile(filled, (25, 50, 75), axis=0, method='nearest')
+    shown = np.isfinite(middle)
+    style = (0, (5, 2)) if arm.dashed else '-'
+    axis.plot(iterations[shown], middle[shown], color=arm.colour, ls=style, label=arm.label)
+    if not shown.all():  # where the runs ended
+        last = np.flatnonzero(shown)[-1]
+        axis.plot(iterations[last], middle[last], 'x', color=arm.colour, ms=7, mew=2, zorder=4)
+    if len(values) > 1:
+        top = np.where(np.isfinite(high), high, 1e9)
+        axis.fill_between(
+            iterations[shown], low[shown], top[shown], color=arm.colour, alpha=0.18, lw=0
+        )
+
+
+def _cost_window(arms: Sequence[Curves]) -> tuple[float, float]:
+    """Frame what the arms that got somewhere do; one that runs away leaves the picture."""
+    medians = [np.median(np.where(np.isfinite(a.C), a.C, np.inf), axis=0) for a in arms]
+    low = min(float(np.min(median)) for median in medians)
+    tame = [float(np.max(m)) for m in medians if np.all(np.isfinite(m))]
+    high = min(max(tame, default=1.1 * low), 1.1 * low)
+    margin = 0.06 * (high - low)
+    return low - margin, high + margin
+
+
+def _violation_window(arms: Sequence[Curves]) -> tuple[float, float]:
+    values = np.concatenate([arm.V.ravel() for arm in arms])
+    values = values[np.isfinite(values) & (values > 0)]
+    start = np.nanmedian(np.concatenate([arm.V[:, 0] for arm in arms]))
+    return 0.8 * float(values.min()), 2.0 * float(max(start, np.median(values)))
+
+
+def _leading(value: float) -> bool:
+    """Whether a minor tick of a logarithmic axis is a 2 or a 5, which are worth a label."""
+    digit = value / 10 ** np.floor(np.log10(value) + 1e-9)
+    return any(abs(digit - wanted) < 1e-6 for wanted in (2, 5))
+
+
+def _shade_beyond(axis: Axes, bound: float) -> None:
+    """Shade what lies beyond a symmetric bound where the picture reaches it."""
+    low, high = axis.get_ylim()
+    for edge, outside in ((bound, high), (-bound, low)):
+        reach = edge + 0.25 * (outside - edge) if abs(outside) > abs(edge) else outside
+        if abs(outside) > 0.8 * bound:
+            limit = max(abs(reach), 1.08 * bound) * np.sign(edge)
+            axis.axhline(edge, color=MUTED, lw=0.9, zorder=1)
+            axis.axhspan(*sorted((edge, limit)), color=FORBIDDEN, lw=0, zorder=0)
+            low, high = min(low, limit), max(high, limit)
+    axis.set_ylim(low, high)
+
+
+def _draw_highest_rotor(
+    axis: Axes,
+    flights: Mapping[str, Flight],
+    colours: Sequence[str],
+    limits: Limits,
+    time_step: float,
+) -> None:
+    for flight, colour in zip(flights.values(), colours, strict=True):
+        times = np.arange(flight.steps) * time_step
+        axis.plot(times, flight.inputs.max(axis=1), color=colour, lw=1.1, drawstyle='steps-post')
+    axis.set_title('fastest rotor [rad/s]')
+    low, high = axis.get_ylim()
+    reach = limits.rotor_max + 0.08 * (high - low)
+    axis.axhline(limits.rotor_max, color=MUTED, lw=0.9, zorder=1)
+    axis.axhspan(limits.rotor_max, reach, color=FORBIDDEN, lw=0, zorder=0)
+    axis.set_ylim(low, max(high, reach))
+
+
+def draw_run(
+    path: Path,
+    iterations: NDArray[np.float64],
+    C: NDArray[np.float64],
+    V: NDArray[np.float64],
+    J: NDArray[np.float64],
+    accepted: NDArray[np.bool_],
+    title: str,
+    subtitle: str,
+    colours: Sequence[str],
+) -> Path:
+    """Draw one training run: cost, objective and violation over the iterations.
+
+    Args:
+        path: Picture to write.
+        iterations: (n,).
+        C: Tracking cost, (n,), NaN where a flight had none.
+        V: Violation, (n,).
+        J: Objective, (n,).
+        accepted: Whether the weights were kept, (n,).
+        title: First line.
+        subtitle: Second line.
+        colours: Of C, J and V.
+
+    Returns:
+        The path that was written.
+    """
+    mpl.use('Agg')
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(12.4, 4.6))
+        figure.subplots_adjust(left=0.055, right=0.98, top=0.78, bottom=0.12, wspace=0.16)
+        figure.text(0.055, 0.94, title, fontsize=16, fontweight='bold', va='center')
+        figure.text(0.055, 0.875, subtitle, fontsize=11, color=MUTED, va='center')
+        best = np.fmin.accumulate(np.where(accepted, J, np.inf))
+        left.plot(iterations, C, color=colours[0], label='C')
+        left.plot(iterations, J, color=colours[1], label='J = C + penalty V')
+        left.plot(iterations, best, color=INK, lw=0.9, ls=(0, (4, 3)), label='lowest J kept')
+        if not accepted.all():
+            refused = ~accepted
+            left.plot(iterations[refused], J[refused], 'x', color=INK, ms=5, label='rolled back')
+        left.set_title('Cost')
+        right.plot(iterations, V, color=colours[2])
+        right.set_title('Violation V of the state bounds')
+        right.set_ylim(bottom=0)
+        left.legend(loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=4)
+        for axis in (left, right):
+            axis.set_xlabel('iteration')
+            axis.set_xlim(0, max(1, iterations[-1]))
+        finite = np.concatenate([C[np.isfinite(C)], J[np.isfinite(J)]])
+        if finite.size:
+            low, high = finite.min(), min(finite.max(), 1.3 * np.median(finite))
+            left.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
+        return _save(figure, path)
+
+
+def _save(figure: mpl.figure.Figure, path: Path) -> Path:
+    import matplotlib.pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+    return path
