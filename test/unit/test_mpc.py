@@ -146,13 +146,16 @@ def test_a_state_beyond_all_arithmetic_fails_by_name_or_is_solved(mpc, size):
     np.testing.assert_allclose(plan_of(again), plan_of(fresh), rtol=0, atol=1e-6)
 
 
-def test_a_nan_that_acados_calls_success_is_caught(mpc, monkeypatch):
+def test_a_nan_that_acados_calls_success_is_caught_and_its_memory_reset(mpc, monkeypatch):
+    resets = []
+    monkeypatch.setattr(mpc._qp, 'reset', lambda: resets.append(1))
     broken = mpc.solve_deviation(STATE).flat.copy()
     broken[5] = np.nan
     monkeypatch.setattr(mpc._qp, 'read_solution', lambda: broken)
     solution = mpc.solve_deviation(STATE)
     assert solution.status is SolveStatus.NOT_FINITE
     assert np.isnan(solution.input).all()
+    assert resets == [1]
 
 
 def test_running_out_of_iterations_is_a_failure_and_not_a_solution(mpc):

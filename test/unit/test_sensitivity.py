@@ -323,6 +323,20 @@ def test_a_solution_that_is_not_finite_has_no_derivative_whatever_its_status_say
         assert flight.failed_steps == (1,), part
 
 
+@pytest.mark.filterwarnings('ignore:overflow:RuntimeWarning')
+def test_a_step_at_which_the_recursion_breaks_down_has_no_derivative(mpc):
+    good = mpc.solve_deviation(0.3 * SPREAD)
+    flat = good.flat.copy()
+    flat[mpc.layout.slices[3].start + 4] = (
+        1e305  # over a distance to the bound: not a number any more
+    )
+    huge = Solution(SolveStatus.SUCCESS, good.input, flat, mpc.layout, 1, 0.0, 0.0)
+    flight = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [huge, good, good])
+    assert flight.failed_steps == (0,)
+    with pytest.raises(MissingDerivativeError):
+        flight.weight_vjp(np.ones((3, 4)))
+
+
 def test_no_solutions_are_refused_with_a_sentence(mpc):
     with pytest.raises(ValueError, match='at least one solve'):
         sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [])
