@@ -117,6 +117,7 @@ class Controller(LifecycleNode):
         self._state = np.empty(NX)
         self._command: JointState = new_rotor_command()
         self._path: Path = new_path(self._frame_id, self._settings['horizon'] + 1)
+        self._path_is_wanted = False
         self._source = Source.SOLUTION  # of the last answer that was not dropped
         self._said: dict[Any, float] = {}  # when what was logged last
         self._entities: list[tuple[Any, Any]] = []  # (how to destroy it, it)
@@ -157,7 +158,10 @@ class Controller(LifecycleNode):
         if path:
             weights = read_weights(path, self._model.identity, self._settings['horizon'])
             self.set_parameters_atomically(
-                [RosParameter(f'policy.{name}', value=getattr(weights, name).tolist()) for name in 'qrp']
+                [
+                    RosParameter(f'policy.{name}', value=getattr(weights, name).tolist())
+                    for name in 'qrp'
+                ]
             )
             self.get_logger().info(f'flying the weights of {path}')
 
@@ -270,6 +274,8 @@ class Controller(LifecycleNode):
     def _on_tick(self) -> None:
         """Fall back when the odometry stays away."""
         if self._active and self._flight is not None:
+            # Asked here and not for every odometry: the question costs more than a command.
+            self._path_is_wanted = self._path_publisher.get_subscription_count() > 0
             answer = self._flight.tick()
             if answer is not None:
                 self._deliver(answer)
@@ -303,7 +309,7 @@ class Controller(LifecycleNode):
             set_rotor_speeds(answer.command, answer.time, self._command)
             self._command_publisher.publish(self._command)
         solution = answer.solution
-        if solution is not None and self._path_publisher.get_subscription_count():
+        if solution is not None and self._path_is_wanted:
             assert self._flight is not None
             states = self._flight.goal.world(solution.states)
             set_path(states, answer.time, self._time_step, self._path)
