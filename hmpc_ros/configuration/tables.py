@@ -284,7 +284,8 @@ VISUALIZER = table(
     Parameter('arm_length', _VEHICLE.arm_length, 'size of the drawn vehicle', 'm', lower=1e-3),
 )
 
-LEARNER = table(
+# What decides the numbers of a training run, over ROS or offline.
+LEARNING = table(
     Parameter('iterations', 200, 'iterations of the run in total', lower=0),
     Parameter('seed', 0, 'seed of the random directions', lower=0, read_only=True),
     Parameter('steps', 200, 'steps of a flight', lower=1, upper=100_000, read_only=True),
@@ -422,6 +423,117 @@ LEARNER = table(
         read_only=True,
     ),
 )
+
+# How the learner node goes about its flights. None of it decides what a run comes to: a run may be
+# resumed with other values.
+LEARNER_OPERATION = table(
+    Parameter('autostart', True, 'begin to learn at once, without ~/start', read_only=True),
+    Parameter(
+        'results',
+        'build/learning',
+        'folder of the results; a run that is in it already is gone on with',
+        read_only=True,
+    ),
+    Parameter('controller', 'controller', 'name of the controller node', read_only=True),
+    Parameter(
+        'simulator', 'simulator', 'name of the simulator node, for reset: service', read_only=True
+    ),
+    Parameter(
+        'reset',
+        'service',
+        'how the vehicle gets to the start of a flight: by the simulator service ~/reset, or by '
+        'flying there under the last accepted weights',
+        choices=('service', 'fly'),
+        read_only=True,
+    ),
+    Parameter(
+        'start.position',
+        [0.0] * 3,
+        'where flights start, world frame; for reset: fly',
+        'm',
+        length=3,
+        read_only=True,
+    ),
+    Parameter('start.yaw', 0.0, 'heading at the start; for reset: fly', 'rad', read_only=True),
+    Parameter(
+        'goal.position',
+        [0.0] * 3,
+        "where flights go to, world frame; for reset: fly (otherwise the controller's goal)",
+        'm',
+        length=3,
+        read_only=True,
+    ),
+    Parameter('goal.yaw', 0.0, 'heading at the goal; for reset: fly', 'rad', read_only=True),
+    Parameter(
+        'settle.position',
+        0.1,
+        'distance from the start within which the vehicle has arrived; for reset: fly',
+        'm',
+        lower=1e-4,
+        read_only=True,
+    ),
+    Parameter(
+        'settle.velocity',
+        0.05,
+        'speed below which it has come to rest; for reset: fly',
+        'm/s',
+        lower=1e-4,
+        read_only=True,
+    ),
+    Parameter(
+        'settle.time',
+        1.0,
+        'how long (by the stamps) it must stay so before a flight begins; for reset: fly',
+        's',
+        lower=0.0,
+        read_only=True,
+    ),
+    Parameter(
+        'settle.timeout',
+        60.0,
+        'wall-clock time to get to the start before the learner complains; for reset: fly',
+        's',
+        lower=0.1,
+        read_only=True,
+    ),
+    Parameter(
+        'lease',
+        2.0,
+        'wall-clock time after which the controller drops the weights on trial by itself when '
+        'nothing is heard of the learner',
+        's',
+        lower=0.2,
+        upper=60.0,
+        read_only=True,
+    ),
+    Parameter(
+        'service_timeout',
+        2.0,
+        'wall-clock time that an answer of another node may take',
+        's',
+        lower=0.01,
+        read_only=True,
+    ),
+    Parameter(
+        'stall_timeout',
+        5.0,
+        'wall-clock time without a new step after which a flight is given up and flown again',
+        's',
+        lower=0.1,
+        read_only=True,
+    ),
+    Parameter(
+        'max_repeats',
+        5,
+        'how often a flight that was not recorded whole is flown again before the learner stops',
+        lower=0,
+        read_only=True,
+    ),
+    Parameter(
+        'record', False, 'record the topics to recording-*.mcap in the results folder', read_only=True
+    ),
+)
+LEARNER = LEARNING | LEARNER_OPERATION
 
 TABLES = {
     'simulator': SIMULATOR,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from hmpc_ros.policy.mpc import Mpc, Solution
     from hmpc_ros.policy.unconstrained import OfflineMpc
+
+# Commands that differ by less than this [rad/s] are taken for the same solution: far more than two
+# solves of one QP differ by, far less than any fallback does.
+SAME_COMMAND = 1e-2
 
 
 @dataclass(frozen=True)
@@ -120,3 +124,19 @@ def resolve(flight: Flight, mpc: Mpc | OfflineMpc) -> tuple[Solution, ...]:
         T solutions, failed ones among them as they come.
     """
     return tuple(mpc.solve_deviation(deviation) for deviation in flight.deviations[:-1])
+
+
+def resolved(flight: Flight, mpc: Mpc | OfflineMpc) -> Flight:
+    """Return the flight with its solutions, and with the steps that were not the MPC's named.
+
+    A vehicle over ROS does not say which commands are solutions and which come from the fallbacks
+    of its controller: a command is the MPC's when the caller's copy, under the weights flown, finds
+    the same one.
+    """
+    solutions = resolve(flight, mpc)
+    failed = tuple(
+        t
+        for t, (solution, flown) in enumerate(zip(solutions, flight.inputs, strict=True))
+        if not solution.ok or np.max(np.abs(solution.input - flown)) > SAME_COMMAND
+    )
+    return replace(flight, solutions=solutions, failed_steps=failed)

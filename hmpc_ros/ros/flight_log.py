@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hmpc_ros.plant.quadcopter import NU, NX
+
 # What may arrive before it is known at which stamp the flight starts.
 _BACKLOG = 1024
 # How many step numbers a message names before it says "and more".
@@ -83,6 +85,7 @@ class FlightLog:
         self._repeated = [0, 0]
         self._contradictions: list[int] = []
         self._strays: list[int] = []
+        self._past_end = False
 
     def begin(self, start: int) -> None:
         """Say at which stamp [ns] the flight starts."""
@@ -105,6 +108,7 @@ class FlightLog:
             return
         step, rest = divmod(stamp - self._start, self._step_ns)
         if step < 0 or step > self.steps or (step == self.steps and not is_state):
+            self._past_end |= is_state and step > self.steps
             return
         if rest:
             self._strays.append(stamp)
@@ -125,13 +129,23 @@ class FlightLog:
 
     @property
     def over(self) -> bool:
-        """Whether the flight's last state has arrived, with or without everything before it."""
-        return self.steps in self._states
+        """Whether the flight's last state, or a later one, has arrived, whatever is missing."""
+        return self._past_end or self.steps in self._states
 
     @property
     def complete(self) -> bool:
         """Whether all T+1 states and T commands are there."""
         return len(self._states) == self.steps + 1 and len(self._inputs) == self.steps
+
+    def beginning(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the flight up to its first hole: t+1 states (t+1, 12) and t commands (t, 4)."""
+        t = 0
+        while t in self._inputs and t + 1 in self._states:
+            t += 1
+        states = [self._states[step] for step in range(t + 1) if step in self._states]
+        return np.array(states).reshape(-1, NX), np.array(
+            [self._inputs[step] for step in range(t)]
+        ).reshape(-1, NU)
 
     def problems(self) -> list[str]:
         """Say in sentences what is missing or does not fit, empty when the record is whole."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
@@ -47,6 +48,7 @@ class FlightRecorder:
         *,
         source_times: bool = False,
         on_message: Callable[[], None] | None = None,
+        on_state: Callable[[int, NDArray[np.float64]], None] | None = None,
     ) -> None:
         """Subscribe on a node of the caller's, which also spins it.
 
@@ -56,12 +58,14 @@ class FlightRecorder:
                 instead of here, free of this process's delays. Not with rclpy's EventsExecutor,
                 which fails on callbacks that ask for it (rclpy 9.1.2).
             on_message: is called after each message was taken in.
+            on_state: is called with each state's stamp [ns] and the state, before ``on_message``.
         """
         self.states_heard = 0
         self.inputs_heard = 0
         self.malformed = 0
         self._log: FlightLog | None = None
         self._on_message = on_message
+        self._on_state = on_state
         for type_, topic, take in (
             (Odometry, 'odom', self._take_odometry),
             (JointState, 'rotor_command', self._take_command),
@@ -75,6 +79,10 @@ class FlightRecorder:
     def connected(self) -> bool:
         """Whether states and commands arrive and a flight can be asked for."""
         return bool(self.states_heard and self.inputs_heard and self._reset.service_is_ready())
+
+    def record(self, log: FlightLog | None) -> None:
+        """Record into ``log`` from now on; whoever knows the first stamp calls its ``begin``."""
+        self._log = log
 
     def start(self, log: FlightLog) -> Future:
         """Ask the simulator for a new flight, and record it into ``log``.
@@ -102,14 +110,17 @@ class FlightRecorder:
 
     def _take_odometry(self, message: Odometry, seconds: float) -> None:
         self.states_heard += 1
-        if self._log is not None:
-            state = np.empty(NX)
+        if self._log is not None or self._on_state is not None:
+            state, stamp = np.empty(NX), nanoseconds(message.header.stamp)
             try:
                 state_from_odometry(message, state)
             except ValueError:
                 self.malformed += 1
                 return
-            self._log.add_state(nanoseconds(message.header.stamp), state, seconds)
+            if self._log is not None:
+                self._log.add_state(stamp, state, seconds)
+            if self._on_state is not None:
+                self._on_state(stamp, state)
         if self._on_message is not None:
             self._on_message()
 
