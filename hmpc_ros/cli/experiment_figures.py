@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -68,18 +68,16 @@ def draw_learning(
         left.set_title('Tracking cost C')
         right.set_title('Violation V of the state bounds')
         left.set_ylim(*_cost_window(arms))
-        right.set_yscale('log')
         right.set_ylim(*_violation_window(arms))
         for axis in (left, right):
             axis.set_xlabel('iteration')
             axis.set_xlim(0, max(arm.C.shape[1] for arm in arms) - 1)
-        right.yaxis.set_major_formatter(lambda value, _: f'{value:g}')
-        right.yaxis.set_minor_formatter(lambda value, _: f'{value:g}' if _leading(value) else '')
         for name, value in references.items():
-            left.axhline(value, color=MUTED, lw=0.9, ls=(0, (1, 2)), zorder=1)
+            left.axhline(value, color=MUTED, lw=0.9, ls=(0, (1, 2)), zorder=5)
             left.annotate(
                 name, (1, value), xycoords=('axes fraction', 'data'), xytext=(-3, 2),
-                textcoords='offset points', ha='right', fontsize=8, color=MUTED,
+                textcoords='offset points', ha='right', fontsize=8, color=INK,
+                zorder=5,
             )  # fmt: skip
         handles, labels = left.get_legend_handles_labels()
         figure.legend(
@@ -135,9 +133,12 @@ def draw_comparison(
         figure.text(0.05, 0.965, title, fontsize=16, fontweight='bold', va='center')
         figure.text(0.05, 0.93, subtitle, fontsize=11, color=MUTED, va='center')
         for axis, (name, state, scale, bound) in zip(axes.flat, panels, strict=False):
-            for (label, flight), colour in zip(flights.items(), colours, strict=True):
+            for i, ((label, flight), colour) in enumerate(
+                zip(flights.items(), colours, strict=True)
+            ):
                 times = np.arange(flight.steps + 1) * time_step
-                axis.plot(times, scale * flight.states[:, state], color=colour, label=label)
+                values = scale * flight.states[:, state]
+                axis.plot(times, values, color=colour, label=label, **_stroke(i, len(flights)))
             axis.set_title(name)
             if bound is not None:
                 _shade_beyond(axis, scale * bound)
@@ -182,16 +183,14 @@ def _cost_window(arms: Sequence[Curves]) -> tuple[float, float]:
 
 
 def _violation_window(arms: Sequence[Curves]) -> tuple[float, float]:
-    values = np.concatenate([arm.V.ravel() for arm in arms])
-    values = values[np.isfinite(values) & (values > 0)]
-    start = np.nanmedian(np.concatenate([arm.V[:, 0] for arm in arms]))
-    return 0.8 * float(values.min()), 2.0 * float(max(start, np.median(values)))
+    start = float(np.max([np.median(arm.V[:, 0]) for arm in arms]))
+    return 0.0, 1.35 * max(start, 1e-3)
 
 
-def _leading(value: float) -> bool:
-    """Whether a minor tick of a logarithmic axis is a 2 or a 5, which are worth a label."""
-    digit = value / 10 ** np.floor(np.log10(value) + 1e-9)
-    return any(abs(digit - wanted) < 1e-6 for wanted in (2, 5))
+def _stroke(i: int, count: int) -> dict[str, Any]:
+    """Keep flights apart that lie over each other: the last is thin and dashed on the others."""
+    last = i == count - 1
+    return {'lw': 1.2 if last else 2.4, 'ls': (0, (4, 2)) if last else '-'}
 
 
 def _shade_beyond(axis: Axes, bound: float) -> None:
@@ -214,9 +213,9 @@ def _draw_highest_rotor(
     limits: Limits,
     time_step: float,
 ) -> None:
-    for flight, colour in zip(flights.values(), colours, strict=True):
+    for i, (flight, colour) in enumerate(zip(flights.values(), colours, strict=True)):
         times = np.arange(flight.steps) * time_step
-        axis.plot(times, flight.inputs.max(axis=1), color=colour, lw=1.1, drawstyle='steps-post')
+        axis.plot(times, flight.inputs.max(axis=1), color=colour, **_stroke(i, len(flights)))
     axis.set_title('fastest rotor [rad/s]')
     low, high = axis.get_ylim()
     reach = limits.rotor_max + 0.08 * (high - low)
@@ -228,9 +227,7 @@ def _draw_highest_rotor(
 def draw_run(
     path: Path,
     iterations: NDArray[np.float64],
-    C: NDArray[np.float64],
-    V: NDArray[np.float64],
-    J: NDArray[np.float64],
+    costs: Mapping[str, NDArray[np.float64]],
     accepted: NDArray[np.bool_],
     title: str,
     subtitle: str,
@@ -241,9 +238,7 @@ def draw_run(
     Args:
         path: Picture to write.
         iterations: (n,).
-        C: Tracking cost, (n,), NaN where a flight had none.
-        V: Violation, (n,).
-        J: Objective, (n,).
+        costs: C, V and J, (n,) each, NaN where a flight had none.
         accepted: Whether the weights were kept, (n,).
         title: First line.
         subtitle: Second line.
@@ -255,6 +250,7 @@ def draw_run(
     mpl.use('Agg')
     import matplotlib.pyplot as plt
 
+    C, V, J = (costs[key] for key in 'CVJ')
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(12.4, 4.6))
         figure.subplots_adjust(left=0.055, right=0.98, top=0.78, bottom=0.12, wspace=0.16)

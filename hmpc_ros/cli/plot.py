@@ -61,7 +61,7 @@ def draw_training(folder: Path) -> Path:
     return figures.draw_run(
         folder / 'learning.png',
         np.array(sorted(by_iteration), dtype=float),
-        *(np.where(np.isfinite(values[key]), values[key], np.nan) for key in 'CVJ'),
+        {key: np.where(np.isfinite(v), v, np.nan) for key, v in values.items()},
         np.array([record.get('accepted', True) for record in shown]),
         title=(
             f'J from {number(start["J"]):.2f} to {number(end["J"]):.2f} in {end["flights"]} flights'

@@ -45,7 +45,7 @@ PAPER = {'perfect': 1103.04, 'hybrid': 1111.71}
 
 # Initial attitudes and rates of the identification flights, beyond what is linear: the model that
 # comes of it makes the model-only arm unstable.
-FAR = {'attitude': 0.6, 'rates': 0.4}
+FAR: dict[str, Any] = {'attitude': 0.6, 'rates': 0.4}
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,10 @@ class _ProgressBar:
             TextColumn('iteration'),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
-            TextColumn('C {task.fields[C]:.2f}  V {task.fields[V]:.4f}  J {task.fields[J]:.2f}'),
+            TextColumn(
+                'C {task.fields[shown][C]:.2f}  V {task.fields[shown][V]:.4f}  '
+                'J {task.fields[shown][J]:.2f}'
+            ),
             TextColumn('best {task.fields[best]:.2f}'),
             TimeRemainingColumn(),
             console=console,
@@ -136,8 +139,8 @@ class _ProgressBar:
             '',
             total=training.total,
             completed=training.k,
+            shown=_costs(records[-1]) if records else dict.fromkeys('CVJ', math.nan),
             best=self._best,
-            **(_costs(records[-1]) if records else dict.fromkeys('CVJ', math.nan)),
         )
         self._progress.start()
 
@@ -145,7 +148,7 @@ class _ProgressBar:
         """Show a finished iteration."""
         costs = _costs(record)
         self._best = min(self._best, costs['J'])
-        self._progress.update(self._task, completed=training.k, best=self._best, **costs)
+        self._progress.update(self._task, completed=training.k, best=self._best, shown=costs)
 
 
 def _costs(record: Record) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from hmpc_ros.configuration.schema import Value, validate_all
+from hmpc_ros.configuration.schema import validate_all
 from hmpc_ros.configuration.tables import TABLES
 
 
@@ -20,10 +20,10 @@ class Configuration:
         path: the file they came from, None for the defaults.
     """
 
-    nodes: dict[str, dict[str, Value]]
+    nodes: dict[str, dict[str, Any]]
     path: Path | None = None
 
-    def __getitem__(self, node: str) -> dict[str, Value]:
+    def __getitem__(self, node: str) -> dict[str, Any]:
         """Return the values of a node."""
         return self.nodes[node]
 

@@ -218,7 +218,9 @@ class Hybrid:
     ) -> Asking[GradientEstimate]:
         """Combine both parts with the trust of iteration k."""
         eta = self.trust(k)
-        g_model, g_free, notes = None, None, ()
+        g_model: NDArray[np.float64] | None = None
+        g_free: NDArray[np.float64] | None = None
+        notes: tuple[str, ...] = ()
         if eta > 0:
             g_model, notes = self.model.part(nominal)
         if eta < 1:

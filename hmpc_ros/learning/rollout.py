@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.plant.vehicle import Vehicle
     from hmpc_ros.policy.goal import Goal
-    from hmpc_ros.policy.mpc import Mpc
+    from hmpc_ros.policy.mpc import Mpc, Solution
     from hmpc_ros.policy.unconstrained import OfflineMpc
 
 
@@ -53,10 +53,13 @@ def rollout(
     """
     vehicle.reset(x0, flight_number)
     mpc.reset()
-    controller = FlightController(mpc, goal, safety or Safety(), clock=_stopped_clock)
+    # Both offer what the controller asks of an MPC.
+    controller = FlightController(cast('Mpc', mpc), goal, safety or Safety(), clock=_stopped_clock)
     time_step = round(vehicle.quadcopter.time_step * 1e9)
     states, inputs = np.empty((steps + 1, NX)), np.empty((steps, NU))
-    solutions, failed, ended = [], [], ''
+    solutions: list[Solution] = []
+    failed: list[int] = []
+    ended = ''
     flown = steps
     states[0] = vehicle.measure()
     for t in range(steps):
@@ -70,7 +73,7 @@ def rollout(
         inputs[t] = answer.command
         if answer.source is not Source.SOLUTION:
             failed.append(t)
-        elif keep_solutions:
+        elif keep_solutions and answer.solution is not None:
             solutions.append(answer.solution)
         vehicle.step(answer.command)
         states[t + 1] = vehicle.measure()
