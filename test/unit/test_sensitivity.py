@@ -323,13 +323,12 @@ def test_a_solution_that_is_not_finite_has_no_derivative_whatever_its_status_say
         assert flight.failed_steps == (1,), part
 
 
-@pytest.mark.filterwarnings('ignore:overflow:RuntimeWarning')
+@pytest.mark.filterwarnings('ignore:overflow:RuntimeWarning', 'ignore:invalid:RuntimeWarning')
 def test_a_step_at_which_the_recursion_breaks_down_has_no_derivative(mpc):
     good = mpc.solve_deviation(0.3 * SPREAD)
     flat = good.flat.copy()
-    flat[mpc.layout.slices[3].start + 4] = (
-        1e305  # over a distance to the bound: not a number any more
-    )
+    # A yaw rate's multiplier that is no number any more once divided by the distance to the bound.
+    flat[mpc.layout.slices[4].start + 17] = 1.7e308
     huge = Solution(SolveStatus.SUCCESS, good.input, flat, mpc.layout, 1, 0.0, 0.0)
     flight = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [huge, good, good])
     assert flight.failed_steps == (0,)
