@@ -61,7 +61,8 @@ class Goal:
         single = deviation.ndim == 1
         yaw = deviation.item(YAW) if single else np.abs(deviation[..., YAW]).max(initial=0.0)
         if not -math.pi <= yaw <= math.pi:
-            wrapped = (deviation[..., YAW] + math.pi) % (2 * math.pi) - math.pi
+            with np.errstate(invalid='ignore'):  # infinity becomes NaN: not finite either
+                wrapped = (deviation[..., YAW] + math.pi) % (2 * math.pi) - math.pi
             deviation[..., YAW] = wrapped
         return deviation
 
