@@ -22,7 +22,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'real_time_factor',
         default_value='',
-        description='simulated over wall-clock time, 0: lockstep; empty: as the parameter file says',
+        description='simulated over wall-clock time, 0: lockstep; empty: as in the parameter file',
     ),
     DeclareLaunchArgument(
         'use_sim_time',

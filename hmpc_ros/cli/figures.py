@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -98,13 +98,20 @@ def draw_flight(
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(13.2, 8.4))
         grid = figure.add_gridspec(
-            3, 3, width_ratios=(1.3, 1, 1), left=0.045, right=0.985, top=0.855, bottom=0.065,
-            hspace=0.36, wspace=0.21,
+            3,
+            3,
+            width_ratios=(1.3, 1, 1),
+            left=0.045,
+            right=0.985,
+            top=0.855,
+            bottom=0.065,
+            hspace=0.36,
+            wspace=0.21,
         )
         figure.text(0.045, 0.958, title, fontsize=16, fontweight='bold', va='center')
         figure.text(0.045, 0.918, subtitle, fontsize=11, color=MUTED, va='center')
 
-        times = np.arange(flight.steps + 1) * time_step
+        times = np.arange(flight.steps + 1, dtype=np.float64) * time_step
         x = flight.states
         goal = flight.goal.state
         _draw_map(figure, figure.add_subplot(grid[0:2, 0]), flight)
@@ -169,8 +176,12 @@ def _plain_log_ticks(axis: Axes) -> None:
 def _legend(axis: Axes, columns: int, *, tight: bool = False) -> None:
     """Put the legend on the title's line, where it can cover nothing."""
     axis.legend(
-        loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=columns, borderpad=0.2,
-        handlelength=0.8 if tight else 1.3, columnspacing=0.8 if tight else 1.1,
+        loc='lower right',
+        bbox_to_anchor=(1.01, 0.975),
+        ncols=columns,
+        borderpad=0.2,
+        handlelength=0.8 if tight else 1.3,
+        columnspacing=0.8 if tight else 1.1,
         handletextpad=0.35 if tight else 0.5,
     )
 
@@ -191,14 +202,17 @@ def _draw_bounds(axis: Axes, bounds: Sequence[float] | NDArray[np.float64]) -> N
     axis.set_ylim(-reach, reach)
 
 
-def _draw_rotors(
-    axis: Axes, times: NDArray[np.float64], flight: Flight, limits: Limits
-) -> None:
+def _draw_rotors(axis: Axes, times: NDArray[np.float64], flight: Flight, limits: Limits) -> None:
     names = ('front', 'right', 'back', 'left')
     for column, (name, colour) in enumerate(zip(names, ROTORS, strict=True)):
         axis.plot(
-            times, np.append(flight.inputs[:, column], flight.inputs[-1, column]),
-            drawstyle='steps-post', color=colour, lw=1.1, label=name, alpha=0.9,
+            times,
+            np.append(flight.inputs[:, column], flight.inputs[-1, column]),
+            drawstyle='steps-post',
+            color=colour,
+            lw=1.1,
+            label=name,
+            alpha=0.9,
         )
     axis.set_title('Rotors [rad/s]')
     _legend(axis, 4, tight=True)
@@ -215,8 +229,13 @@ def _draw_rotors(
             axis.axhline(bound, color=MUTED, lw=0.9, zorder=1)
             axis.axhspan(*sorted((bound, outside)), color=FORBIDDEN, lw=0, zorder=0)
     axis.text(
-        times[-1], hover - 0.03 * span, f'hover {hover:.2f} ', ha='right', va='top',
-        fontsize=8, color=MUTED,
+        times[-1],
+        hover - 0.03 * span,
+        f'hover {hover:.2f} ',
+        ha='right',
+        va='top',
+        fontsize=8,
+        color=MUTED,
     )
 
 
@@ -226,7 +245,12 @@ def _draw_distance(axis: Axes, times: NDArray[np.float64], flight: Flight) -> No
     axis.set_title('Distance to the goal [m]')
     axis.axhline(0.05, color=GREEN, lw=0.9, ls=(0, (4, 3)), zorder=1)
     axis.annotate(
-        '5 cm', (0, 0.05), xytext=(3, -3), textcoords='offset points', va='top', color=GREEN,
+        '5 cm',
+        (0, 0.05),
+        xytext=(3, -3),
+        textcoords='offset points',
+        va='top',
+        color=GREEN,
         fontsize=8,
     )
     inside = np.flatnonzero(distance > 0.05)
@@ -234,10 +258,14 @@ def _draw_distance(axis: Axes, times: NDArray[np.float64], flight: Flight) -> No
     if last < len(times):
         axis.plot(times[last], distance[last], 'o', color=GREEN, ms=5, zorder=4)
         axis.annotate(
-            f'{times[last]:.1f} s', (times[last], distance[last]), xytext=(5, 6),
-            textcoords='offset points', color=GREEN, fontsize=8.5,
+            f'{times[last]:.1f} s',
+            (times[last], distance[last]),
+            xytext=(5, 6),
+            textcoords='offset points',
+            color=GREEN,
+            fontsize=8.5,
         )
-    axis.set_ylim(max(1e-6, 0.4 * min(distance.min(), 0.05)), 2 * distance.max() + 1e-6)
+    axis.set_ylim(max(1e-6, 0.4 * min(distance.min(), 0.05)), 2 * max(distance.max(), 0.05))
     _plain_log_ticks(axis)
 
 
@@ -279,7 +307,11 @@ def _draw_map(figure: Figure, axis: Axes, flight: Flight) -> None:
         middle = 0.5 * (z_low + z_high)
         z_low, z_high = middle - 0.01, middle + 0.01
     path = LineCollection(
-        np.stack([points[:-1], points[1:]], axis=1), cmap=heights, lw=3.2, capstyle='round', zorder=3
+        np.stack([points[:-1], points[1:]], axis=1),
+        cmap=heights,
+        lw=3.2,
+        capstyle='round',
+        zorder=3,
     )
     path.set_clim(z_low, z_high)
     path.set_array(0.5 * (z[:-1] + z[1:]))
@@ -294,7 +326,7 @@ def _draw_map(figure: Figure, axis: Axes, flight: Flight) -> None:
     axis.set_ylim(ys.min() + half_y - size - margin, ys.min() + half_y + size + margin)
     axis.set_aspect('equal', adjustable='box')
 
-    # Vehicles where the path is long enough to keep them apart, and at its end, turned by their yaw.
+    # Vehicles, turned by their yaw: at the end, and where the path is long enough for them.
     arm, gap = 0.035 * size, 0.19 * size
     drawn = [len(x) - 1]
     for k in range(len(x)):
@@ -311,7 +343,7 @@ def _draw_map(figure: Figure, axis: Axes, flight: Flight) -> None:
     axis.set_xlabel('x [m]')
     axis.set_ylabel('y [m]', labelpad=2)
     bar = figure.colorbar(path, ax=axis, fraction=0.03, pad=0.02, aspect=34)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.set_title('z [m]', fontsize=9, fontweight='normal', loc='center', pad=6)
     bar.ax.grid(False)
 
@@ -332,16 +364,22 @@ def _draw_vehicle(axis: Axes, x: float, y: float, yaw: float, arm: float) -> Non
         )
 
 
-def _note(
-    axis: Axes, text: str, at: Sequence[float], away: Sequence[float], colour: str
-) -> None:
+def _note(axis: Axes, text: str, at: Sequence[float], away: Sequence[float], colour: str) -> None:
     """Write beside a point: above or below it, away from the path, and inside the map."""
     above = away[1] >= 0
     low, high = axis.get_xlim()
     where = (at[0] - low) / (high - low)
     side = 'left' if where < 0.3 else 'right' if where > 0.7 else 'center'
+    offset = ({'left': -9, 'center': 0, 'right': 9}[side], 15 if above else -15)
     axis.annotate(
-        text, (at[0], at[1]), xytext=({'left': -9, 'center': 0, 'right': 9}[side], 15 if above else -15),
-        textcoords='offset points', ha=side, va='bottom' if above else 'top', color=colour,
-        fontsize=9.5, fontweight='bold', zorder=7,
+        text,
+        (at[0], at[1]),
+        xytext=offset,
+        textcoords='offset points',
+        ha=side,
+        va='bottom' if above else 'top',
+        color=colour,
+        fontsize=9.5,
+        fontweight='bold',
+        zorder=7,
     )

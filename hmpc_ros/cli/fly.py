@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shlex
 import sys
 import time
 from collections import deque
@@ -42,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='fly in this process, without ROS: the same flight, the same cost',
     )
     parser.add_argument(
-        '--steps', type=_positive, default=STEPS, metavar='N', help=f'control steps (default: {STEPS})'
+        '--steps',
+        type=_positive,
+        default=STEPS,
+        metavar='N',
+        help=f'control steps (default: {STEPS})',
     )
     parser.add_argument(
         '--real-time',
@@ -63,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--json', type=Path, metavar='FILE', help='write the results to this file as well'
     )
     parser.add_argument(
-        '--rviz', action='store_true', help='watch the flight in RViz (needs rviz2; implies --real-time)'
+        '--rviz', action='store_true', help='watch the flight in RViz (implies --real-time)'
     )
     parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
 
@@ -133,7 +136,9 @@ def run(arguments: argparse.Namespace) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding='utf-8')
     flown.flight.save(arguments.out / 'flight.npz')
-    picture = _picture(arguments.out / 'flight.png', flown, outcome, limits, path, simulator)
+    picture = None
+    if flown.flight.steps:
+        picture = _picture(arguments.out / 'flight.png', flown, outcome, limits, path, simulator)
     _print(console, flown, result, picture)
     return 0 if flown.flight.complete and outcome.finite else 1
 
@@ -301,7 +306,9 @@ def _progress(console: Console, steps: int) -> Iterator[Any]:
         MofNCompleteColumn(),
         TextColumn('steps'),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    # In a log file a bar would only leave empty lines.
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task('starting', total=steps)
         yield lambda stage, step: bar.update(task, description=stage, completed=step)
 
@@ -359,7 +366,6 @@ def _what_was_run(
             'controller': configuration['controller'],
             'learner': objective,
         },
-        'command': shlex.join(['hmpc', *sys.argv[1:]]),
         **provenance(),
     }
 
@@ -391,7 +397,7 @@ def _picture(
     )
 
 
-def _print(console: Console, flown: Flown, result: Mapping[str, Any], picture: Path) -> None:
+def _print(console: Console, flown: Flown, result: Mapping[str, Any], picture: Path | None) -> None:
     flight = flown.flight
 
     def number(name: str, form: str) -> str:
@@ -421,8 +427,10 @@ def _print(console: Console, flown: Flown, result: Mapping[str, Any], picture: P
             f'(99 %: {1e3 * result["step_time_p99"]:.2f} ms)',
         )
     pace = number('steps_per_second', '.0f')
-    console.print(f'[bold]Flew {flight.steps} steps {flown.how}[/] in {flown.wall_time:.2f} s ({pace}/s)')
+    title = f'Flew {flight.steps} steps {flown.how}'
+    console.print(f'[bold]{title}[/] in {flown.wall_time:.2f} s ({pace}/s)')
     console.print(table)
     for note in flown.notes:
         console.print(f'note: {note}')
-    console.print(f'picture: {picture}', soft_wrap=True)
+    if picture is not None:
+        console.print(f'picture: {picture}', soft_wrap=True)

@@ -51,7 +51,7 @@ class RecordedFlight:
     @property
     def times(self) -> NDArray[np.float64]:
         """Time since the start of the flight at each state [s], (T+1,)."""
-        return np.arange(len(self.states)) * self.time_step
+        return np.arange(len(self.states), dtype=np.float64) * self.time_step
 
 
 class FlightLog:
@@ -158,7 +158,8 @@ class FlightLog:
         ):
             missing = [step for step in range(count) if step not in known]
             if missing:
-                found.append(f'{len(missing)} of {count} {what}s are missing: step {_some(missing)}')
+                some = _some(missing)
+                found.append(f'{len(missing)} of {count} {what}s are missing: step {some}')
         if self._strays:
             offsets = [f'{(stamp - self._start) / 1e9:.9f} s' for stamp in self._strays]
             found.append(

@@ -24,8 +24,8 @@ class NodeSpec:
 
     Attributes:
         executable: Name for ``ros2 run``.
-        module: Python module with the same ``main()``, for a machine without ``ros2 run``; empty for
-            a program that is not Python.
+        module: Python module with the same ``main()``, for a machine without ``ros2 run``; empty
+            for a program that is not Python.
         name: Node name.
         package: ROS package of the executable.
         namespace: Namespace, empty for the root.
@@ -132,6 +132,52 @@ def simulation(
             )
         )
     return nodes
+
+
+def learning(
+    config: Path | str | None = None,
+    parameters: Mapping[str, Mapping[str, ParameterValue]] | None = None,
+    *,
+    steps: int,
+    namespace: str = '',
+    use_sim_time: bool = False,
+    visualizer: bool = False,
+    rviz: bool = False,
+    only_learner: bool = False,
+) -> list[NodeSpec]:
+    """List the processes of a learning run: those of a simulated flight, and the learner.
+
+    Args:
+        steps: T, the learner's parameter: the simulator holds after as many, until the next reset.
+        only_learner: Start the learner beside nodes that run already.
+        config, parameters, namespace, use_sim_time, visualizer, rviz: see `simulation`.
+
+    Raises:
+        FileNotFoundError: the parameter file does not exist.
+    """
+    given = {name: dict(values) for name, values in (parameters or {}).items()}
+    learner = NodeSpec(
+        executable='learner',
+        module='hmpc_ros.ros.learner_node',
+        name='learner',
+        namespace=namespace,
+        parameter_files=(find_config(config),),
+        parameters=given.pop('learner', {}),
+    )
+    if only_learner:
+        return [learner]
+    given['simulator'] = {
+        'start_paused': True, 'episode_steps': steps, **given.get('simulator', {})
+    }  # fmt: skip
+    nodes = simulation(
+        config,
+        given,
+        namespace=namespace,
+        use_sim_time=use_sim_time,
+        visualizer=visualizer,
+        rviz=rviz,
+    )
+    return [*nodes, learner]
 
 
 def find_config(config: Path | str | None) -> Path:

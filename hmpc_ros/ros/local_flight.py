@@ -85,7 +85,14 @@ def fly(
             executor.add_node(node)
             try:
                 return _record(
-                    runner, node, executor, steps, time_step, hold_missing, progress, connect_timeout
+                    runner,
+                    node,
+                    executor,
+                    steps,
+                    time_step,
+                    hold_missing,
+                    progress,
+                    connect_timeout,
                 )
             finally:
                 executor.remove_node(node)
@@ -118,7 +125,7 @@ def _record(
     recorder = FlightRecorder(node, source_times=True)
 
     def spin_until(done: Callable[[], bool], timeout: float) -> bool:
-        """Spin until ``done()``, or until nothing was done for ``timeout`` seconds."""
+        """Spin until ``done()``, for at most ``timeout`` seconds; return whether it is done."""
         deadline = time.monotonic() + timeout
         checked = 0.0
         while not done():
@@ -133,30 +140,28 @@ def _record(
 
     runner.wait_until_discovered(node, connect_timeout)
     if not spin_until(lambda: recorder.connected, connect_timeout):
-        heard = (
-            f'{recorder.states_heard} states and {recorder.inputs_heard} commands were heard'
-        )
+        heard = f'{recorder.states_heard} states and {recorder.inputs_heard} commands were heard'
         raise DiscoveryError(
             f'simulator and controller did not get to talk within {connect_timeout:g} s ({heard}); '
-            + '; '.join(f'{spec.name} wrote: {runner.output(spec.name)[-3:]}' for spec in runner.nodes)
+            + '; '.join(f'{s.name} wrote: {runner.output(s.name)[-3:]}' for s in runner.nodes)
         )
 
     log = FlightLog(steps, time_step)
     started = recorder.start(log)
     begun = time.monotonic()
     progress('flying', 0)
-    shown = 0
+    moved = begun
     while not log.complete:
         before = log.steps_recorded
         spin_until(lambda: log.complete, timeout=0.1)
         if started.done() and started.exception() is not None:
             raise IncompleteFlightError(str(started.exception()))
         if log.steps_recorded > before:
-            shown = time.monotonic()
+            moved = time.monotonic()
             progress('flying', log.steps_recorded)
         if log.over and not spin_until(lambda: log.complete, GRACE):
             break
-        if time.monotonic() - max(shown, begun) > STALL_TIMEOUT:
+        if time.monotonic() - moved > STALL_TIMEOUT:
             raise IncompleteFlightError(
                 f'the flight stands still at step {log.steps_recorded} of {steps} for '
                 f'{STALL_TIMEOUT:g} s; {"; ".join(log.problems())}'

@@ -41,7 +41,9 @@ class DiscoveryError(RuntimeError):
 class _Process:
     """One running node: the process and the last lines it wrote."""
 
-    def __init__(self, spec: NodeSpec, environment: Mapping[str, str], reader: Reader | None) -> None:
+    def __init__(
+        self, spec: NodeSpec, environment: Mapping[str, str], reader: Reader | None
+    ) -> None:
         self.spec = spec
         self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._reader = reader
@@ -55,7 +57,7 @@ class _Process:
             # itself (acados calls make) can be ended with it.
             start_new_session=True,
         )
-        self._thread = threading.Thread(target=self._read, name=f'output of {spec.name}', daemon=True)
+        self._thread = threading.Thread(target=self._read, name=f'{spec.name} output', daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
@@ -184,9 +186,12 @@ class LocalRunner:
         for process in self._processes:
             code = process.returncode
             if code is not None:
-                how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'exited ({code})'
+                how = f'exited ({code})'
+                if code < 0:
+                    how = f'was ended by {signal.Signals(-code).name}'
                 raise NodeDiedError(
-                    f'the node {process.spec.name} {how}; its last lines were:\n{process.last_words()}'
+                    f'the node {process.spec.name} {how}; its last lines were:\n'
+                    f'{process.last_words()}'
                 )
 
     def output(self, name: str) -> list[str]:
@@ -200,8 +205,12 @@ class LocalRunner:
     @contextlib.contextmanager
     def joined(self) -> Iterator[None]:
         """Put this process into the nodes' ROS domain for as long as the context lasts."""
-        names = ('ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'ROS_LOG_DIR')
-        names += ('FASTDDS_DEFAULT_PROFILES_FILE',)
+        names = (
+            'ROS_DOMAIN_ID',
+            'ROS_AUTOMATIC_DISCOVERY_RANGE',
+            'ROS_LOG_DIR',
+            'FASTDDS_DEFAULT_PROFILES_FILE',
+        )
         before = {name: os.environ.get(name) for name in names}
         os.environ.update({name: self.environment[name] for name in names})
         try:
@@ -224,13 +233,17 @@ class LocalRunner:
             NodeDiedError: one of them ended meanwhile.
             DiscoveryError: they did not appear in time.
         """
-        wanted = {f'/{p.spec.namespace.strip("/")}/{p.spec.name}'.replace('//', '/')
-                  for p in self._processes if p.spec.module}
+        wanted = {
+            f'/{p.spec.namespace.strip("/")}/{p.spec.name}'.replace('//', '/')
+            for p in self._processes
+            if p.spec.module
+        }
         deadline = time.monotonic() + timeout
         while True:
             self.check()
             seen = {
-                f'{space.rstrip("/")}/{name}' for name, space in node.get_node_names_and_namespaces()
+                f'{space.rstrip("/")}/{name}'
+                for name, space in node.get_node_names_and_namespaces()
             }
             if wanted <= seen:
                 return

@@ -25,6 +25,7 @@ from nav_msgs.msg import Odometry
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -121,8 +122,8 @@ class Simulator(Node):
         self._sent_at = 0.0
         self._ignored = {'malformed': 0, 'of another time': 0, 'repeated': 0}
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)
-        self._pacer = None
-        self._resender = None
+        self._pacer: Any = None
+        self._resender: Any = None
         self._use_setup()
         self._publish()
 
@@ -138,9 +139,7 @@ class Simulator(Node):
         if setup.real_time_factor > 0:
             period = setup.step_ns / NANOSECONDS / setup.real_time_factor
             self._pacer = self.create_timer(period, self._on_pace, clock=self._wall)
-        self._resender = self.create_timer(
-            setup.resend_period, self._on_resend, clock=self._wall
-        )
+        self._resender = self.create_timer(setup.resend_period, self._on_resend, clock=self._wall)
 
     # -- callbacks -----------------------------------------------------------------------------
 
@@ -180,7 +179,10 @@ class Simulator(Node):
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Begin a new flight at the initial state, with the parameters as they are now."""
         # The pause before the very first flight was no flight: the first reset begins number 0.
-        if self._waiting != 'the first reset':
+        if self._settings['next_flight'] >= 0:
+            self._flight = self._settings['next_flight']
+            self.set_parameters([RosParameter('next_flight', value=-1)])
+        elif self._waiting != 'the first reset':
             self._flight += 1
         self._use_setup()
         self._setup.vehicle.reset(self._setup.initial_state, flight=self._flight)
@@ -226,7 +228,7 @@ class Simulator(Node):
 
     def _ignore_stamp(self, stamp: int) -> None:
         """Sort out a command that does not answer the current state."""
-        # A state that was sent twice is answered twice: that is how lockstep survives a lost message.
+        # A state that was sent twice is answered twice: so lockstep survives a lost message.
         kind = 'repeated' if self._flight_start <= stamp < self._time else 'of another time'
         self._ignore(kind, f'it is stamped {_seconds(stamp)}, now is {_seconds(self._time)}')
 

@@ -34,7 +34,7 @@ def _hold(fd: int) -> None:
             continue
         except OSError:
             break
-    # A node has its own process group (see the runner), with the compiler it may have started in it.
+    # A node has its own process group (see the runner), with the compiler it may have started.
     alone = os.getpgrp() == os.getpid()
     _signal(signal.SIGTERM, alone)
     time.sleep(GRACE)
@@ -52,7 +52,7 @@ def main() -> None:
     """Tether this process, then run the module named first as ``__main__``, or a program."""
     if len(sys.argv) < 2:
         raise SystemExit('usage: python -m hmpc_ros.ros.tether [--program] NAME [ARGUMENTS...]')
-    # Keep the pipe, and give the module an empty standard input: what reads it must not cut the tether.
+    # Keep the pipe, and give the module an empty standard input to read: the tether is ours.
     fd = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

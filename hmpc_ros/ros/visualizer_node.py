@@ -82,7 +82,10 @@ class Visualizer(Node):
             Odometry, 'odom', self._on_odometry, reliable, qos_overriding_options=overridable()
         )
         self.create_subscription(
-            PoseStamped, 'goal_pose', self._on_goal_pose, reliable,
+            PoseStamped,
+            'goal_pose',
+            self._on_goal_pose,
+            reliable,
             qos_overriding_options=overridable(),
         )
         self.create_subscription(
@@ -135,9 +138,7 @@ class Visualizer(Node):
 
     def _on_goal_answer(self, answer: Future) -> None:
         values = answer.result().values
-        self._take_goal(
-            dict(zip(GOAL_NAMES, map(parameter_value_to_python, values), strict=False))
-        )
+        self._take_goal(dict(zip(GOAL_NAMES, map(parameter_value_to_python, values), strict=False)))
 
     def _take_goal(self, values: Mapping[str, Any]) -> None:
         self._goal_values |= {name: values[name] for name in GOAL_NAMES if name in values}

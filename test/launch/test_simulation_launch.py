@@ -9,21 +9,21 @@ import unittest
 
 import pytest
 
-launch_testing = pytest.importorskip('launch_testing', reason='needs ROS 2 with launch_testing')
+pytest.importorskip('launch_testing', reason='needs ROS 2 with launch_testing')
 pytest.importorskip('launch_ros', reason='needs ROS 2 with launch_ros')
 
-import launch_testing.actions  # noqa: E402
-import launch_testing.asserts  # noqa: E402
-import rclpy  # noqa: E402
-from launch import LaunchDescription  # noqa: E402
-from launch.actions import IncludeLaunchDescription  # noqa: E402
-from launch.launch_description_sources import PythonLaunchDescriptionSource  # noqa: E402
-from nav_msgs.msg import Odometry, Path  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from sensor_msgs.msg import JointState  # noqa: E402
-from visualization_msgs.msg import MarkerArray  # noqa: E402
+import launch_testing.actions
+import launch_testing.asserts
+import rclpy
+from launch import LaunchDescription
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from nav_msgs.msg import Odometry, Path
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import JointState
+from visualization_msgs.msg import MarkerArray
 
-from hmpc_ros.share import launch_dir  # noqa: E402
+from hmpc_ros.share import launch_dir
 
 GOAL = (-6.0, -3.5, 0.0)
 
@@ -72,8 +72,8 @@ class TestFlight(unittest.TestCase):
         deadline = time.monotonic() + 120
         while not there() and time.monotonic() < deadline:
             self.executor.spin_once(timeout_sec=0.1)
-        self.assertTrue(there(), f'heard {sorted(heard)}, last {heard.get("odom")}')
-        self.assertLessEqual(max(heard['rotor_command'].velocity), 630.0)
+        assert there(), f'heard {sorted(heard)}, last {heard.get("odom")}'
+        assert max(heard['rotor_command'].velocity) <= 630.0
 
 
 @launch_testing.post_shutdown_test()

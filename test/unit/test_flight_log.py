@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stamp
 
 START, STEP = 12_300_000_000, 100_000_000

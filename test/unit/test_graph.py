@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from hmpc_ros.ros.graph import NodeSpec, find_config, parameter_text, simulation
 
 
@@ -51,7 +52,22 @@ def test_arguments_say_everything_to_rclpy(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    'value', [True, False, 7, 1.0, 1e-5, 3.5e20, -0.25, 'hover', "it's", '1.0', 'true', '', [1.0, 2.0, 1e-7]]
+    'value',
+    [
+        True,
+        False,
+        7,
+        1.0,
+        1e-5,
+        3.5e20,
+        -0.25,
+        'hover',
+        "it's",
+        '1.0',
+        'true',
+        '',
+        [1.0, 2.0, 1e-7],
+    ],
 )
 def test_parameter_text_keeps_value_and_type(value: object):
     read = yaml.safe_load(parameter_text(value))
