@@ -43,6 +43,7 @@ class ScriptedMpc:
         self.limits = Limits()
         self.fails = False
         self.input_offset = 0.0
+        self.failed_input = math.nan
         self.takes = 0.001
         self.solves = self.resets = 0
         self._clock = clock
@@ -52,7 +53,7 @@ class ScriptedMpc:
         self._clock.now += self.takes
         status = SolveStatus.NOT_CONVERGED if self.fails else SolveStatus.SUCCESS
         inputs = 1.0 + np.arange(12.0)[:, None] + np.zeros(4)
-        first = np.full(4, np.nan) if self.fails else HOVER + 1.0 + self.input_offset
+        first = HOVER + self.failed_input if self.fails else HOVER + 1.0 + self.input_offset
         return SimpleNamespace(
             status=status,
             ok=status is SolveStatus.SUCCESS,
@@ -236,6 +237,19 @@ def test_failed_solves_fly_the_shifted_plan_then_hover_then_nothing(controller, 
     assert counted.silences == 1
 
 
+@pytest.mark.parametrize('failed_input', [math.nan, 1.0])
+def test_the_input_of_a_failed_solve_is_not_flown(controller, mpc, failed_input):
+    mpc.fails, mpc.failed_input = True, failed_input
+    (answer,) = fly(controller, 1)
+    assert (speed(answer), answer.solution) == (0, None)
+
+
+def test_an_input_that_is_not_finite_is_not_flown_whatever_the_status_says(controller, mpc):
+    mpc.input_offset = math.nan
+    (answer,) = fly(controller, 1)
+    assert (answer.source, answer.reason) == (Source.HOVER, Reason.SOLVE_FAILED)
+
+
 def test_a_first_solve_that_fails_has_no_plan_and_hovers(controller, mpc):
     mpc.fails = True
     answers = fly(controller, 5)
@@ -290,6 +304,18 @@ def test_states_that_stop_coming_lead_down_the_ladder(controller, clock):
     assert counted.state_age == pytest.approx(1.351, abs=1e-2)
     assert controller.respond(np.zeros(12), 30 * STEP).reason is Reason.SOLVED
     assert controller.tick() is None
+
+
+def test_a_timer_with_jitter_gives_no_rung_a_command_too_many(controller, clock):
+    fly(controller, 1)
+    received = clock.now
+    sources = []
+    for k in range(12):
+        clock.now = received + 0.6 + 0.1 * k + (-0.02 if k % 2 else 0.02)
+        sources.append(controller.tick().source)
+    assert sources.count(Source.PLAN) <= 3
+    assert sources.count(Source.HOVER) <= 4
+    assert sources[-1] is Source.NOTHING
 
 
 def test_a_jump_of_the_stamps_is_no_timeout_and_hides_none(controller, clock):
