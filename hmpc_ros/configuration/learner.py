@@ -10,20 +10,23 @@ import numpy as np
 
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
 from hmpc_ros.learning.objective import Objective
-from hmpc_ros.learning.results import ResultsFolder
+from hmpc_ros.learning.results import HEADER, ResultsFolder, read_header
 from hmpc_ros.learning.rollout import OfflineFlyer
 from hmpc_ros.learning.rules import PaperRule
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
 from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.policy.mpc import Mpc
 from hmpc_ros.policy.unconstrained import OfflineMpc
+from hmpc_ros.policy.weights import Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from hmpc_ros.configuration.build import Values
     from hmpc_ros.configuration.files import Configuration
@@ -168,17 +171,24 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
 
 
 def header(configuration: Configuration, training: OfflineTraining) -> dict[str, Any]:
+    """Describe an offline run for its results folder."""
+    nodes = {node: configuration[node] for node in ('simulator', 'controller', 'learner')}
+    return describe(nodes, training.fly.mpc.mpc, training.theta)
+
+
+def describe(nodes: Mapping[str, Values], mpc: Mpc, theta: np.ndarray) -> dict[str, Any]:
     """Describe a run for its results folder: what decides its numbers, and where it came from."""
-    model = training.fly.mpc.model
-    nodes = {node: dict(configuration[node]) for node in ('simulator', 'controller', 'learner')}
-    if nodes['controller']['model.file']:
-        nodes['controller']['model.file'] = str(Path(nodes['controller']['model.file']).absolute())
+    kept = {node: dict(values) for node, values in nodes.items()}
+    kept['learner'] = {name: kept['learner'][name] for name in LEARNING}
+    if kept['controller']['model.file']:
+        kept['controller']['model.file'] = str(Path(kept['controller']['model.file']).absolute())
+    model = mpc.model
     return {
         **provenance(),
-        'seed': nodes['learner']['seed'],
-        'configuration': nodes,
-        'theta': training.theta,
-        'horizon': training.fly.mpc.mpc.horizon,
+        'seed': kept['learner']['seed'],
+        'configuration': kept,
+        'theta': theta,
+        'horizon': mpc.horizon,
         'model': {
             'identity': model.identity,
             'A': model.A,
@@ -188,6 +198,95 @@ def header(configuration: Configuration, training: OfflineTraining) -> dict[str,
             'hover_input': model.hover_input,
         },
     }
+
+
+# What may be otherwise when a run with a vehicle goes on: the weights, which it changes itself, and
+# how the nodes were started.
+_MAY_DIFFER = {
+    'controller': ('policy.q', 'policy.r', 'policy.p', 'weights_file', 'autostart'),
+    'simulator': (
+        'episode_steps', 'next_flight', 'start_paused', 'resend_period', 'real_time_factor',
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class VehicleTraining:
+    """All that a training run needs whose flights somebody else flies.
+
+    Attributes:
+        rule: The update rule.
+        objective: What flights cost.
+        mpc: The learner's own copy of the controller's MPC.
+        header: Describes the run; that of the run that is in the folder, where values may differ.
+    """
+
+    rule: Rule
+    objective: Objective
+    mpc: OfflineMpc
+    header: dict[str, Any]
+
+    def refuse_another_controller(self, controller: Values) -> None:
+        """Raise ValueError unless a controller, back after it was lost, is what was learned with."""
+        if build.model(controller).identity != self.header['model']['identity']:
+            raise ValueError('the controller came back with another model')
+        known = self.header['configuration']['controller']
+        for name, value in controller.items():
+            if name not in _MAY_DIFFER['controller'] and known[name] != value:
+                raise ValueError(
+                    f'the controller came back with {name} = {value}, before it was {known[name]}'
+                )
+
+
+def check(learner: Values) -> None:
+    """Raise ValueError when a learner's values do not go together for flights over ROS."""
+    if learner['jacobians'] == 'vehicle':
+        raise ValueError(
+            "jacobians = vehicle needs the simulated vehicle's equations, which a learner over ROS "
+            'does not see: train offline, with hmpc train'
+        )
+    schedules(learner)
+    box(learner)
+    safeguard(learner)
+    envelope(learner)
+
+
+def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraining:
+    """Build everything for flights that somebody else flies.
+
+    Args:
+        nodes: Values of ``controller`` (as it flies) and ``learner``, and of ``simulator`` where
+            there is one, for the record only.
+        folder: The results folder. Of a run that is in it already, the start weights are taken.
+
+    Raises:
+        ValueError: some values do not go together.
+        ResultsError: the folder is damaged.
+    """
+    nodes = {node: dict(values) for node, values in nodes.items()}
+    kept = read_header(folder) if (folder / HEADER).exists() else None
+    if kept is not None:
+        for node, names in _MAY_DIFFER.items():
+            for name in set(names) & set(nodes.get(node, ())):
+                nodes[node][name] = kept['configuration'].get(node, {}).get(name)
+    controller, learner = nodes['controller'], nodes['learner']
+    model = build.model(controller)
+    weights = (
+        build.weights(controller, model)
+        if kept is None
+        else Weights.from_theta(np.array(kept['theta']))
+    )
+    mpc = OfflineMpc(
+        Mpc(model, build.limits(controller), weights, controller['horizon']),
+        shortcut=learner['shortcut'],
+    )
+    costs = objective(learner, mpc.limits)
+    return VehicleTraining(
+        rule=rule(learner, FlightGradient(mpc, model, costs)),
+        objective=costs,
+        mpc=mpc,
+        header=describe(nodes, mpc.mpc, weights.theta),
+    )
 
 
 def train_offline(

@@ -103,6 +103,13 @@ SIMULATOR = table(
         'steps after a reset at which the simulator holds until the next one; 0: never',
         lower=0,
     ),
+    Parameter(
+        'next_flight',
+        -1,
+        'number of the flight that the next reset begins, which selects its noise; '
+        '-1: one more than the last',
+        lower=-1,
+    ),
     Parameter('start_paused', False, 'wait for the first ~/reset before flying', read_only=True),
     *_vehicle('simulated vehicle'),
     Parameter(

@@ -120,8 +120,10 @@ class Patience:
         except TimeoutError:
             pass
 
-    def renew(self) -> None:
-        """Begin the present wait's time anew: something has moved."""
+    def renew(self, seconds: float | None = None) -> None:
+        """Begin the present wait's time anew: something has moved. It may take other ``seconds``."""
+        if seconds is not None:
+            self._seconds = seconds
         self._ends = self._clock() + self._seconds
 
     def interrupt(self, error: BaseException) -> None:

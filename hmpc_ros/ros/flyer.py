@@ -1,0 +1,461 @@
+"""Flies the requests of a training run with a vehicle over ROS, one after the other.
+
+What `hmpc_ros.learning.rollout.OfflineFlyer` does by calculation, this does by topics and services:
+give the controller the weights, bring the vehicle to the start, record T steps, and make sure that
+what was recorded was flown under these weights from the first step to the last.
+
+Weights on trial are only ever lent to the controller (`hmpc_ros.ros.trial_lease`): they are gone as
+soon as this process is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from hmpc_ros.configuration import build
+from hmpc_ros.configuration.schema import validate_all
+from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
+from hmpc_ros.learning.flight import Flight
+from hmpc_ros.learning.requests import FlightRequest
+from hmpc_ros.learning.safety import Envelope
+from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY
+from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.weights import Weights
+from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stamp
+from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
+from hmpc_ros.ros.procedure import Patience, Signal
+from hmpc_ros.ros.recorder import FlightRecorder
+from hmpc_ros.ros.trial_lease import LEASE
+
+# What messages get that are still on their way when the last state is there.
+GRACE = 1.0  # s
+# How often it is looked whether somebody is there.
+POLL_PERIOD = 0.1  # s
+# Two values that say the same.
+_SAME = 1e-12
+
+Say = Callable[[str], None]
+
+
+class NotFlownError(RuntimeError):
+    """A flight was not flown or not recorded whole, and should be flown again."""
+
+
+class OutOfReachError(NotFlownError):
+    """Controller or vehicle do not answer: wait for them before the next attempt."""
+
+
+@dataclass
+class Stopwatch:
+    """Where the time of an iteration went [s].
+
+    Attributes:
+        flight: from the answer to the reset to the last message of the flight.
+        parameters: until the controller had answered about its parameters.
+        reset: until the vehicle was at the start.
+    """
+
+    flight: float = 0.0
+    parameters: float = 0.0
+    reset: float = 0.0
+
+    def total(self) -> float:
+        """Return the sum."""
+        return self.flight + self.parameters + self.reset
+
+
+@dataclass
+class _Recording:
+    """The flight that is under way."""
+
+    log: FlightLog
+    goal: Goal
+    over: Signal[str] = field(default_factory=Signal)  # the breach that ended it, or empty
+    first: int | None = None
+    steps: int = -1
+    ending: bool = False
+    breaches: list[tuple[int, str]] = field(default_factory=list)
+
+
+class RosFlyer:
+    """Flies requests over ROS. All coroutines are for one `procedure.Procedure` at a time.
+
+    Args:
+        node: the learner's.
+        settings: values of the learner's table.
+        envelope: where a flight is cut short.
+        patience: ends waits; its ``check`` is called by whoever calls `tick`.
+        say: receives what a user should know.
+
+    Attributes:
+        stopwatch: where the time went since somebody replaced it last.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        settings: Mapping[str, Any],
+        envelope: Envelope,
+        patience: Patience,
+        say: Say,
+    ) -> None:
+        self._settings = settings
+        self._envelope = envelope
+        self._patience = patience
+        self._say = say
+        timeout = settings['service_timeout']
+        self._controller = ParameterClient(
+            node, settings['controller'], CONTROLLER, patience, timeout
+        )
+        self._resets = settings['reset'] == 'service'
+        if self._resets:
+            self._simulator = ParameterClient(
+                node, settings['simulator'], SIMULATOR, patience, timeout
+            )
+            self._reset_client = node.create_client(Trigger, f'{settings["simulator"]}/reset')
+        self._recorder = FlightRecorder(node, on_message=self._on_message, on_state=self._on_state)
+        self._recording: _Recording | None = None
+        self._state_heard: Signal[None] = Signal()
+        self._newest: tuple[int, NDArray[np.float64]] | None = None
+        self._start = Goal(tuple(settings['start.position']), settings['start.yaw'])
+        self._goal = Goal(tuple(settings['goal.position']), settings['goal.yaw'])
+        self._time_step = math.nan
+        self._hover = np.full(NU, math.nan)
+        self._accepted: dict[str, Any] = {}
+        self._leased_at: float | None = None
+        self.stopwatch = Stopwatch()
+
+    # -- getting to know each other ------------------------------------------------------------
+
+    async def connect(self) -> dict[str, Any]:
+        """Wait until controller and vehicle are there; return the controller's parameters.
+
+        With ``reset: fly`` the goal among them is the one that flights go to.
+
+        Raises:
+            ValueError: the controller cannot be used as it is.
+        """
+        values = await self._ask_controller()
+        heard = self._recorder.states_heard
+        while self._recorder.states_heard == heard or not self._reset_ready():
+            missing = 'the reset service' if self._recorder.states_heard > heard else 'odometry'
+            self._say(f'waiting for {missing}')
+            await self._patience.sleep(POLL_PERIOD)
+        model = build.model(values)
+        self._time_step, self._hover = model.time_step, model.hover_input
+        if self._resets:
+            self._goal = build.goal(values)
+        else:
+            values['goal.position'] = list(self._goal.position)
+            values['goal.yaw'] = self._goal.yaw
+        return values
+
+    async def _ask_controller(self) -> dict[str, Any]:
+        while True:
+            try:
+                values = validate_all(CONTROLLER, await self._controller.get(CONTROLLER))
+            except NoAnswerError as error:
+                self._say(f'waiting for the controller: {error}')
+                await self._patience.sleep(POLL_PERIOD)
+                continue
+            if values[LEASE] == 0:
+                return values
+            # Of a learner that died a moment ago, or of another one that is alive.
+            self._say('waiting for the lease of the weights on trial to run out')
+            await self._patience.sleep(POLL_PERIOD)
+
+    def _reset_ready(self) -> bool:
+        return not self._resets or bool(self._reset_client.service_is_ready())
+
+    async def ask_simulator(self) -> dict[str, Any] | None:
+        """Return the simulator's parameters, for the record only; None for a real vehicle."""
+        if not self._resets:
+            return None
+        try:
+            return validate_all(SIMULATOR, await self._simulator.get(SIMULATOR))
+        except (NoAnswerError, ValueError):
+            return None
+
+    # -- weights -------------------------------------------------------------------------------
+
+    async def accept(self, theta: NDArray[np.float64]) -> None:
+        """Make weights (94,) the ones that stay on the controller, and that everything goes back to.
+
+        Raises:
+            OutOfReachError: the controller does not answer; they stay noted as accepted.
+            RefusedError: the controller does not take them.
+        """
+        self._accepted = _policy(theta)
+        await self.restore()
+
+    async def restore(self) -> None:
+        """Give the controller the accepted weights, for good.
+
+        Raises:
+            OutOfReachError: the controller does not answer; its lease brings them back.
+        """
+        self._leased_at = None
+        started = time.monotonic()
+        try:
+            await self._controller.set(self._staying())
+        except NoAnswerError as error:
+            raise OutOfReachError(str(error)) from error
+        finally:
+            self.stopwatch.parameters += time.monotonic() - started
+
+    def restore_at_once(self) -> None:
+        """Send the accepted weights without waiting for an answer."""
+        self._leased_at = None
+        if self._accepted:
+            self._controller.send(self._staying())
+
+    def _staying(self) -> dict[str, Any]:
+        values = {**self._accepted, LEASE: 0.0}
+        return values if self._resets else {**values, **_goal_values(self._start)}
+
+    async def _lend(self, theta: NDArray[np.float64]) -> dict[str, Any]:
+        """Give weights on trial to the controller; return what its parameters must be from now on."""
+        values = _policy(theta)
+        if not self._resets:
+            values.update(_goal_values(self._goal))
+        started = self._leased_at = time.monotonic()
+        try:
+            await self._controller.set({**values, LEASE: self._settings['lease']})
+        except NoAnswerError as error:
+            raise OutOfReachError(str(error)) from error
+        finally:
+            self.stopwatch.parameters += time.monotonic() - started
+        return values
+
+    def tick(self) -> None:
+        """Renew the lease while weights are on trial; to be called from a timer."""
+        now = time.monotonic()
+        if self._leased_at is not None and now - self._leased_at > self._settings['lease'] / 4:
+            self._leased_at = now
+            self._controller.send({LEASE: self._settings['lease']})
+
+    # -- flights -------------------------------------------------------------------------------
+
+    async def fly(self, request: FlightRequest) -> Flight:
+        """Fly a request; afterwards the accepted weights are on their way to the controller.
+
+        A flight that leaves the safety envelope is cut short at once, and says so in ``ended``; so
+        does one whose weights the controller refuses.
+
+        Raises:
+            NotFlownError: it was not flown or recorded whole.
+            OutOfReachError: controller or vehicle do not answer.
+        """
+        try:
+            if not self._resets:
+                await self._fly_to_start()
+            try:
+                lent = await self._lend(request.theta)
+            except RefusedError as error:
+                return self._not_begun(f'the controller refused the weights: {error}')
+            log = FlightLog(self._settings['steps'], self._time_step)
+            self._recording = recording = _Recording(log, self._goal)
+            self._recorder.record(log)
+            if self._resets:
+                await self._reset(request.number)
+            else:
+                await self._begin_here()
+            breach = await self._record()
+            if breach:
+                states, inputs = log.beginning()
+                return self._flight(states, inputs, f'cut short at step {len(inputs)}: {breach}')
+            record = log.flight()
+            await self._check_flown_under(lent)
+            return self._flight(record.states, record.inputs)
+        except (NoAnswerError, IncompleteFlightError) as error:
+            kind = OutOfReachError if isinstance(error, NoAnswerError) else NotFlownError
+            raise kind(str(error)) from error
+        finally:
+            self._recording = None
+            self._recorder.record(None)
+            self.restore_at_once()
+
+    def _flight(
+        self, states: NDArray[np.float64], inputs: NDArray[np.float64], ended: str = ''
+    ) -> Flight:
+        return Flight(
+            states=states,
+            inputs=inputs,
+            goal=self._goal,
+            hover_input=self._hover,
+            planned_steps=self._settings['steps'],
+            ended=ended,
+        )
+
+    def _not_begun(self, reason: str) -> Flight:
+        state = self._goal.state if self._newest is None else self._newest[1]
+        return self._flight(state[None].copy(), np.empty((0, NU)), reason)
+
+    async def _reset(self, number: int) -> None:
+        """Have the simulator begin flight ``number``."""
+        assert self._recording is not None
+        started = time.monotonic()
+        for _ in range(2):
+            response = await call(
+                self._reset_client,
+                Trigger.Request(),
+                self._patience,
+                self._settings['service_timeout'],
+            )
+            if not response.success:
+                raise NotFlownError(f'the simulator refused to reset: {response.message}')
+            flown = _flight_number(response.message)
+            if flown in (None, number):
+                break
+            # A flight was repeated or the simulator restarted: its noise depends on the number.
+            await self._simulator.set({'next_flight': number})
+        self.stopwatch.reset += time.monotonic() - started
+        self._begin(start_stamp(response.message))
+
+    def _begin(self, first: int) -> None:
+        recording = self._recording
+        assert recording is not None
+        recording.first = first
+        recording.log.begin(first)
+        for stamp, breach in recording.breaches:
+            if stamp >= first:
+                recording.over.set(breach)
+
+    async def _record(self) -> str:
+        """Wait for the end of the flight; return the breach that ended it."""
+        recording = self._recording
+        assert recording is not None
+        started = time.monotonic()
+        timeout = self._settings['stall_timeout']
+        try:
+            return await self._patience.wait(recording.over, timeout, '')
+        except TimeoutError as error:
+            log = recording.log
+            if log.over:  # everything but what was lost on the way is there
+                raise IncompleteFlightError('; '.join(log.problems())) from error
+            raise OutOfReachError(
+                f'the flight stands still at step {log.steps_recorded} of {log.steps} for '
+                f'{timeout:g} s'
+            ) from error
+        finally:
+            self.stopwatch.flight += time.monotonic() - started
+
+    def _on_state(self, stamp: int, state: NDArray[np.float64]) -> None:
+        self._newest = (stamp, state)
+        recording = self._recording
+        if recording is None:
+            heard, self._state_heard = self._state_heard, Signal()
+            heard.set()
+            return
+        breach = self._envelope.breach(recording.goal.deviation(state))
+        if breach:
+            if recording.first is None:
+                recording.breaches.append((stamp, breach))
+            elif stamp >= recording.first:
+                recording.over.set(breach)
+
+    def _on_message(self) -> None:
+        recording = self._recording
+        if recording is None or recording.first is None:
+            return
+        log = recording.log
+        if log.complete:
+            recording.over.set('')
+        elif log.over:
+            if not recording.ending:
+                recording.ending = True
+                self._patience.renew(GRACE)
+        elif log.steps_recorded > recording.steps:
+            recording.steps = log.steps_recorded
+            self._patience.renew()
+
+    async def _check_flown_under(self, lent: Mapping[str, Any]) -> None:
+        """Raise NotFlownError unless the controller still has the weights that were lent to it.
+
+        It has others when the lease ran out, when it was restarted, or when somebody else set them.
+        """
+        started = time.monotonic()
+        flown = await self._controller.get(lent)
+        self.stopwatch.parameters += time.monotonic() - started
+        for name, value in lent.items():
+            if not np.allclose(flown[name], value, rtol=0, atol=_SAME):
+                raise NotFlownError(
+                    f'{name} of the controller changed during the flight: the lease ran out, or '
+                    'somebody else sets its weights'
+                )
+
+    # -- reset: fly ----------------------------------------------------------------------------
+
+    async def _fly_to_start(self) -> None:
+        """Fly to the start under the accepted weights, and wait until the vehicle has settled."""
+        started = time.monotonic()
+        await self.restore()
+        arrived: int | None = None
+        complained = started
+        while True:
+            await self._next_state()
+            assert self._newest is not None
+            stamp, state = self._newest
+            if not self._settled(state):
+                arrived = None
+            elif arrived is None:
+                arrived = stamp
+            if arrived is not None and stamp - arrived >= 1e9 * self._settings['settle.time']:
+                break
+            now = time.monotonic()
+            if now - complained > self._settings['settle.timeout']:
+                complained = now
+                distance = np.linalg.norm(self._start.deviation(state)[POSITION])
+                self._say(f'still {distance:.2f} m from the start after {now - started:.0f} s')
+        self.stopwatch.reset += time.monotonic() - started
+
+    def _settled(self, state: NDArray[np.float64]) -> bool:
+        deviation = self._start.deviation(state)
+        return bool(
+            np.linalg.norm(deviation[POSITION]) <= self._settings['settle.position']
+            and np.linalg.norm(deviation[VELOCITY]) <= self._settings['settle.velocity']
+        )
+
+    async def _next_state(self) -> None:
+        try:
+            timeout = self._settings['stall_timeout']
+            await self._patience.wait(self._state_heard, timeout, '')
+        except TimeoutError as error:
+            raise OutOfReachError(f'no odometry for {timeout:g} s') from error
+
+    async def _begin_here(self) -> None:
+        """Let the flight begin with a state that the controller answers under the weights lent.
+
+        The controller has them since its answer. A state that is on its way may have been answered
+        before that; the one after the next has not.
+        """
+        recording, self._recording = self._recording, None
+        for _ in range(2):
+            await self._next_state()
+        self._recording = recording
+        assert self._newest is not None
+        self._begin(self._newest[0])
+
+
+def _policy(theta: NDArray[np.float64]) -> dict[str, Any]:
+    weights = Weights.from_theta(theta)
+    return {f'policy.{name}': getattr(weights, name).tolist() for name in 'qrp'}
+
+
+def _goal_values(goal: Goal) -> dict[str, Any]:
+    return {'goal.position': list(goal.position), 'goal.yaw': goal.yaw}
+
+
+def _flight_number(answer: str) -> int | None:
+    match = re.match(r'flight (\d+) starts', answer)
+    return int(match[1]) if match else None

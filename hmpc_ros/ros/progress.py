@@ -1,0 +1,149 @@
+"""What a learner tells about itself: as topics to draw, as a status to read, and back again.
+
+=========================  ============================  ===============================================
+``~/progress``             diagnostic_msgs/              everything below and the state in words, sent
+                           DiagnosticArray               on every change and once a second; latched
+``~/progress/C`` ...       std_msgs/Float64              one number per topic and iteration, which
+                                                         PlotJuggler and Foxglove draw without settings
+``~/history``              std_msgs/Float64MultiArray    the whole curve, iterations x `COLUMNS`; latched
+``~/policy``               std_msgs/Float64MultiArray    the accepted weights theta = (q, r, p); latched
+=========================  ============================  ===============================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
+from std_msgs.msg import Float64MultiArray, MultiArrayDimension
+
+from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.policy.weights import N_TERMINAL
+
+#: Columns of ``~/history``.
+COLUMNS = ('k', 'C', 'V', 'J', 'accepted')
+
+#: Numbers of ``Progress`` that have a topic of their own.
+DRAWN = ('C', 'V', 'J', 'best', 'trust', 'step_size', 'accepted', 'seconds')
+
+# What a learner can be doing, and how much a user should care.
+WAITING, LEARNING, PAUSED, DONE, STOPPED = 'waiting', 'learning', 'paused', 'done', 'stopped'
+_LEVELS = {
+    WAITING: DiagnosticStatus.WARN,
+    LEARNING: DiagnosticStatus.OK,
+    PAUSED: DiagnosticStatus.OK,
+    DONE: DiagnosticStatus.OK,
+    STOPPED: DiagnosticStatus.ERROR,
+}
+
+
+@dataclass
+class Progress:
+    """The state of a learner; numbers are NaN where there is none yet.
+
+    Attributes:
+        state: ``waiting`` (for others), ``learning``, ``paused``, ``done`` or ``stopped`` (by an
+            error).
+        message: A sentence about it.
+        learner: Tells this process from every other.
+        iteration: Finished iterations.
+        iterations: Iterations in total.
+        flight: Purpose of the flight under way.
+        C, V, J: Costs of the last nominal flight.
+        best: Lowest J of accepted weights.
+        trust: eta_k of the last iteration.
+        step_size: alpha_k of the last iteration.
+        accepted: Whether the last iteration's weights were kept (1) or rolled back (0).
+        rolled_back: Iterations that were rolled back.
+        unsafe_flights: Flights that were cut short.
+        repeats: Flights that were flown again because they were not recorded whole.
+        seconds: Duration of the last iteration [s].
+        time_left: Estimate for the rest of the run [s].
+        reason: Why something was rolled back, cut short or repeated last.
+        results: The results folder.
+    """
+
+    state: str = WAITING
+    message: str = ''
+    learner: str = ''
+    iteration: int = 0
+    iterations: int = 0
+    flight: str = ''
+    C: float = math.nan
+    V: float = math.nan
+    J: float = math.nan
+    best: float = math.nan
+    trust: float = math.nan
+    step_size: float = math.nan
+    accepted: float = math.nan
+    rolled_back: int = 0
+    unsafe_flights: int = 0
+    repeats: int = 0
+    seconds: float = math.nan
+    time_left: float = math.nan
+    reason: str = ''
+    results: str = ''
+
+
+def status_from_progress(progress: Progress, name: str) -> DiagnosticStatus:
+    """Return the progress as a status, for ``~/progress`` and ``/diagnostics``."""
+    values = {field.name: getattr(progress, field.name) for field in fields(Progress)}
+    return DiagnosticStatus(
+        level=_LEVELS[progress.state],
+        name=name,
+        message=f'{progress.state}: {progress.message}' if progress.message else progress.state,
+        hardware_id=progress.learner,
+        values=[
+            KeyValue(key=key, value=repr(value) if isinstance(value, float) else str(value))
+            for key, value in values.items()
+        ],
+    )
+
+
+def progress_from_message(message: DiagnosticArray) -> Progress:
+    """Return the progress that a message of ``~/progress`` holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    if not message.status:
+        raise ValueError('the message holds no status')
+    given: Mapping[str, str] = {pair.key: pair.value for pair in message.status[0].values}
+    # Written from the defaults, whose types are the fields'.
+    return Progress(
+        **{
+            field.name: type(field.default)(given[field.name])
+            for field in fields(Progress)
+            if field.name in given
+        }
+    )
+
+
+def history_message(rows: Sequence[Sequence[float]]) -> Float64MultiArray:
+    """Return the curve, rows of `COLUMNS`, as a message."""
+    width = len(COLUMNS)
+    message = Float64MultiArray(data=[float(value) for row in rows for value in row])
+    message.layout.dim = [
+        MultiArrayDimension(label='iteration', size=len(rows), stride=len(rows) * width),
+        MultiArrayDimension(label=','.join(COLUMNS), size=width, stride=width),
+    ]
+    return message
+
+
+def history_from_message(message: Float64MultiArray) -> NDArray[np.float64]:
+    """Return the curve (iterations, columns) that a message of ``~/history`` holds."""
+    return np.array(message.data, dtype=float).reshape(-1, len(COLUMNS))
+
+
+def policy_message(theta: NDArray[np.float64]) -> Float64MultiArray:
+    """Return weights (94,) as a message; its layout tells where q, r and p begin."""
+    message = Float64MultiArray(data=theta.tolist())
+    rest = len(theta)
+    for label, size in (('q', NX), ('r', NU), ('p', N_TERMINAL)):
+        message.layout.dim.append(MultiArrayDimension(label=label, size=size, stride=rest))
+        rest -= size
+    return message
