@@ -82,6 +82,9 @@ class Hand:
             assert time.monotonic() < end, f'waited {WAIT:g} s for {what}'
             self.executor.spin_once(timeout_sec=0.05)
 
+    def wait_for_report(self, text: str) -> None:
+        self.wait_for(lambda: text in '\n'.join(self.runner.output('simulator')), text)
+
     def spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -156,8 +159,7 @@ def test_commands_that_answer_nothing_are_ignored_and_reported(hand: Hand):
     hand.spin(0.5)
     assert (hand.now, hand.state.tolist()) == (now, state.tolist())
     hand.step()
-    reports = '\n'.join(hand.runner.output('simulator'))
-    assert 'ignored a rotor command' in reports
+    hand.wait_for_report('ignored a rotor command')
 
 
 def test_an_unanswered_state_is_sent_again_and_again_with_its_stamp(hand: Hand):
@@ -176,7 +178,7 @@ def test_stamps_increase_across_resets_and_the_answer_names_the_first(hand: Hand
         assert start > before
         first = next(state for stamp, state in hand.states if stamp == start)
         assert first == pytest.approx(np.zeros(12))
-        assert f'flight {flight} starts' in '\n'.join(hand.runner.output('simulator'))
+        hand.wait_for_report(f'flight {flight} starts')
         # The answer to a state from before the reset is not flown any more.
         hand.send(HOVER, before)
         hand.spin(0.2)
