@@ -18,6 +18,8 @@ from hmpc_ros import __version__
 # name: (module, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
     'fly': ('hmpc_ros.cli.fly', 'fly once under the MPC, over ROS 2 or offline; picture and cost'),
+    'learn': ('hmpc_ros.cli.learn', 'the vehicle tunes its own MPC over ROS 2, flight by flight'),
+    'watch': ('hmpc_ros.cli.watch', 'watch a learner at work'),
     'train': ('hmpc_ros.cli.train', "tune the MPC's weights flight by flight, without ROS"),
     'identify': ('hmpc_ros.cli.identify', "fit the MPC's linear model to flights"),
     'reproduce': ('hmpc_ros.cli.reproduce', "the paper's experiment: all arms, figures and table"),

@@ -227,7 +227,7 @@ class VehicleTraining:
     header: dict[str, Any]
 
     def refuse_another_controller(self, controller: Values) -> None:
-        """Raise ValueError unless a controller, back after it was lost, is what was learned with."""
+        """Raise ValueError unless a controller that came back is what was learned with."""
         if build.model(controller).identity != self.header['model']['identity']:
             raise ValueError('the controller came back with another model')
         known = self.header['configuration']['controller']
@@ -263,13 +263,13 @@ def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraini
         ValueError: some values do not go together.
         ResultsError: the folder is damaged.
     """
-    nodes = {node: dict(values) for node, values in nodes.items()}
+    of_run = {node: dict(values) for node, values in nodes.items()}
     kept = read_header(folder) if (folder / HEADER).exists() else None
     if kept is not None:
         for node, names in _MAY_DIFFER.items():
-            for name in set(names) & set(nodes.get(node, ())):
-                nodes[node][name] = kept['configuration'].get(node, {}).get(name)
-    controller, learner = nodes['controller'], nodes['learner']
+            for name in set(names) & set(of_run.get(node, ())):
+                of_run[node][name] = kept['configuration'].get(node, {}).get(name)
+    controller, learner = of_run['controller'], of_run['learner']
     model = build.model(controller)
     weights = (
         build.weights(controller, model)
@@ -285,7 +285,7 @@ def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraini
         rule=rule(learner, FlightGradient(mpc, model, costs)),
         objective=costs,
         mpc=mpc,
-        header=describe(nodes, mpc.mpc, weights.theta),
+        header=describe(of_run, mpc.mpc, weights.theta),
     )
 
 

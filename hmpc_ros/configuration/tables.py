@@ -537,7 +537,10 @@ LEARNER_OPERATION = table(
         read_only=True,
     ),
     Parameter(
-        'record', False, 'record the topics to recording-*.mcap in the results folder', read_only=True
+        'record',
+        False,
+        'record the topics to recording-*.mcap in the results folder',
+        read_only=True,
     ),
 )
 LEARNER = LEARNING | LEARNER_OPERATION

@@ -11,8 +11,8 @@
         checksum: ...                  # of all that decides a flight
         J: 1032.5                      # and what is good to know
 
-The file is an ordinary parameter file, but ``weights_file`` is the way to use it: there the checksum,
-the model and the horizon are compared with the controller's.
+The file is an ordinary parameter file, but ``weights_file`` is the way to use it: there checksum,
+model and horizon are compared with the controller's.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def write_weights(
         },
     }
     text = (
-        '# Weights learned by hmpc_ros. Fly them with controller.weights_file, which checks that the\n'
-        '# controller has the same model and horizon.\n\n'
+        '# Weights learned by hmpc_ros. Fly them with controller.weights_file, which checks that\n'
+        '# the controller has the same model and horizon.\n\n'
     ) + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
     aside = path.with_name(f'.{path.name}.{os.getpid()}')
     try:

@@ -189,7 +189,7 @@ class RosFlyer:
     # -- weights -------------------------------------------------------------------------------
 
     async def accept(self, theta: NDArray[np.float64]) -> None:
-        """Make weights (94,) the ones that stay on the controller, and that everything goes back to.
+        """Make weights (94,) the ones that stay, and that the controller always goes back to.
 
         Raises:
             OutOfReachError: the controller does not answer; they stay noted as accepted.
@@ -224,7 +224,7 @@ class RosFlyer:
         return values if self._resets else {**values, **_goal_values(self._start)}
 
     async def _lend(self, theta: NDArray[np.float64]) -> dict[str, Any]:
-        """Give weights on trial to the controller; return what its parameters must be from now on."""
+        """Lend weights to the controller; return what its parameters must be from now on."""
         values = _policy(theta)
         if not self._resets:
             values.update(_goal_values(self._goal))
@@ -264,7 +264,7 @@ class RosFlyer:
             except RefusedError as error:
                 return self._not_begun(f'the controller refused the weights: {error}')
             log = FlightLog(self._settings['steps'], self._time_step)
-            self._recording = recording = _Recording(log, self._goal)
+            self._recording = _Recording(log, self._goal)
             self._recorder.record(log)
             if self._resets:
                 await self._reset(request.number)

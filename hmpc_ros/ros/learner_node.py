@@ -9,7 +9,6 @@ only, never the vehicle; that it vanishes at any moment must do no harm.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import socket
@@ -57,6 +56,7 @@ from hmpc_ros.ros.progress import (
     status_from_progress,
 )
 from hmpc_ros.ros.spinning import run
+from hmpc_ros.ros.timings import append_timing
 
 TICK = 0.05  # s
 HEARTBEAT = 1.0  # s, of wall-clock time between two messages on ~/progress at most
@@ -64,7 +64,6 @@ SAY_AGAIN = 5.0  # s, before the same sentence is logged again
 
 WEIGHTS_FILE = 'weights.yaml'
 BEST_WEIGHTS_FILE = 'best_weights.yaml'
-TIMINGS_FILE = 'timings.jsonl'
 
 
 class CannotGoOnError(RuntimeError):
@@ -231,7 +230,9 @@ class Learner(Node):
                 raise self._gives_way()
             repeats = 0
             if flight.ended:
-                self._warn(f'the {request.purpose} flight {request.number} is unsafe: {flight.ended}')
+                self._warn(
+                    f'the {request.purpose} flight {request.number} is unsafe: {flight.ended}'
+                )
             began = time.monotonic()
             if request.with_solutions and flight.complete:
                 fly_under(self._training.mpc, request.theta)
@@ -270,7 +271,9 @@ class Learner(Node):
                 await self._flyer.accept(theta)
                 break
             except RefusedError as error:
-                raise CannotGoOnError(f'the controller refused accepted weights: {error}') from error
+                raise CannotGoOnError(
+                    f'the controller refused accepted weights: {error}'
+                ) from error
             except OutOfReachError as error:
                 self._warn(str(error))
                 await self._reconnect()
@@ -288,7 +291,9 @@ class Learner(Node):
             except OutOfReachError as error:
                 self._wait_for(str(error))
             except RefusedError as error:
-                raise CannotGoOnError(f'the controller refused accepted weights: {error}') from error
+                raise CannotGoOnError(
+                    f'the controller refused accepted weights: {error}'
+                ) from error
 
     async def _pause(self, training_run: TrainingRun) -> None:
         await self._hand_over(self._best(training_run))
@@ -374,7 +379,9 @@ class Learner(Node):
     def _publish(self) -> None:
         self._published = time.monotonic()
         name = self.get_fully_qualified_name().lstrip('/')
-        message = DiagnosticArray(status=[status_from_progress(self._progress, f'{name}: learning')])
+        message = DiagnosticArray(
+            status=[status_from_progress(self._progress, f'{name}: learning')]
+        )
         message.header.stamp = self.get_clock().now().to_msg()
         self._progress_publisher.publish(message)
         self._diagnostics_publisher.publish(message)
@@ -404,10 +411,7 @@ class Learner(Node):
             'reset': watch.reset,
             'waiting': total - watch.total() - gradient,
         }
-        with contextlib.suppress(OSError):
-            path = Path(self._settings['results']) / TIMINGS_FILE
-            with path.open('a', encoding='utf-8') as file:
-                file.write(json.dumps(split) + '\n')
+        append_timing(self._settings['results'], split)
 
     def destroy_node(self) -> None:
         """Give the controller its accepted weights back, as far as that is still possible."""

@@ -10,6 +10,7 @@ nothing happens, and they know no timeouts.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
@@ -115,13 +116,11 @@ class Patience:
 
     async def sleep(self, seconds: float) -> None:
         """Let some time pass."""
-        try:
+        with contextlib.suppress(TimeoutError):
             await self.wait(Signal(), seconds, '')
-        except TimeoutError:
-            pass
 
     def renew(self, seconds: float | None = None) -> None:
-        """Begin the present wait's time anew: something has moved. It may take other ``seconds``."""
+        """Begin the present wait's time anew, with other ``seconds`` if given."""
         if seconds is not None:
             self._seconds = seconds
         self._ends = self._clock() + self._seconds

@@ -1,13 +1,11 @@
 """What a learner tells about itself: as topics to draw, as a status to read, and back again.
 
-=========================  ============================  ===============================================
-``~/progress``             diagnostic_msgs/              everything below and the state in words, sent
-                           DiagnosticArray               on every change and once a second; latched
-``~/progress/C`` ...       std_msgs/Float64              one number per topic and iteration, which
-                                                         PlotJuggler and Foxglove draw without settings
-``~/history``              std_msgs/Float64MultiArray    the whole curve, iterations x `COLUMNS`; latched
-``~/policy``               std_msgs/Float64MultiArray    the accepted weights theta = (q, r, p); latched
-=========================  ============================  ===============================================
+* ``~/progress`` (diagnostic_msgs/DiagnosticArray): everything below, and the state in words; sent
+  on every change and once a second, latched. PlotJuggler draws its values, too.
+* ``~/progress/C`` and so on (std_msgs/Float64): one number per topic and iteration, which
+  PlotJuggler and Foxglove draw without any settings.
+* ``~/history`` (std_msgs/Float64MultiArray): the whole curve, iterations x `COLUMNS`; latched.
+* ``~/policy`` (std_msgs/Float64MultiArray): the accepted weights theta = (q, r, p); latched.
 """
 
 from __future__ import annotations
@@ -113,14 +111,8 @@ def progress_from_message(message: DiagnosticArray) -> Progress:
     if not message.status:
         raise ValueError('the message holds no status')
     given: Mapping[str, str] = {pair.key: pair.value for pair in message.status[0].values}
-    # Written from the defaults, whose types are the fields'.
-    return Progress(
-        **{
-            field.name: type(field.default)(given[field.name])
-            for field in fields(Progress)
-            if field.name in given
-        }
-    )
+    types = {name: type(value) for name, value in vars(Progress()).items()}
+    return Progress(**{name: types[name](given[name]) for name in types if name in given})
 
 
 def history_message(rows: Sequence[Sequence[float]]) -> Float64MultiArray:

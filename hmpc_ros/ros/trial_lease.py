@@ -1,4 +1,4 @@
-"""Weights on trial: they fly for as long as somebody keeps asking for it, and then go by themselves.
+"""Weights on trial: they fly while somebody keeps asking for it, and then go by themselves.
 
 A learner that is killed, hangs or loses the network cannot take back the weights it was trying. So
 it never gives them for good: along with the weights it sets ``policy.lease`` to a number of
@@ -58,12 +58,11 @@ class TrialLease:
         """Go back to the weights that stay when the lease of the present ones has run out."""
         if self.remaining > 0:
             return
-        result = self._node.set_parameters_atomically(
-            [
-                *(RosParameter(n, RosParameter.Type.DOUBLE_ARRAY, v) for n, v in self._kept.items()),
-                RosParameter(LEASE, RosParameter.Type.DOUBLE, 0.0),
-            ]
-        )
+        kept = [
+            RosParameter(name, RosParameter.Type.DOUBLE_ARRAY, value)
+            for name, value in self._kept.items()
+        ]
+        result = self._node.set_parameters_atomically([*kept, RosParameter(LEASE, value=0.0)])
         if result.successful:
             self._node.get_logger().warning(
                 'the lease of the weights on trial ran out: flying the last kept weights again'

@@ -1,0 +1,251 @@
+"""``hmpc learn``: the vehicle tunes its own MPC over ROS 2."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from hmpc_ros.cli.fly import given_values
+from hmpc_ros.cli.live import duration, view
+from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.configuration import learner
+from hmpc_ros.configuration.files import Configuration, from_values
+from hmpc_ros.learning.results import HEADER, number, read_header, read_records
+from hmpc_ros.learning.summary import summarise
+from hmpc_ros.ros import graph
+
+if TYPE_CHECKING:
+    from hmpc_ros.ros.graph import NodeSpec
+    from hmpc_ros.ros.monitor import Monitor
+    from hmpc_ros.ros.runner import LocalRunner
+
+REFRESH = 0.1  # s
+# How long a learner may say nothing. Its solver may have to be compiled first.
+SILENCE = 180.0  # s
+
+DESCRIPTION = """\
+Let the vehicle tune its own MPC over ROS 2, flight by flight.
+
+Starts simulator, controller and learner, each a process of its own, and shows how learning goes.
+With --attach only the learner is started, beside a controller and a vehicle that run already.
+
+Every finished iteration is kept in the results folder at once: after Ctrl-C or a crash, --resume
+goes on with the same numbers. The folder is of the same format as that of hmpc train; hmpc plot
+draws it. The weights that were accepted last, and the best ones, are in it as ROS parameter files
+for the controller's parameter weights_file.
+"""
+EXAMPLES = """\
+examples:
+  hmpc learn --out build/learning
+  hmpc learn --resume --out build/learning --iterations 400
+  hmpc learn --attach --set learner.reset=fly --set learner.goal.position="[2, 0, 1.5]"
+  hmpc fly --set controller.weights_file=build/learning/best_weights.yaml
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_configuration(parser)
+    parser.set_defaults(config=None)
+    parser.add_argument('--iterations', metavar='N', type=int, help='iterations in total')
+    parser.add_argument('--seed', metavar='N', type=int, help='seed of the random directions')
+    parser.add_argument(
+        '--out',
+        metavar='DIR',
+        type=Path,
+        default=Path('build/learning'),
+        help='results folder (default: build/learning)',
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on with the run in the results folder, with its own configuration if no --config '
+        'is given; start it if there is none',
+    )
+    parser.add_argument(
+        '--attach',
+        action='store_true',
+        help='start the learner only, beside nodes that run already in this ROS_DOMAIN_ID',
+    )
+    parser.add_argument(
+        '--record', action='store_true', help='record the topics to an MCAP file in the folder'
+    )
+    parser.add_argument('--json', metavar='FILE', type=Path, help='write the summary to a file')
+    parser.add_argument('--rviz', action='store_true', help='watch in RViz (needs rviz2)')
+    parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Learn; return 0, 1 when learning stopped before its end, 130 after Ctrl-C."""
+    out: Path = arguments.out
+    if not arguments.resume and (out / HEADER).exists():
+        raise ValueError(
+            f'{out} holds a training run already: go on with it by --resume, or choose another '
+            '--out'
+        )
+    console = Console(highlight=False)
+    exit_code = learn(arguments, console)
+    if not (out / HEADER).exists():
+        return exit_code or 1
+    header, records = read_records(out)
+    summary = summarise(header, records)
+    summary['timing'] = timing(out)
+    report(console, summary, out, stopped=exit_code != 0)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
+    return exit_code
+
+
+def learn(arguments: argparse.Namespace, console: Console) -> int:
+    """Start the nodes, show their progress, and end them; return the exit code."""
+    try:
+        from hmpc_ros.ros.monitor import open_monitor
+        from hmpc_ros.ros.runner import LocalRunner
+    except ImportError as error:
+        raise ValueError(
+            f'ROS 2 is not here ({error}): source its setup file, or install the wheels with '
+            '`make setup`, or learn without it: hmpc train'
+        ) from error
+    nodes, configuration = nodes_of(arguments)
+    for warning in learner.warnings(configuration['learner']):
+        console.print(f'[yellow]warning:[/] {warning}')
+    lines: deque[str] = deque(maxlen=1000)
+
+    def reader(name: str, line: str) -> None:
+        lines.append(f'[{name}] {line}')
+        if arguments.verbose:
+            print(f'[{name}] {line}', file=sys.stderr)
+
+    environment = {}
+    if arguments.attach:
+        environment['ROS_DOMAIN_ID'] = os.environ.get('ROS_DOMAIN_ID', '0')
+        reach = 'ROS_AUTOMATIC_DISCOVERY_RANGE'
+        environment[reach] = os.environ.get(reach, 'SUBNET')
+    try:
+        with (
+            LocalRunner(nodes, reader=reader, environment=environment) as runner,
+            runner.joined(),
+            open_monitor(configuration['learner'].get('name', 'learner')) as monitor,
+        ):
+            return _show(monitor, runner, console)
+    except KeyboardInterrupt:
+        console.print('stopped; go on with --resume')
+        return 130
+
+
+def nodes_of(arguments: argparse.Namespace) -> tuple[list[NodeSpec], Configuration]:
+    """Return what is to be started, from files and options or from the folder that is resumed."""
+    given = {
+        'iterations': arguments.iterations,
+        'seed': arguments.seed,
+        'results': json.dumps(str(arguments.out.absolute())),
+        'record': 'true' if arguments.record else None,
+    }
+    overrides = arguments.overrides
+    overrides += [f'learner.{name}={value}' for name, value in given.items() if value is not None]
+    if arguments.config is None and arguments.resume and (arguments.out / HEADER).exists():
+        configuration = from_values(read_header(arguments.out)['configuration'], overrides)
+        path = graph.find_config(None)
+        values = {
+            node: {name: value for name, value in configuration[node].items() if value != []}
+            for node in ('simulator', 'controller', 'learner')
+        }
+    else:
+        arguments.config = arguments.config or 'reference'
+        path, configuration = read_configuration(arguments)
+        values = given_values(configuration, overrides)
+    nodes = graph.learning(
+        path,
+        values,
+        steps=int(configuration['learner']['steps']),
+        rviz=arguments.rviz,
+        only_learner=arguments.attach,
+    )
+    return nodes, configuration
+
+
+def _show(monitor: Monitor, runner: LocalRunner, console: Console) -> int:
+    """Show the progress until the run is over; return the exit code."""
+    started = time.monotonic()
+    with Live(console=console, refresh_per_second=1 / REFRESH, transient=False) as live:
+        live.update('starting the nodes')
+        while True:
+            monitor.listen(REFRESH)
+            runner.check()
+            progress = monitor.progress
+            if progress is None:
+                if time.monotonic() - started > SILENCE:
+                    lines = '\n'.join(runner.output('learner')[-5:])
+                    console.print(f'[red]the learner says nothing; it wrote last:[/]\n{lines}')
+                    return 1
+                continue
+            live.update(view(progress, monitor.history))
+            if progress.state in ('done', 'stopped'):
+                monitor.listen(0.2)  # the history may come after the state
+                live.update(view(monitor.progress or progress, monitor.history))
+                break
+    if not console.is_terminal:
+        console.print()
+    if progress.state == 'stopped':
+        console.print(f'[red]learning stopped:[/] {progress.message.removeprefix("stopped: ")}')
+        return 1
+    return 0
+
+
+def timing(out: Path) -> dict[str, float] | None:
+    """Return where the time of an iteration goes: medians [s], None when it is not known."""
+    from hmpc_ros.ros.timings import read_timings
+
+    rows = read_timings(out)
+    if not rows:
+        return None
+    return {name: float(np.median([row[name] for row in rows])) for name in rows[0] if name != 'k'}
+
+
+def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: bool) -> None:
+    """Print before, after and the totals."""
+    start, best = summary['start'], summary['best']
+    if start is None or best is None:
+        console.print('no iteration was finished')
+        return
+    table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
+    for name in ('', 'before', 'best', 'change'):
+        table.add_column(name, justify='left' if not name else 'right')
+    for name, meaning in (('C', 'tracking cost C'), ('V', 'violation V'), ('J', 'objective J')):
+        before, after = number(start[name]), number(best[name])
+        change = f'{100 * (after / before - 1):+.2f} %' if before else ''
+        table.add_row(meaning, f'{before:.4f}', f'{after:.4f}', change)
+    console.print(table)
+    seconds = summary['seconds_per_iteration']
+    console.print(
+        f'{summary["iterations"]} iterations, {summary["flights"]} flights, '
+        f'{summary["rolled_back"]} rolled back, {summary["unsafe_flights"]} cut short, '
+        f'{seconds:.2f} s per iteration ({duration(seconds * summary["iterations"])} in all)'
+    )
+    split = summary.get('timing')
+    if split:
+        parts = [f'{name} {split[name]:.2f} s' for name in split if name != 'total']
+        console.print(f'of an iteration: {", ".join(parts)}')
+    seed = summary['configuration']['learner']['seed']
+    console.print(f'seed {seed}; results in {out}' + (' (go on with --resume)' if stopped else ''))
+    best_file = out / 'best_weights.yaml'
+    with contextlib.suppress(OSError):
+        if best_file.exists():
+            console.print(
+                f'fly the best weights: hmpc fly --set controller.weights_file={best_file}'
+            )
