@@ -148,9 +148,14 @@ def learning(
     """List the processes of a learning run: those of a simulated flight, and the learner.
 
     Args:
+        config: As for `simulation`.
+        parameters: As for `simulation`.
         steps: T, the learner's parameter: the simulator holds after as many, until the next reset.
+        namespace: As for `simulation`.
+        use_sim_time: As for `simulation`.
+        visualizer: As for `simulation`.
+        rviz: As for `simulation`.
         only_learner: Start the learner beside nodes that run already.
-        config, parameters, namespace, use_sim_time, visualizer, rviz: see `simulation`.
 
     Raises:
         FileNotFoundError: the parameter file does not exist.

@@ -19,11 +19,14 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
+from rcl_interfaces.msg import ParameterEvent
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 
@@ -55,6 +58,7 @@ from hmpc_ros.ros.progress import (
     progress_from_message,
     status_from_progress,
 )
+from hmpc_ros.ros.recording import Recording, RecordingError, Topic
 from hmpc_ros.ros.spinning import run
 from hmpc_ros.ros.timings import append_timing
 
@@ -64,6 +68,16 @@ SAY_AGAIN = 5.0  # s, before the same sentence is logged again
 
 WEIGHTS_FILE = 'weights.yaml'
 BEST_WEIGHTS_FILE = 'best_weights.yaml'
+
+RECORDED = (
+    Topic('odom', Odometry),
+    Topic('rotor_command', JointState),
+    Topic('/parameter_events', ParameterEvent),  # tells which weights flew, from when to when
+    Topic('/diagnostics', DiagnosticArray),
+    Topic('~/policy', Float64MultiArray, latched=True),
+    Topic('~/progress', DiagnosticArray, latched=True),
+    *(Topic(f'~/progress/{name}', Float64) for name in DRAWN),
+)
 
 
 class CannotGoOnError(RuntimeError):
@@ -113,6 +127,7 @@ class Learner(Node):
             self, settings.values, learner.envelope(settings.values), self._patience, self._wait_for
         )
         self.create_timer(TICK, self._on_tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._recording: Recording | None = None
         self._procedure = Procedure(self._live(), self._on_end)
 
     # -- callbacks -----------------------------------------------------------------------------
@@ -199,6 +214,7 @@ class Learner(Node):
                 seed=self._settings['seed'],
             )
             self._recall(training_run)
+            self._record()
             await self._hand_over(self._accepted)
             await self._fly_all(training_run)
             await self._finish(training_run)
@@ -388,6 +404,17 @@ class Learner(Node):
 
     # -- files ---------------------------------------------------------------------------------
 
+    def _record(self) -> None:
+        """Begin the recording that is asked for, once; learning goes on when that fails."""
+        if not self._settings['record'] or self._recording is not None:
+            return
+        name = f'recording-{time.strftime("%Y%m%d-%H%M%S")}.mcap'
+        try:
+            path = Path(self._settings['results']) / name
+            self._recording = Recording(self, path, RECORDED, self._warn)
+        except RecordingError as error:
+            self._warn(str(error))
+
     def _write_weights(self, name: str, record: Mapping[str, Any]) -> None:
         mpc = self._training.mpc
         about = {key: record[key] for key in ('k', 'C', 'V', 'J', 'time')}
@@ -417,6 +444,8 @@ class Learner(Node):
         """Give the controller its accepted weights back, as far as that is still possible."""
         with contextlib.suppress(Exception):
             self._flyer.restore_at_once()
+        if self._recording is not None:
+            self._recording.close()
         super().destroy_node()
 
 
