@@ -42,7 +42,7 @@ class FlightRequest:
     theta: NDArray[np.float64]
     purpose: str
     with_solutions: bool = False
-    number: int = -1
+    number: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,45 @@
+"""The reference experiment's parts, small enough for unit tests to build them in one line."""
+
+import numpy as np
+
+from hmpc_ros.learning.costate import FlightGradient, fly_under
+from hmpc_ros.learning.objective import Objective
+from hmpc_ros.learning.rollout import OfflineFlyer, rollout
+from hmpc_ros.plant.quadcopter import Quadcopter
+from hmpc_ros.plant.vehicle import Imperfections, Vehicle
+from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.mpc import Mpc
+from hmpc_ros.policy.unconstrained import OfflineMpc
+from hmpc_ros.policy.weights import Weights
+
+
+class ReferenceFlight:
+    """The vehicle, its MPC with the hover linearisation, the goal and the objective."""
+
+    def __init__(self, shortcut=True, steps=200, goal=None, **imperfections):
+        self.quadcopter = Quadcopter()
+        self.model = self.quadcopter.linearise()
+        self.limits = Limits()
+        self.objective = Objective.reference(self.limits)
+        self.weights = Weights.for_model(
+            self.model,
+            np.sqrt(self.objective.state_weights),
+            np.sqrt(self.objective.input_weights),
+        )
+        self.mpc = OfflineMpc(Mpc(self.model, self.limits, self.weights), shortcut)
+        self.goal = goal or Goal((-6.0, -3.5, 0.0))
+        self.vehicle = Vehicle(self.quadcopter, Imperfections(**imperfections))
+        self.x0 = np.zeros(12)
+        self.steps = steps
+
+    @property
+    def flyer(self):
+        return OfflineFlyer(self.vehicle, self.mpc, self.goal, self.x0, self.steps)
+
+    def gradient(self, plant):
+        return FlightGradient(self.mpc, plant, self.objective)
+
+    def fly(self, theta=None, number=0):
+        fly_under(self.mpc, self.weights.theta if theta is None else theta)
+        return rollout(self.vehicle, self.mpc, self.goal, self.x0, self.steps, number)
