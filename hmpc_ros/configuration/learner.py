@@ -95,9 +95,14 @@ def safeguard(learner: Values) -> Safeguard | None:
     )
 
 
-def envelope(learner: Values) -> Envelope:
-    """Return the bounds ``envelope.*`` that end a flight."""
-    return Envelope(learner['envelope.position'], learner['envelope.attitude'])
+def envelope(learner: Values, limits: Limits) -> Envelope:
+    """Return the bounds ``envelope.*`` that end a flight, with the controller's state bounds."""
+    return Envelope(
+        learner['envelope.position'],
+        learner['envelope.attitude'],
+        learner['envelope.violation'],
+        tuple(limits.state_max.tolist()),
+    )
 
 
 def rule(learner: Values, gradient: FlightGradient) -> Rule:
@@ -164,7 +169,7 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
             np.array(simulator['initial_state']),
             learner['steps'],
             build.safety(controller),
-            envelope(learner),
+            envelope(learner, mpc.limits),
         ),
         theta=theta,
     )
@@ -217,12 +222,14 @@ class VehicleTraining:
     Attributes:
         rule: The update rule.
         objective: What flights cost.
+        envelope: Where a flight is cut short.
         mpc: The learner's own copy of the controller's MPC.
         header: Describes the run; that of the run that is in the folder, where values may differ.
     """
 
     rule: Rule
     objective: Objective
+    envelope: Envelope
     mpc: OfflineMpc
     header: dict[str, Any]
 
@@ -248,7 +255,6 @@ def check(learner: Values) -> None:
     schedules(learner)
     box(learner)
     safeguard(learner)
-    envelope(learner)
 
 
 def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraining:
@@ -284,6 +290,7 @@ def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraini
     return VehicleTraining(
         rule=rule(learner, FlightGradient(mpc, model, costs)),
         objective=costs,
+        envelope=envelope(learner, mpc.limits),
         mpc=mpc,
         header=describe(of_run, mpc.mpc, weights.theta),
     )

@@ -424,6 +424,13 @@ LEARNING = table(
         read_only=True,
     ),
     Parameter(
+        'envelope.violation',
+        1e9,
+        'violation V of the state bounds beyond which a flight is cut short',
+        lower=1e-6,
+        read_only=True,
+    ),
+    Parameter(
         'shortcut',
         True,
         'offline, ask acados only where a bound matters (the result is the same)',

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hmpc_ros.policy.limits import BOUNDED_STATES, N_BOUNDED
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -23,6 +25,8 @@ class Envelope:
     Attributes:
         position: Largest distance from the goal along any axis [m].
         attitude: Largest roll or pitch [rad].
+        violation: Largest V, the sum of how far the bounded states were beyond their bounds.
+        state_max: Those bounds, (9,), in the order of the states.
 
     Raises:
         ValueError: When a bound is not positive.
@@ -30,14 +34,26 @@ class Envelope:
 
     position: float = np.inf
     attitude: float = np.inf
+    violation: float = np.inf
+    state_max: tuple[float, ...] = (np.inf,) * N_BOUNDED
 
     def __post_init__(self) -> None:
-        for name in ('position', 'attitude'):
+        for name in ('position', 'attitude', 'violation'):
             if not getattr(self, name) > 0:
                 raise ValueError(f'the safety envelope of the {name} must be positive')
 
-    def breach(self, deviation: NDArray[np.float64]) -> str:
-        """Say how a state in the goal frame (12,) leaves the envelope; empty when it does not."""
+    def excess(self, deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what states in the goal frame (..., 12) add to V, (...,)."""
+        beyond = np.abs(deviation[..., BOUNDED_STATES]) - self.state_max
+        return np.maximum(0.0, beyond).sum(axis=-1)
+
+    def breach(self, deviation: NDArray[np.float64], violation: float = 0.0) -> str:
+        """Say how a flight leaves the envelope; empty when it does not.
+
+        Args:
+            deviation: Its present state in the goal frame, (12,).
+            violation: V up to and with this state.
+        """
         if not np.all(np.isfinite(deviation)):
             return 'the state is not finite'
         distance = float(np.max(np.abs(deviation[0:3])))
@@ -46,6 +62,8 @@ class Envelope:
             return f'{distance:.2f} m from the goal, beyond the envelope of {self.position:g} m'
         if tilt > self.attitude:
             return f'tilted by {tilt:.2f} rad, beyond the envelope of {self.attitude:g} rad'
+        if violation > self.violation:
+            return f'a violation of {violation:.4g}, beyond the envelope of {self.violation:g}'
         return ''
 
     def cut(self, flight: Flight) -> Flight:
@@ -55,6 +73,8 @@ class Envelope:
             safe = (np.abs(x[:, 0:3]) <= self.position).all(axis=1)
             safe &= (np.abs(x[:, 6:8]) <= self.attitude).all(axis=1)
             safe &= np.isfinite(x).all(axis=1)
+            violation = np.cumsum(self.excess(x))
+            safe &= ~(violation > self.violation)
         if safe.all():
             return flight
         t = int(np.argmin(safe))
@@ -64,7 +84,7 @@ class Envelope:
             inputs=flight.inputs[:t],
             solutions=flight.solutions[:t],
             planned_steps=flight.steps,
-            ended=f'cut short at step {t}: {self.breach(x[t])}',
+            ended=f'cut short at step {t}: {self.breach(x[t], violation[t])}',
         )
 
 

@@ -84,7 +84,10 @@ class _Recording:
     first: int | None = None
     steps: int = -1
     ending: bool = False
-    breaches: list[tuple[int, str]] = field(default_factory=list)
+    # States from before the first stamp was known; then stamps that were watched.
+    early: list[tuple[int, NDArray[np.float64]]] = field(default_factory=list)
+    watched: set[int] = field(default_factory=set)
+    violation: float = 0.0
 
 
 class RosFlyer:
@@ -93,11 +96,11 @@ class RosFlyer:
     Args:
         node: the learner's.
         settings: values of the learner's table.
-        envelope: where a flight is cut short.
         patience: ends waits; its ``check`` is called by whoever calls `tick`.
         say: receives what a user should know.
 
     Attributes:
+        envelope: where a flight is cut short.
         stopwatch: where the time went since somebody replaced it last.
     """
 
@@ -105,12 +108,11 @@ class RosFlyer:
         self,
         node: Node,
         settings: Mapping[str, Any],
-        envelope: Envelope,
         patience: Patience,
         say: Say,
     ) -> None:
         self._settings = settings
-        self._envelope = envelope
+        self.envelope = Envelope()
         self._patience = patience
         self._say = say
         timeout = settings['service_timeout']
@@ -327,9 +329,8 @@ class RosFlyer:
         assert recording is not None
         recording.first = first
         recording.log.begin(first)
-        for stamp, breach in recording.breaches:
-            if stamp >= first:
-                recording.over.set(breach)
+        for stamp, state in recording.early:
+            self._watch(recording, stamp, state)
 
     async def _record(self) -> str:
         """Wait for the end of the flight; return the breach that ended it."""
@@ -357,12 +358,25 @@ class RosFlyer:
             heard, self._state_heard = self._state_heard, Signal()
             heard.set()
             return
-        breach = self._envelope.breach(recording.goal.deviation(state))
+        if recording.first is None:
+            recording.early.append((stamp, state))
+        else:
+            self._watch(recording, stamp, state)
+
+    def _watch(self, recording: _Recording, stamp: int, state: NDArray[np.float64]) -> None:
+        """End the flight when a state of it leaves the safety envelope."""
+        assert recording.first is not None
+        age = 1e-9 * (stamp - recording.first)
+        if not 0 <= age < (recording.log.steps + 0.5) * self._time_step:
+            return
+        if stamp in recording.watched:
+            return
+        recording.watched.add(stamp)
+        deviation = recording.goal.deviation(state)
+        recording.violation += float(self.envelope.excess(deviation))
+        breach = self.envelope.breach(deviation, recording.violation)
         if breach:
-            if recording.first is None:
-                recording.breaches.append((stamp, breach))
-            elif stamp >= recording.first:
-                recording.over.set(breach)
+            recording.over.set(breach)
 
     def _on_message(self) -> None:
         recording = self._recording

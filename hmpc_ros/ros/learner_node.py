@@ -123,9 +123,7 @@ class Learner(Node):
         self._stop_wanted = not settings['autostart']
         self._start: Signal[None] = Signal()
         self._patience = Patience()
-        self._flyer = RosFlyer(
-            self, settings.values, learner.envelope(settings.values), self._patience, self._wait_for
-        )
+        self._flyer = RosFlyer(self, settings.values, self._patience, self._wait_for)
         self.create_timer(TICK, self._on_tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._recording: Recording | None = None
         self._procedure = Procedure(self._live(), self._on_end)
@@ -200,6 +198,7 @@ class Learner(Node):
             nodes['simulator'] = simulator
         training = learner.vehicle_training(nodes, Path(self._settings['results']))
         self._training = training
+        self._flyer.envelope = training.envelope
         with ResultsFolder(self._settings['results'], training.header) as results:
             results.refuse_another_run(training.header)
             theta = np.array(results.header['theta'])
@@ -340,9 +339,7 @@ class Learner(Node):
 
     def _announce(self, training_run: TrainingRun, request: FlightRequest) -> None:
         self._progress.flight = f'{request.purpose} {request.number}'
-        if self._progress.state != LEARNING:
-            self._tell(LEARNING, f'iteration {training_run.k} of {training_run.total}')
-        self._progress.message = f'iteration {training_run.k} of {training_run.total}'
+        self._tell(LEARNING, f'iteration {training_run.k} of {training_run.total}')
 
     def _recall(self, training_run: TrainingRun) -> None:
         """Put what the records say into the progress."""
