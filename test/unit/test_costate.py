@@ -9,8 +9,8 @@ and the same violated states at every step.
 
 Relative errors of slopes in random directions, as printed with -s: on the reference flight 4e-9 to
 2e-6; on flights to other goals under other weights, away from kinks, 1e-8 to 3e-5. With another
-seed 16 of 18 were below 1e-4 and the largest was 4e-4: acados solves to 1e-8, and a weakly acting bound
-multiplies that.
+seed 16 of 18 were below 1e-4 and the largest was 4e-4: acados solves to 1e-8, and a weakly acting
+bound multiplies that.
 """
 
 import numpy as np
