@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import rclpy
@@ -102,6 +105,26 @@ def fly(
             context.try_shutdown()
 
 
+@contextlib.contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Let Ctrl-C wait until the end of the context.
+
+    A KeyboardInterrupt that is raised while rclpy's C++ code calls back into Python can come out of
+    it as a SystemError or be lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread only
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
 def _record(
     runner: LocalRunner,
     node: Node,
@@ -129,7 +152,8 @@ def _record(
         deadline = time.monotonic() + timeout
         checked = 0.0
         while not done():
-            executor.spin_once(timeout_sec=0.05)
+            with _interrupt_deferred():
+                executor.spin_once(timeout_sec=0.05)
             now = time.monotonic()
             if now - checked > 0.1:  # a look at every process is a system call each
                 checked = now
