@@ -35,8 +35,9 @@ def rollout(
 ) -> Flight:
     """Fly ``steps`` steps from a state to a goal; the same again for the same arguments.
 
-    The commands come from the same ``FlightController`` as over ROS, so a failed solve is answered
-    by the same ladder of fallbacks. Where that ends, or the state is not finite, the flight ends.
+    The commands are those of the ``FlightController`` that flies over ROS: a failed solve is
+    answered by the same ladder of fallbacks. Where that ends, or the state is not finite, the
+    flight ends.
 
     Args:
         vehicle: The simulated vehicle.
@@ -51,24 +52,80 @@ def rollout(
     Returns:
         The flight, in measured states.
     """
+    safety = safety or Safety()
     vehicle.reset(x0, flight_number)
     mpc.reset()
-    # Both offer what the controller asks of an MPC.
-    controller = FlightController(cast('Mpc', mpc), goal, safety or Safety(), clock=_stopped_clock)
+    flight = _fly_solved(vehicle, mpc, goal, steps, safety, keep_solutions)
+    if flight is None:
+        # The same flight once more, this time with the ladder.
+        vehicle.reset(x0, vehicle.flight)
+        mpc.reset()
+        flight = _fly_guarded(vehicle, mpc, goal, steps, safety, keep_solutions)
+    return flight
+
+
+def _fly_solved(
+    vehicle: Vehicle,
+    mpc: Mpc | OfflineMpc,
+    goal: Goal,
+    steps: int,
+    safety: Safety,
+    keep_solutions: bool,
+) -> Flight | None:
+    """Fly as long as the controller would solve every state at once, and every solve succeeds.
+
+    That is all of almost every flight, without what the controller has to look after besides.
+
+    Returns:
+        The flight; None when the ladder would have been needed.
+    """
+    lowest, highest, max_tilt = mpc.limits.rotor_min, mpc.limits.rotor_max, safety.max_tilt
+    solve, fly, measure = mpc.solve, vehicle.step, vehicle.measure
+    states, inputs = np.empty((steps + 1, NX)), np.empty((steps, NU))
+    solutions: list[Solution] = []
+    states[0] = x = measure()
+    for t in range(steps):
+        # A state that is not finite is not within the tilt either, or fails to be solved.
+        if not (-max_tilt <= x[6] <= max_tilt and -max_tilt <= x[7] <= max_tilt):
+            return None
+        solution = solve(x, goal)
+        if not solution.ok:
+            return None
+        u = solution.input
+        if u.max() > highest or u.min() < lowest:  # by the rounding of hover + (limit - hover)
+            u = np.clip(u, lowest, highest)
+        inputs[t] = u
+        if keep_solutions:
+            solutions.append(solution)
+        fly(u)
+        states[t + 1] = x = measure()
+    return Flight(
+        states, inputs, goal, mpc.model.hover_input, tuple(solutions), planned_steps=steps
+    )
+
+
+def _fly_guarded(
+    vehicle: Vehicle,
+    mpc: Mpc | OfflineMpc,
+    goal: Goal,
+    steps: int,
+    safety: Safety,
+    keep_solutions: bool,
+) -> Flight:
+    """Fly under the controller and its ladder of fallbacks."""
+    # Both kinds of MPC offer what the controller asks of one.
+    controller = FlightController(cast('Mpc', mpc), goal, safety, clock=_stopped_clock)
     time_step = round(vehicle.quadcopter.time_step * 1e9)
     states, inputs = np.empty((steps + 1, NX)), np.empty((steps, NU))
     solutions: list[Solution] = []
     failed: list[int] = []
-    ended = ''
-    flown = steps
+    flown, ended = steps, ''
     states[0] = vehicle.measure()
     for t in range(steps):
         answer = controller.respond(states[t], t * time_step)
         if answer.command is None:
-            flown, ended = (
-                t,
-                f'no command at step {t}: {answer.reason.value} {answer.detail}'.strip(),
-            )
+            flown = t
+            ended = f'no command at step {t}: {answer.reason.value} {answer.detail}'.strip()
             break
         inputs[t] = answer.command
         if answer.source is not Source.SOLUTION:

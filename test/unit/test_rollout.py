@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
 
 from hmpc_ros.learning.flight import Flight, resolve
 from hmpc_ros.learning.requests import NOMINAL, FlightRequest
+from hmpc_ros.learning.rollout import _fly_guarded
+from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.mpc import SolveStatus
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +61,39 @@ def test_a_turned_goal_is_the_same_flight_turned():
     flights = straight.fly(), turned.fly()
     costs = [r.objective.cost(f).J for r, f in zip((straight, turned), flights, strict=True)]
     assert costs[0] == pytest.approx(costs[1], rel=1e-9)
+
+
+def test_it_is_the_flight_of_the_controller_that_flies_over_ros(reference):
+    flight = reference.fly()
+    reference.vehicle.reset(reference.x0, 0)
+    reference.mpc.reset()
+    guarded = _fly_guarded(
+        reference.vehicle, reference.mpc, reference.goal, 200, Safety(), keep_solutions=True
+    )
+    assert np.array_equal(flight.states, guarded.states)
+    assert np.array_equal(flight.inputs, guarded.inputs)
+
+
+def test_a_failed_solve_flies_the_plan_before_it(reference, monkeypatch):
+    solve, calls = reference.mpc.solve, []
+
+    def fail_once(x, goal):
+        solution = solve(x, goal)
+        calls.append(x)
+        # The flight is tried without the ladder first, and flown again with it.
+        failing = np.array_equal(x, tenth)
+        return replace(solution, status=SolveStatus.NOT_CONVERGED) if failing else solution
+
+    whole = reference.fly()
+    tenth = whole.states[10]
+    monkeypatch.setattr(reference.mpc, 'solve', fail_once)
+    flight = reference.fly()
+    assert flight.failed_steps == (10,)
+    assert flight.complete
+    assert len(flight.solutions) == 199
+    plan = whole.solutions[9].inputs[1] + flight.hover_input
+    assert np.allclose(flight.inputs[10], np.clip(plan, 0, 630))
+    assert np.array_equal(flight.states[:11], whole.states[:11])
 
 
 def test_a_flight_ends_where_the_controller_gives_up(reference):
