@@ -72,12 +72,14 @@ def draw_learning(
         for axis in (left, right):
             axis.set_xlabel('iteration')
             axis.set_xlim(0, max(arm.C.shape[1] for arm in arms) - 1)
+            axis.xaxis.get_major_locator().set_params(integer=True)
         for name, value in references.items():
             left.axhline(value, color=MUTED, lw=0.9, ls=(0, (1, 2)), zorder=5)
+            below = value == min(references.values())
             left.annotate(
-                name, (1, value), xycoords=('axes fraction', 'data'), xytext=(-3, 2),
-                textcoords='offset points', ha='right', fontsize=8, color=INK,
-                zorder=5,
+                name, (1, value), xycoords=('axes fraction', 'data'), ha='right',
+                xytext=(-3, -3 if below else 2), textcoords='offset points',
+                va='top' if below else 'bottom', fontsize=8, color=INK, zorder=5,
             )  # fmt: skip
         handles, labels = left.get_legend_handles_labels()
         figure.legend(
@@ -271,6 +273,7 @@ def draw_run(
         for axis in (left, right):
             axis.set_xlabel('iteration')
             axis.set_xlim(0, max(1, iterations[-1]))
+            axis.xaxis.get_major_locator().set_params(integer=True)
         finite = np.concatenate([C[np.isfinite(C)], J[np.isfinite(J)]])
         if finite.size:
             low, high = finite.min(), min(finite.max(), 1.3 * np.median(finite))

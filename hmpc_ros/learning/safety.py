@@ -82,7 +82,8 @@ class Envelope:
             flight,
             states=flight.states[: t + 1],
             inputs=flight.inputs[:t],
-            solutions=flight.solutions[:t],
+            solutions=(),  # a flight without a cost has no gradient
+            failed_steps=tuple(step for step in flight.failed_steps if step < t),
             planned_steps=flight.steps,
             ended=f'cut short at step {t}: {self.breach(x[t], violation[t])}',
         )

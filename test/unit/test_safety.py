@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,8 +18,10 @@ def flight(states):
 def test_a_flight_is_cut_at_the_state_that_leaves_the_envelope():
     states = np.zeros((6, 12))
     states[3, 0] = 4.0  # 3 m from the goal
-    cut = Envelope(position=2.5).cut(flight(states))
+    whole = replace(flight(states), failed_steps=(1, 4))
+    cut = Envelope(position=2.5).cut(whole)
     assert cut.steps == 3
+    assert cut.failed_steps == (1,)
     assert not cut.complete
     assert cut.ended == ('cut short at step 3: 3.00 m from the goal, beyond the envelope of 2.5 m')
 
