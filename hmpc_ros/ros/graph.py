@@ -101,18 +101,23 @@ def simulation(
         FileNotFoundError: the parameter file does not exist.
     """
     file = find_config(config)
+    # In a parameter file `controller:` means /controller and nothing else: in a namespace ROS would
+    # pass over it without a word, so there its values are handed to the nodes one by one.
+    in_namespace = bool(namespace.strip('/'))
     overrides = {name: dict(values) for name, values in (parameters or {}).items()}
 
     def ours(name: str) -> NodeSpec:
         values = overrides.pop(name, {})
         if use_sim_time and name != 'simulator':  # the simulator is where time comes from
             values = {'use_sim_time': True, **values}
+        if in_namespace:
+            values = {**_given_in_file(file, name), **values}
         return NodeSpec(
             executable=name,
             module=f'hmpc_ros.ros.{name}_node',
             name=name,
             namespace=namespace,
-            parameter_files=(file,),
+            parameter_files=() if in_namespace else (file,),
             parameters=values,
         )
 
@@ -183,6 +188,15 @@ def learning(
         rviz=rviz,
     )
     return [*nodes, learner]
+
+
+def _given_in_file(file: Path, name: str) -> dict[str, ParameterValue]:
+    """Return the values of a node that a parameter file sets to other than the default."""
+    from hmpc_ros.configuration.files import load
+    from hmpc_ros.configuration.tables import TABLES
+
+    defaults = {parameter.name: parameter.default for parameter in TABLES[name].values()}
+    return {key: value for key, value in load(file)[name].items() if value != defaults[key]}
 
 
 def find_config(config: Path | str | None) -> Path:

@@ -12,6 +12,8 @@ import pytest
 pytest.importorskip('rclpy')
 
 import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter_client import AsyncParameterClient
 
 from hmpc_ros.ros.graph import NodeSpec, simulation
 from hmpc_ros.ros.runner import LocalRunner, NodeDiedError, command, reserve_domain
@@ -117,6 +119,29 @@ def test_nodes_are_discovered_in_a_domain_of_their_own():
     assert 'FASTDDS_DEFAULT_PROFILES_FILE' not in os.environ
 
 
+def test_in_a_namespace_the_nodes_have_the_values_of_the_parameter_file():
+    nodes = simulation('disturbed', namespace='drone_1')
+    with LocalRunner(nodes) as runner, runner.joined():
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        node = rclpy.create_node('watcher', context=context)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        runner.wait_until_discovered(node, timeout=WAIT)
+        for name, key, value in (
+            ('simulator', 'motor_time_constant', 0.05),
+            ('controller', 'limits.rotor_max', 650.0),
+        ):
+            client = AsyncParameterClient(node, f'/drone_1/{name}')
+            wait_until(client.services_are_ready, name)
+            answer = client.get_parameters([key])
+            executor.spin_until_future_complete(answer, WAIT)
+            assert answer.result().values[0].double_value == value
+        executor.shutdown()
+        node.destroy_node()
+        context.try_shutdown()
+
+
 def test_two_runners_never_share_a_domain():
     held = [reserve_domain() for _ in range(20)]
     try:
@@ -167,7 +192,7 @@ def test_ctrl_c_ends_the_flight_and_its_nodes_without_a_traceback(to_group: bool
     finally:
         flight.kill()
         flight.wait()
-    assert flight.returncode == 130
+    assert flight.returncode == 130, errors
     assert 'stopped' in errors
     assert 'Traceback' not in output + errors
     assert not any(alive(pid) for pid in nodes)

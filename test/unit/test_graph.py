@@ -31,6 +31,14 @@ def test_simulation_time_is_for_all_but_the_simulator():
     assert nodes['simulator'].parameters == {}
 
 
+def test_in_a_namespace_the_files_values_are_given_one_by_one():
+    controller = simulation('disturbed', namespace='/drone_1')[1]
+    assert controller.parameter_files == ()
+    assert controller.parameters['goal.position'] == [-6.0, -3.5, 0.0]
+    assert controller.parameters['limits.rotor_max'] == 650.0
+    assert 'horizon' not in controller.parameters
+
+
 def test_arguments_say_everything_to_rclpy(tmp_path: Path):
     spec = NodeSpec(
         executable='simulator',
