@@ -79,7 +79,9 @@ class _Process:
                 os.killpg(self.popen.pid, number)
 
     def close(self) -> None:
-        """Let go of the ended process: its pipes and its reader."""
+        """Let go of the ended process: what it left running, its pipes and its reader."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
         self._thread.join(timeout=1.0)
         for pipe in (self.popen.stdin, self.popen.stdout):
             if pipe is not None:

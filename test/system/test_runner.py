@@ -88,7 +88,8 @@ def test_leaving_the_context_ends_the_nodes_and_what_they_started(tmp_path: Path
         wait_until(lambda: runner.output('stubborn'), 'the node to start')
         pids = [runner.pid('stubborn'), int(runner.output('stubborn')[0])]
         assert all(alive(pid) for pid in pids)
-    assert not any(alive(pid) for pid in pids)
+    assert not alive(pids[0])
+    wait_until(lambda: not alive(pids[1]), 'what the node started to end')
 
 
 def test_a_node_that_refuses_its_configuration_is_reported_with_its_own_words():
