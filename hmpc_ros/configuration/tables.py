@@ -163,7 +163,7 @@ SIMULATOR = table(
     Parameter('child_frame_id', 'base_link', 'body frame of the odometry (FLU)', read_only=True),
     Parameter(
         'resend_period',
-        0.5,
+        0.2,
         'in lockstep, wall-clock time after which an unanswered state is sent again',
         's',
         lower=0.01,
