@@ -84,6 +84,7 @@ ARMS: dict[str, Arm] = {
     'perfect_far': Arm('perfect model', '#222222', _PERFECT, 'far', random=False),
     'model_only_far': Arm('model only', ORANGE, _MODEL_ONLY, 'far', random=False),
     'hybrid_050_far': Arm('hybrid γ = 0.5', BLUE, _hybrid(0.5), 'far'),
+    'hybrid_075_far': Arm('hybrid γ = 0.75', GREEN, _hybrid(0.75), 'far'),
 }
 REFERENCE = {'near': 'perfect', 'far': 'perfect_far'}
 
