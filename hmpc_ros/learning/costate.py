@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
+    from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.policy.sensitivity import Sensitivity
     from hmpc_ros.policy.unconstrained import OfflineMpc
 
@@ -127,7 +128,11 @@ class FlightGradient:
         return gradient(flight, self.mpc.sensitivity(solutions), self.plant, self.objective)
 
 
-def fly_under(mpc: OfflineMpc, theta: NDArray[np.float64]) -> None:
-    """Give the MPC the weights theta unless it has them already (its plan is then kept too)."""
+def fly_under(
+    mpc: OfflineMpc, theta: NDArray[np.float64], model: LinearModel | None = None
+) -> None:
+    """Give the MPC weights, and a model, unless it has them already (its plan is then kept too)."""
+    if model is not None and not model.same_as(mpc.model):
+        mpc.set_model(model)
     if not np.array_equal(mpc.weights.theta, theta):
         mpc.set_weights(Weights.from_theta(theta))

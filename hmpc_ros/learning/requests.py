@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective, Outcome
+    from hmpc_ros.plant.linear_model import LinearModel
 
 NOMINAL = 'nominal'
 PERTURBED = 'perturbed'
@@ -37,12 +38,16 @@ class FlightRequest:
         with_solutions: Whether the MPC's solutions are wanted along with the flight; without them
             it has a cost but its gradient needs every step solved again.
         number: Number of the flight in its run; a simulated vehicle's noise depends on it alone.
+        model: Prediction model of the MPC during the flight; None: the one the run started with.
+        task: Which of the run's tasks (start and goal) to fly.
     """
 
     theta: NDArray[np.float64]
     purpose: str
     with_solutions: bool = False
     number: int = 0
+    model: LinearModel | None = None
+    task: int = 0
 
 
 @dataclass(frozen=True, eq=False)

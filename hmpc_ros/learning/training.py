@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,9 +148,7 @@ class TrainingRun:
     def _ask(self, requests: list[FlightRequest]) -> None:
         self._batch: dict[int, Evaluation] = {}
         for place, request in enumerate(requests):
-            numbered = FlightRequest(
-                request.theta, request.purpose, request.with_solutions, self._flights
-            )
+            numbered = replace(request, number=self._flights)
             self._due.append(numbered)
             self._waiting[numbered.number] = place
             self._flights += 1

@@ -54,6 +54,15 @@ class LinearModel:
             digest.update(np.ascontiguousarray(array, dtype='<f8').tobytes())
         return digest.hexdigest()[:12]
 
+    def same_as(self, other: 'LinearModel') -> bool:
+        """Say whether another model predicts the same, to the last bit."""
+        return self is other or (
+            np.array_equal(self.A, other.A)
+            and np.array_equal(self.B, other.B)
+            and np.array_equal(self.c, other.c)
+            and np.array_equal(self.hover_input, other.hover_input)
+        )
+
     def predict(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Return the next state deviation (..., nx) for deviations x (..., nx), u (..., nu)."""
         return x @ self.A.T + u @ self.B.T + self.c

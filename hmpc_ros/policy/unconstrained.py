@@ -150,6 +150,10 @@ class OfflineMpc:
         """Solve with other cost weights from now on."""
         self.mpc.set_weights(weights)
 
+    def set_model(self, model: LinearModel) -> None:
+        """Predict with another model from now on."""
+        self.mpc.set_model(model)
+
     def reset(self) -> None:
         """Forget the last solution, as at the beginning of a flight."""
         self.mpc.reset()

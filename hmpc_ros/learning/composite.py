@@ -1,0 +1,147 @@
+"""The composite (prox-linear) model of a flight's cost, and its step.
+
+J is a convex function of the flight, and only the flight is a hard function of the weights. So only
+the flight is linearised (``forward.py``), and the cost is kept as it is:
+
+    m(d) = C(X + dX d, U + dU d) + rho sum max(0, |X + dX d| - x_max)  -  the same at d = 0
+         = g' d + 1/2 d' H d + rho sum_j ( max(0, r_j + G_j d) - max(0, r_j) )
+
+The quadratic part is Gauss-Newton's; the kinks of the penalty, which a gradient step stumbles over,
+are part of the model. The step minimises m(d) + 1/2 d' diag(damping) d (Marquardt), whose dual is
+a quadratic program in a box, one multiplier for each bound that is near,
+
+    minimise 1/2 (g + G' y)' M^-1 (g + G' y) - r' y     0 <= y <= rho,     d = -M^-1 (g + G' y)
+
+with M = H + diag(damping): tens of variables, solved by PIQP in half a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import piqp
+import scipy.linalg
+
+from hmpc_ros.policy.limits import BOUNDED_STATES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.learning.forward import ForwardSensitivity
+    from hmpc_ros.learning.objective import Objective
+
+# A bound takes part when the state comes within this share of it; no sensible step crosses more.
+REACH = 0.5
+# Entries of H below this share of the largest are damped as if they were it.
+DIAGONAL_FLOOR = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class CompositeModel:
+    """m(d), see above.
+
+    Attributes:
+        gradient: g of the smooth part, (n,).
+        hessian: H, (n, n), positive semidefinite.
+        distances: r, by how much each bound that is near is exceeded (negative inside), (m,).
+        slopes: G, (m, n).
+        penalty: rho.
+    """
+
+    gradient: NDArray[np.float64]
+    hessian: NDArray[np.float64]
+    distances: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    penalty: float
+
+    @classmethod
+    def of_flight(
+        cls, flight: Flight, sensitivity: ForwardSensitivity, objective: Objective
+    ) -> CompositeModel:
+        """Build the model at a flight of T steps."""
+        x, u = flight.deviations, flight.input_deviations
+        n = sensitivity.states.shape[-1]
+        root_x = np.sqrt(np.tile(objective.state_weights, (len(x), 1)))
+        root_x[-1] = np.sqrt(objective.terminal_weights)
+        root_u = np.sqrt(objective.input_weights)
+        # C = |s|^2 with s the scaled flight, so that g = 2 S' s and H = 2 S' S.
+        rows_x = (sensitivity.states * root_x[:, :, None]).reshape(-1, n)
+        rows_u = (sensitivity.inputs * root_u[:, None]).reshape(-1, n)
+        gradient = 2 * ((root_x * x).ravel() @ rows_x + (root_u * u).ravel() @ rows_u)
+        hessian = 2 * (_gram(rows_x) + _gram(rows_u))
+
+        bounded = x[:, BOUNDED_STATES]
+        distances = np.abs(bounded) - objective.state_max
+        near = distances > -REACH * objective.state_max
+        near[0] = False  # where the flight starts does not depend on the weights
+        slopes = np.sign(bounded)[near][:, None] * sensitivity.states[:, BOUNDED_STATES][near]
+        return cls(gradient, hessian, distances[near], slopes, objective.penalty)
+
+    @classmethod
+    def mean(cls, models: Sequence[CompositeModel]) -> CompositeModel:
+        """Return the model of the mean cost of several flights under the same weights."""
+        if len(models) == 1:
+            return models[0]
+        return cls(
+            np.mean([model.gradient for model in models], axis=0),
+            np.mean([model.hessian for model in models], axis=0),
+            np.concatenate([model.distances for model in models]),
+            np.concatenate([model.slopes for model in models]),
+            models[0].penalty / len(models),
+        )
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """Diagonal of H, floored: what damping is measured in, (n,)."""
+        diagonal = np.diag(self.hessian)
+        return diagonal + DIAGONAL_FLOOR * diagonal.max()
+
+    def change(self, d: NDArray[np.float64]) -> float:
+        """Return m(d): by how much the cost is predicted to change."""
+        violation = np.maximum(0.0, self.distances + self.slopes @ d)
+        kinks = self.penalty * (violation.sum() - np.maximum(0.0, self.distances).sum())
+        return float(self.gradient @ d + 0.5 * d @ self.hessian @ d + kinks)
+
+    def step(self, damping: float) -> NDArray[np.float64]:
+        """Return the minimiser of m(d) + damping/2 d' diag(scale) d, (n,).
+
+        Raises:
+            ValueError: The model is not finite, or the quadratic program was not solved.
+        """
+        if not np.isfinite(self.hessian).all() or not np.isfinite(self.slopes).all():
+            raise ValueError('the sensitivities of the flight are not finite')
+        # In units of `scale`, in which H is well conditioned.
+        unit = 1.0 / np.sqrt(self.scale)
+        curvature = self.hessian * np.outer(unit, unit)
+        curvature.flat[:: len(unit) + 1] += damping
+        factor = scipy.linalg.cho_factor(curvature, overwrite_a=True, check_finite=False)
+        free = scipy.linalg.cho_solve(factor, unit * self.gradient, check_finite=False)
+        if not self.distances.size:
+            return -unit * free
+        slopes = self.slopes * unit
+        answers = scipy.linalg.cho_solve(factor, slopes.T, check_finite=False)
+        y = _minimise_in_box(slopes @ answers, slopes @ free - self.distances, self.penalty)
+        return -unit * (free + answers @ y)
+
+
+def _gram(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return rows' rows, computed as one triangle."""
+    upper = scipy.linalg.blas.dsyrk(1.0, rows.T)
+    return upper + np.triu(upper, 1).T
+
+
+def _minimise_in_box(
+    P: NDArray[np.float64], c: NDArray[np.float64], upper: float
+) -> NDArray[np.float64]:
+    """Minimise 1/2 y' P y + c' y over 0 <= y <= upper, P positive semidefinite."""
+    size = len(c)
+    solver = piqp.DenseSolver()
+    # In units of the upper bound, which is the same for all.
+    solver.setup(upper * P, c, None, None, None, None, None, np.zeros(size), np.ones(size))
+    if solver.solve() != piqp.PIQP_SOLVED:
+        raise ValueError('the quadratic program of the composite step was not solved')
+    return upper * np.asarray(solver.result.x)

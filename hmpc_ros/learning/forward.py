@@ -1,0 +1,89 @@
+"""Forward sensitivities of a flight: how its states and inputs move with the weights.
+
+    dU_t     = K_t dX_t + dMPC/dtheta(x_t)                     u_t = MPC(x_t, theta)
+    dX_{t+1} = A_t dX_t + B_t dU_t + sum_l L_l,t dU_{t-l}      dX_0 = 0
+
+with the policy's K_t = dMPC/dx and the plant's Jacobians A_t, B_t and, where past inputs act (motor
+lag, delay), L_l,t. The costate recursion (``costate.py``) is the transpose of this and gives
+the gradient of one number J at a fraction of the cost; the whole trajectory's sensitivities are
+needed where the cost's own shape is to be kept: composite.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class AugmentedJacobians(Protocol):
+    """Who claims to know how the plant answers, past inputs included: ``Surrogate``."""
+
+    def augmented_jacobians_along(
+        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return A (T, 12, 12), B (T, 12, 4) and L (T, lags, 12, 4)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardSensitivity:
+    """Derivatives of a flight with respect to the weights.
+
+    Attributes:
+        states: dX, (T+1, 12, 94).
+        inputs: dU, (T, 4, 94).
+    """
+
+    states: NDArray[np.float64]
+    inputs: NDArray[np.float64]
+
+
+def forward_sensitivity(
+    state_gain: NDArray[np.float64],
+    weight_jacobian: NDArray[np.float64],
+    A: NDArray[np.float64],
+    B: NDArray[np.float64],
+    lagged: NDArray[np.float64] | None = None,
+) -> ForwardSensitivity:
+    """Run the recursion over a flight.
+
+    Args:
+        state_gain: K of the MPC, (T, 4, 12).
+        weight_jacobian: dMPC/dtheta at the states flown, (T, 4, n).
+        A: (T, 12, 12).
+        B: (T, 12, 4).
+        lagged: L, (T, lags, 12, 4); None where only the present input acts.
+    """
+    steps, nu, n = weight_jacobian.shape
+    nx = A.shape[-1]
+    dX, dU = np.zeros((steps + 1, nx, n)), np.empty((steps, nu, n))
+    if lagged is None:
+        closed_loop = A + B @ state_gain
+        forced = B @ weight_jacobian
+        for t in range(steps):
+            np.matmul(closed_loop[t], dX[t], out=dX[t + 1])
+            dX[t + 1] += forced[t]
+        np.matmul(state_gain, dX[:-1], out=dU)
+        return ForwardSensitivity(dX, dU + weight_jacobian)
+
+    # The state is augmented by the past inputs: s = (x, u_{t-1}, u_{t-2}, ...).
+    lags = lagged.shape[1]
+    size = nx + lags * nu
+    closed_loop, forced = np.zeros((steps, size, size)), np.zeros((steps, size, n))
+    closed_loop[:, :nx, :nx] = A + B @ state_gain
+    closed_loop[:, :nx, nx:] = lagged.transpose(0, 2, 1, 3).reshape(steps, nx, lags * nu)
+    closed_loop[:, nx : nx + nu, :nx] = state_gain
+    if lags > 1:
+        closed_loop[:, nx + nu :, nx:-nu] = np.eye((lags - 1) * nu)
+    forced[:, :nx] = B @ weight_jacobian
+    forced[:, nx : nx + nu] = weight_jacobian
+    dS = np.zeros((steps + 1, size, n))
+    for t in range(steps):
+        np.matmul(closed_loop[t], dS[t], out=dS[t + 1])
+        dS[t + 1] += forced[t]
+    return ForwardSensitivity(dS[:, :nx], dS[1:, nx : nx + nu])

@@ -1,0 +1,78 @@
+"""Rehearsals: flights of the MPC on the surrogate, to try weights before the vehicle flies them.
+
+A rehearsal repeats what the surrogate could not explain of a flight that was flown,
+
+    x_{t+1} = f(x_t, MPC(x_t, theta)) + s * e_t,         e_t = the flight's one-step residuals
+
+so that with s = 1 and the flight's own weights it *is* that flight, and it tells how the flight
+would have changed under others. s, for each state, is the share of the residuals that is not
+noise and would come back in the next flight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hmpc_ros.learning.flight import Flight
+from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.policy.goal import Goal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hmpc_ros.plant.surrogate import Predictor
+    from hmpc_ros.policy.unconstrained import OfflineMpc
+
+ORIGIN = Goal()
+# Beyond this in any state (SI units) a rehearsal has run away.
+RUNAWAY = 50.0
+
+
+@dataclass(frozen=True, eq=False)
+class Rehearsal:
+    """What is needed to rehearse a task.
+
+    Attributes:
+        predictor: One step of the surrogate.
+        start: Initial state in the goal frame, (12,).
+        disturbance: s * e_t, (T, 12).
+    """
+
+    predictor: Predictor
+    start: NDArray[np.float64]
+    disturbance: NDArray[np.float64]
+
+    def fly(self, mpc: OfflineMpc) -> Flight:
+        """Fly under the MPC's present weights and model.
+
+        Returns:
+            The flight, with its solutions; its goal is the origin, as its states are deviations.
+            It ends where a solve fails or it runs away.
+        """
+        steps, hover = len(self.disturbance), mpc.model.hover_input
+        states, inputs = np.empty((steps + 1, NX)), np.empty((steps, NU))
+        solutions, ended, flown = [], '', steps
+        predictor, disturbance = self.predictor, self.disturbance
+        mpc.reset()
+        predictor.begin()
+        states[0] = x = self.start
+        for t in range(steps):
+            solution = mpc.solve_deviation(x)
+            if not solution.ok or not np.abs(x).max() < RUNAWAY:
+                flown, ended = t, f'no rehearsal beyond step {t}'
+                break
+            inputs[t] = solution.input
+            solutions.append(solution)
+            states[t + 1] = x = predictor.step(x, solution.input - hover) + disturbance[t]
+        return Flight(
+            states=states[: flown + 1],
+            inputs=inputs[:flown],
+            goal=ORIGIN,
+            hover_input=hover,
+            solutions=tuple(solutions),
+            planned_steps=steps,
+            ended=ended,
+        )

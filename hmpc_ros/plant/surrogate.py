@@ -1,0 +1,290 @@
+"""A surrogate of the plant, refitted flight by flight: the MPC's linear model plus what it misses.
+
+The one-step error of the linear model, as it was flown, is regressed on features of the step,
+
+    x+ - (A x + B u + c) = W' phi(z, past) + e,
+    z = (x_3..x_11 / x_max, u / u_scale),      phi = (1, z, z_i z_j, u_{t-1}, u_{t-2})
+
+Thrust is quadratic in the rotor speeds and tilts with the attitude, so the quadratic terms carry
+most of what linear models miss; the past inputs carry motor lag and delay. The position is no
+feature: it does not act on the vehicle. The regression is a ridge regression in sums over all
+flights so far (memory and time per flight do not grow), with a weight for each state that is
+chosen by prediction: every new flight is predicted with all candidate weights before it is added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.linalg
+
+from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.plant.quadcopter import NU, NX
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FIRST_FEATURE = 3  # the states from here on are features
+LAGS = 2  # past inputs among the features
+INPUT_SCALE = 10.0  # rad/s, about the usual distance between hover and limit
+# Ridge weights per sample, for features of order 1.
+RIDGE_WEIGHTS = 10.0 ** np.arange(-8.0, 2.0)
+FIRST_CHOICE = 3  # index of the ridge weight before any flight could be predicted
+# How much a prediction counts that is one flight older.
+FORGETTING = 0.7
+# Steps whose features are larger have left the region that a quadratic can describe.
+LARGEST_STATE_FEATURE = 3.0
+LARGEST_INPUT_FEATURE = 6.0
+
+_N_STATES = NX - FIRST_FEATURE
+_N_Z = _N_STATES + NU
+_ROWS, _COLUMNS = np.triu_indices(_N_Z)
+_LINEAR = slice(1, 1 + _N_Z)
+_QUADRATIC = slice(_LINEAR.stop, _LINEAR.stop + _ROWS.size)
+_PAST = slice(_QUADRATIC.stop, _QUADRATIC.stop + LAGS * NU)
+N_FEATURES = _PAST.stop
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """How well a flight was predicted before it was learned from, state by state.
+
+    Attributes:
+        error: Mean square of the surrogate's one-step error, (12,).
+        linear_error: The same for the linear model that it corrects, (12,).
+    """
+
+    error: NDArray[np.float64]
+    linear_error: NDArray[np.float64]
+
+    @property
+    def explained(self) -> float:
+        """Share of the linear model's error that the surrogate explains, median over states."""
+        share = 1.0 - self.error / np.maximum(self.linear_error, 1e-300)
+        return float(np.median(share))
+
+
+class Surrogate:
+    """The linear model plus a regression of its one-step error.
+
+    Args:
+        model: What is corrected; it stays the same while the surrogate learns.
+        state_scale: Size of the states 3..11 that counts as 1, (9,): their bounds.
+        input_scale: The same for the inputs [rad/s].
+
+    Attributes:
+        flights: Number of flights learned from.
+        choice: Index of each state's ridge weight in ``RIDGE_WEIGHTS``, (12,).
+    """
+
+    def __init__(
+        self,
+        model: LinearModel,
+        state_scale: NDArray[np.float64],
+        input_scale: float = INPUT_SCALE,
+    ) -> None:
+        self.model = model
+        self._scale = np.concatenate((state_scale, np.full(NU, input_scale)))
+        self.flights = 0
+        self._samples = 0
+        self._gram = np.zeros((N_FEATURES, N_FEATURES))
+        self._moment = np.zeros((N_FEATURES, NX))
+        self._error = np.zeros((RIDGE_WEIGHTS.size, NX))
+        self._solve()
+
+    # -- learning ------------------------------------------------------------------------------
+
+    def add(self, states: NDArray[np.float64], inputs: NDArray[np.float64]) -> Prediction | None:
+        """Predict a flight, then learn from it.
+
+        Args:
+            states: Deviations from the goal, (T+1, 12).
+            inputs: Deviations from hover [rad/s], (T, 4).
+
+        Returns:
+            How well it was predicted; None for the first flight, and when no step is usable.
+        """
+        features, target = self._features(states[:-1], inputs), self._target(states, inputs)
+        usable = self._usable(features) & np.isfinite(target).all(axis=1)
+        features, target = features[usable], target[usable]
+        if not usable.any():
+            return None
+        prediction = None
+        if self.flights:
+            misses = target - features @ self._candidates
+            error = np.mean(misses**2, axis=1)
+            chosen = error[self.choice, np.arange(NX)]
+            prediction = Prediction(chosen, np.mean(target**2, axis=0))
+            self._error = FORGETTING * self._error + error
+        self._gram += features.T @ features
+        self._moment += features.T @ target
+        self._samples += len(features)
+        self.flights += 1
+        self._solve()
+        return prediction
+
+    def _solve(self) -> None:
+        """Fit all candidate ridge weights, and choose one for each state."""
+        self._candidates = np.zeros((RIDGE_WEIGHTS.size, N_FEATURES, NX))
+        for i, weight in enumerate(RIDGE_WEIGHTS if self._samples else ()):
+            normal = self._gram.copy()
+            normal.flat[:: N_FEATURES + 1] += weight * self._samples
+            factor = scipy.linalg.cho_factor(normal, overwrite_a=True, check_finite=False)
+            self._candidates[i] = scipy.linalg.cho_solve(factor, self._moment, check_finite=False)
+        self.choice = self._error.argmin(axis=0) if self._error.any() else np.full(NX, FIRST_CHOICE)
+        W = self._candidates[self.choice, :, np.arange(NX)]  # (12, features)
+        self._offset = W[:, 0].copy()
+        self._slope = W[:, _LINEAR] / self._scale
+        self._past_slope = W[:, _PAST] / self._scale[-1]
+        curvature = np.zeros((NX, _N_Z, _N_Z))
+        curvature[:, _ROWS, _COLUMNS] = W[:, _QUADRATIC]
+        curvature /= np.outer(self._scale, self._scale)
+        self._curvature = curvature + curvature.transpose(0, 2, 1)
+
+    # -- predicting ----------------------------------------------------------------------------
+
+    def residuals(
+        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the one-step errors x+ - f(x, u) of a flight in deviations, (T, 12)."""
+        z = np.concatenate((states[:-1, FIRST_FEATURE:], inputs), axis=1)
+        correction = self._offset + z @ self._slope.T + _past(inputs) @ self._past_slope.T
+        bent = (z @ self._curvature.reshape(-1, _N_Z).T).reshape(len(z), NX, _N_Z)
+        correction += 0.5 * (bent @ z[:, :, None])[:, :, 0]
+        return self._target(states, inputs) - correction
+
+    def predictor(self) -> Predictor:
+        """Return the surrogate's one-step prediction, made for many quick calls."""
+        return Predictor(
+            self.model, self._offset, self._slope, 0.5 * self._curvature, self._past_slope
+        )
+
+    def jacobians_along(
+        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return A (T, 12, 12) and B (T, 12, 4) at states (T, 12) and rotor speeds (T, 4).
+
+        What past inputs do is left out: see `augmented_jacobians_along`.
+        """
+        A, B, _ = self.augmented_jacobians_along(states, inputs)
+        return A, B
+
+    def augmented_jacobians_along(
+        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the Jacobians of x+ with respect to state, input and past inputs.
+
+        Args:
+            states: Deviations from the goal, (T, 12).
+            inputs: Rotor speeds (T, 4) [rad/s].
+
+        Returns:
+            A (T, 12, 12), B (T, 12, 4) and, for the inputs of one, two, ... steps before,
+            L (T, lags, 12, 4).
+        """
+        steps = len(inputs)
+        z = np.concatenate((states[:, FIRST_FEATURE:], inputs - self.model.hover_input), axis=1)
+        slope = self._slope + (z @ self._curvature.reshape(-1, _N_Z).T).reshape(steps, NX, _N_Z)
+        A = np.repeat(self.model.A[None], steps, axis=0)
+        A[:, :, FIRST_FEATURE:] += slope[:, :, :_N_STATES]
+        B = self.model.B + slope[:, :, _N_STATES:]
+        lagged = self._past_slope.reshape(NX, LAGS, NU).transpose(1, 0, 2)
+        return A, B, np.broadcast_to(lagged, (steps, LAGS, NX, NU))
+
+    def hover_model(self) -> LinearModel:
+        """Return the linearisation at hover; past inputs act as if they were the present one."""
+        A, B = self.model.A.copy(), self.model.B + self._slope[:, _N_STATES:]
+        A[:, FIRST_FEATURE:] += self._slope[:, :_N_STATES]
+        B = B + self._past_slope.reshape(NX, LAGS, NU).sum(axis=1)
+        c = self.model.c + self._offset
+        return LinearModel(A, B, c, self.model.time_step, self.model.hover_input)
+
+    # -- keeping -------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Return all that it has learned, to be kept."""
+        return {
+            'gram': self._gram[np.triu_indices(N_FEATURES)],
+            'moment': self._moment,
+            'error': self._error,
+            'counts': np.array([self.flights, self._samples], dtype=float),
+        }
+
+    def restore(self, arrays: dict[str, Any]) -> None:
+        """Take over what `arrays` returned."""
+        upper = np.triu_indices(N_FEATURES)
+        gram = np.zeros((N_FEATURES, N_FEATURES))
+        gram[upper] = arrays['gram']
+        self._gram = np.triu(gram) + np.triu(gram, 1).T
+        self._moment, self._error = np.array(arrays['moment']), np.array(arrays['error'])
+        self.flights, self._samples = (int(count) for count in arrays['counts'])
+        self._solve()
+
+    # -- features ------------------------------------------------------------------------------
+
+    def _target(
+        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return states[1:] - self.model.predict(states[:-1], inputs)
+
+    def _features(
+        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        z = np.concatenate((states[:, FIRST_FEATURE:], inputs), axis=1) / self._scale
+        ones = np.ones((len(z), 1))
+        quadratic = z[:, _ROWS] * z[:, _COLUMNS]
+        return np.concatenate((ones, z, quadratic, _past(inputs) / self._scale[-1]), axis=1)
+
+    @staticmethod
+    def _usable(features: NDArray[np.float64]) -> NDArray[np.bool_]:
+        z = np.abs(features[:, _LINEAR])
+        past = np.abs(features[:, _PAST])
+        with np.errstate(invalid='ignore'):
+            usable = (z[:, :_N_STATES] <= LARGEST_STATE_FEATURE).all(axis=1)
+            usable &= (z[:, _N_STATES:] <= LARGEST_INPUT_FEATURE).all(axis=1)
+            return usable & (past <= LARGEST_INPUT_FEATURE).all(axis=1)
+
+
+class Predictor:
+    """x+ = f(x, u, past) of a surrogate at one instant of its learning, in deviations."""
+
+    def __init__(
+        self,
+        model: LinearModel,
+        offset: NDArray[np.float64],
+        slope: NDArray[np.float64],
+        curvature: NDArray[np.float64],
+        past_slope: NDArray[np.float64],
+    ) -> None:
+        # One matrix for all that is linear in (x, u, past, 1).
+        A = model.A.copy()
+        A[:, FIRST_FEATURE:] += slope[:, :_N_STATES]
+        B = model.B + slope[:, _N_STATES:]
+        self._linear = np.concatenate((A, B, past_slope, (model.c + offset)[:, None]), axis=1)
+        self._curvature = curvature.reshape(NX * _N_Z, _N_Z)
+        self._row = np.zeros(self._linear.shape[1])
+        self._row[-1] = 1.0
+
+    def begin(self) -> None:
+        """Begin a flight: the inputs before it were hover."""
+        self._row[NX + NU : -1] = 0.0
+
+    def step(self, x: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the next state (12,), and remember the input."""
+        row = self._row
+        row[:NX], row[NX : NX + NU] = x, u
+        z = row[FIRST_FEATURE : NX + NU]
+        x_next = self._linear @ row + (self._curvature @ z).reshape(NX, _N_Z) @ z
+        row[NX + 2 * NU : -1] = row[NX + NU : -1 - NU].copy()
+        row[NX + NU : NX + 2 * NU] = u
+        return x_next
+
+
+def _past(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the last inputs at every step, (T, lags * 4); before the flight they were hover."""
+    past = np.zeros((len(inputs), LAGS * NU))
+    for lag in range(1, LAGS + 1):
+        past[lag:, (lag - 1) * NU : lag * NU] = inputs[:-lag]
+    return past
