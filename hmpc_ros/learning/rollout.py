@@ -92,7 +92,8 @@ def _fly_solved(
         if not solution.ok:
             return None
         u = solution.input
-        if u.max() > highest or u.min() < lowest:  # by the rounding of hover + (limit - hover)
+        speeds = u.tolist()
+        if max(speeds) > highest or min(speeds) < lowest:  # rounding of hover + (limit - hover)
             u = np.clip(u, lowest, highest)
         inputs[t] = u
         if keep_solutions:
