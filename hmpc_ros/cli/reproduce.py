@@ -7,7 +7,6 @@ import json
 import multiprocessing as mp
 import os
 import queue
-import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hmpc_ros.cli.figures import BLUE, GREEN, ORANGE, PURPLE
 from hmpc_ros.cli.options import add_configuration, read_configuration
 from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.learning.parallel import process_pool
 from hmpc_ros.learning.results import HEADER, ResultsError, number, read_header, read_records
 
 if TYPE_CHECKING:
@@ -245,21 +245,14 @@ def _train_all(tasks: list[Task], jobs: int, iterations: int, console: Console) 
 
 @contextmanager
 def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
-    """Start worker processes that leave Ctrl-C to this one, and end them with it."""
+    """Start worker processes that report to this one, and end them with it."""
     context = mp.get_context('spawn')
     messages, stop = context.Queue(), context.Event()
-    # One thread of linear algebra each: the matrices are small, and the workers share the cores.
-    threads = dict.fromkeys(('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1')
-    before = {name: os.environ.get(name) for name in threads}
-    os.environ.update(threads)
-    pool = ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(messages, stop))
-    try:
-        yield pool, messages
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with process_pool(jobs, _start_worker, (messages, stop)) as pool:
+        try:
+            yield pool, messages
+        finally:
+            stop.set()
 
 
 _messages: Any = None
@@ -273,7 +266,6 @@ class _StoppedError(Exception):
 def _start_worker(messages: Any, stop: Any) -> None:
     global _messages, _stop
     _messages, _stop = messages, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _train(task: Task) -> str:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hmpc_ros.cli.options import add_configuration, read_configuration
 from hmpc_ros.configuration import learner
 from hmpc_ros.configuration.files import from_values
+from hmpc_ros.learning.parallel import workers
 from hmpc_ros.learning.results import HEADER, number, read_header, read_records
 from hmpc_ros.learning.summary import best_record, summarise
 
@@ -60,6 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'is given; start it if there is none',
     )
     parser.add_argument('--json', metavar='FILE', type=Path, help='write the summary to a file')
+    parser.add_argument(
+        '--jobs',
+        metavar='N',
+        type=int,
+        default=1,
+        help='processes that fly what is due at the same time (default: 1); same results',
+    )
+    parser.add_argument(
+        '--dask', metavar='ADDRESS', default='', help='fly on the workers of this Dask scheduler'
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,8 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(f'[yellow]warning:[/] {warning}')
     exit_code, stopped = 0, ''
     try:
-        with _ProgressBar(console) as bar:
-            finished = learner.train_offline(configuration, out, bar.start, bar.update)
+        with workers(arguments.jobs, arguments.dask) as executor, _ProgressBar(console) as bar:
+            finished = learner.train_offline(
+                configuration, out, bar.start, bar.update, executor
+            )
             stopped = finished.stopped
     except KeyboardInterrupt:
         exit_code = 130

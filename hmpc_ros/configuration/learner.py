@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hmpc_ros.configuration import build
+from hmpc_ros.configuration.files import from_values
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
 from hmpc_ros.learning.objective import Objective
+from hmpc_ros.learning.parallel import fly_at_once, fly_in_turn
 from hmpc_ros.learning.results import HEADER, ResultsFolder, read_header
 from hmpc_ros.learning.rollout import OfflineFlyer
 from hmpc_ros.learning.rules import PaperRule
@@ -27,11 +31,14 @@ from hmpc_ros.policy.weights import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor
 
     from hmpc_ros.configuration.build import Values
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.costate import PlantJacobians
     from hmpc_ros.learning.estimators import Estimator
+    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.rules import Rule
     from hmpc_ros.policy.limits import Limits
@@ -301,6 +308,7 @@ def train_offline(
     out: Path,
     on_start: Callable[[TrainingRun], None] | None = None,
     on_record: Callable[[TrainingRun, Record], None] | None = None,
+    executor: Executor | None = None,
 ) -> TrainingRun:
     """Start or go on with the training run of a configuration, and fly it to its end.
 
@@ -309,6 +317,8 @@ def train_offline(
         out: Its results folder.
         on_start: Called with the run before its first flight.
         on_record: Called with the run and each record that was kept.
+        executor: Flies what is due at the same time; None: this process, one after the other. The
+            results are the same (see `hmpc_ros.learning.parallel`).
 
     Returns:
         The finished run; its ``results`` are closed and hold all records.
@@ -331,8 +341,25 @@ def train_offline(
         )
         if on_start:
             on_start(run)
-        while (request := run.next_request()) is not None:
-            record = run.report(request, training.fly(request))
-            if record is not None and on_record:
+        def told(record: Record) -> None:
+            if on_record:
                 on_record(run, record)
+
+        if executor is None:
+            fly_in_turn(run, training.fly, told)
+        else:
+            key = json.dumps(configuration.nodes, sort_keys=True)
+            fly_at_once(
+                run, lambda request: executor.submit(_fly_as_worker, key, request), told
+            )
     return run
+
+
+def _fly_as_worker(nodes: str, request: FlightRequest) -> Flight:
+    """Fly a request in a worker, which keeps what it built for the next request of the run."""
+    return _workers_training(nodes).fly(request)
+
+
+@functools.lru_cache(maxsize=1)
+def _workers_training(nodes: str) -> OfflineTraining:
+    return offline_training(from_values(json.loads(nodes)))
