@@ -60,6 +60,8 @@ class Vehicle:
         """Start flight 0 at the origin, at rest."""
         self.quadcopter = quadcopter
         self.imperfections = imperfections or Imperfections()
+        self._process_noise = _unless_zero(self.imperfections.process_noise_std)
+        self._measurement_noise = _unless_zero(self.imperfections.measurement_noise_std)
         self.seed = int(seed)
         self.flight = -1
         self.reset(np.zeros(NX))
@@ -108,15 +110,18 @@ class Vehicle:
             self._gust = keep * self._gust + kick * self._rng.standard_normal(3)
             force = self._gust + np.asarray(force)
         self.state = self.quadcopter.step(self.state, self._rotor_speeds, force)
-        if any(real.process_noise_std):
-            self.state += np.asarray(real.process_noise_std) * self._rng.standard_normal(NX)
+        if self._process_noise is not None:
+            self.state += self._process_noise * self._rng.standard_normal(NX)
         self._measurement = None
 
     def measure(self) -> np.ndarray:
         """Return the measured state (12,): the same one however often it is read in a step."""
         if self._measurement is None:
-            noise_std = self.imperfections.measurement_noise_std
             self._measurement = self.state.copy()
-            if any(noise_std):
-                self._measurement += np.asarray(noise_std) * self._rng.standard_normal(NX)
+            if self._measurement_noise is not None:
+                self._measurement += self._measurement_noise * self._rng.standard_normal(NX)
         return self._measurement.copy()
+
+
+def _unless_zero(standard_deviations: tuple[float, ...]) -> np.ndarray | None:
+    return np.array(standard_deviations) if any(standard_deviations) else None

@@ -211,7 +211,7 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class SolutionLayout:
-    """Where each part of a primal-dual solution lies in the flat array of `read_solution`.
+    """Where each part of a primal-dual solution lies in the flat array of `AcadosQp.solve`.
 
     In this order, with N the horizon and nb the number of bounded states:
     states (N+1, nx), inputs (N, nu), slacks (N, 2, nb), input multipliers (N, 2, nu), state
@@ -244,10 +244,8 @@ class SolutionLayout:
 class AcadosQp:
     """The generated QP solver with its memory: set data by stage, solve, read the solution.
 
-        min   sum_{k<N} [x u]' W_k [x u] / 2  +  x_N' W_N x_N / 2  +  slack penalties
-        s.t.  x_0 given,  x_{k+1} = A x_k + B u_k + c,  lbu <= u <= ubu,  lbx - sl <= x <= ubx + su
-
-    All arrays a caller reads are preallocated and overwritten by `read_solution`.
+    min   sum_{k<N} [x u]' W_k [x u] / 2  +  x_N' W_N x_N / 2  +  slack penalties
+    s.t.  x_0 given,  x_{k+1} = A x_k + B u_k + c,  lbu <= u <= ubu,  lbx - sl <= x <= ubx + su
     """
 
     def __init__(self, dimensions: QpDimensions, options: SolverOptions | None = None) -> None:
@@ -270,18 +268,18 @@ class AcadosQp:
         self._capsule = c_void_p(solver.capsule)
         self._solve = getattr(solver.shared_lib, f'{_NAME}_acados_solve')
         self._solve.argtypes, self._solve.restype = [c_void_p], c_int
-        self._get, self._get_head = self._function('ocp_nlp_get', c_char_p, c_void_p)
         stage_data = (c_int, c_char_p, c_void_p)
         self._set_cost, self._cost_head = self._function('ocp_nlp_cost_model_set', *stage_data)
         self._set_constraint, self._constraint_head = self._function(
             'ocp_nlp_constraints_model_set', *stage_data
         )
         self._solution_memory, self._gather = self._locate_solution()
-        self._time, self._statistics = c_double(0.0), np.zeros(64)
-        self._time_address = ctypes.addressof(self._time)
-        self._statistics_address = self._statistics.ctypes.data
 
-        # The initial state is written at every solve: its memory and its two calls are fixed.
+        # What is called at every solve has fixed memory and fixed arguments.
+        self._get, head = self._function('ocp_nlp_get', c_char_p, c_void_p)
+        self._time, self._statistics = c_double(0.0), (c_double * 64)()
+        self._time_call = (*head, b'time_tot', ctypes.addressof(self._time))
+        self._statistics_call = (*head, b'statistics', ctypes.addressof(self._statistics))
         self._x0 = np.zeros(d.nx)
         x0 = c_void_p(self._x0.ctypes.data)
         self._x0_calls = [(*self._constraint_head, 0, field, x0) for field in (b'lbx', b'ubx')]
@@ -365,31 +363,26 @@ class AcadosQp:
 
     # --- solving ---------------------------------------------------------------------------------
 
-    def solve(self, x0: np.ndarray) -> int:
-        """Solve from the initial state x0 (nx,); returns acados' status (0: no error seen).
+    def solve(self, x0: np.ndarray) -> tuple[int, int, int, float, np.ndarray]:
+        """Solve from the initial state x0 (nx,).
 
-        A status of 0 is no proof of a solution: look at `qp_report` and at finiteness too.
+        Returns:
+            acados' status (0: no error seen, which is no proof of a solution), HPIPM's own status
+            (0: converged) and iterations, the time acados measured [s], and a copy of the
+            primal-dual solution in the order of `SolutionLayout`.
         """
         self._x0[:] = x0
-        for call in self._x0_calls:
-            self._set_constraint(*call)
-        return self._solve(self._capsule)
-
-    def qp_report(self) -> tuple[int, int]:
-        """Return HPIPM's own status (0: converged) and its number of iterations."""
-        self._get(*self._get_head, b'statistics', self._statistics_address)
+        lower, upper = self._x0_calls
+        self._set_constraint(*lower)
+        self._set_constraint(*upper)
+        status = self._solve(self._capsule)
+        self._get(*self._statistics_call)
+        self._get(*self._time_call)
         # SQP_RTI logs a table with the rows (iteration, QP status, QP iterations) and two columns,
         # before and after its one iteration.
-        return int(self._statistics[3]), int(self._statistics[5])
-
-    def read_solution(self) -> np.ndarray:
-        """Return a copy of the primal-dual solution (n,), in the order of `SolutionLayout`."""
-        return self._solution_memory.take(self._gather)
-
-    def acados_time(self) -> float:
-        """Return what acados itself measured for the last solve [s]."""
-        self._get(*self._get_head, b'time_tot', self._time_address)
-        return self._time.value
+        qp_status, iterations = int(self._statistics[3]), int(self._statistics[5])
+        flat = self._solution_memory.take(self._gather)
+        return status, qp_status, iterations, self._time.value, flat
 
     def reset(self) -> None:
         """Forget the last solution and HPIPM's memory (needed after NaN)."""

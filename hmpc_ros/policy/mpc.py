@@ -176,10 +176,7 @@ class Mpc:
             flat = np.full(self.layout.size, np.nan)
             return self._failure(SolveStatus.INVALID_STATE, flat, 0, 0.0, started)
         qp = self._qp
-        status = qp.solve(deviation)
-        qp_status, iterations = qp.qp_report()
-        acados_time = qp.acados_time()
-        flat = qp.read_solution()
+        status, qp_status, iterations, acados_time, flat = qp.solve(deviation)
         if status:
             return self._failure(SolveStatus.SOLVER_ERROR, flat, iterations, acados_time, started)
         if qp_status or iterations >= qp.options.qp_max_iterations:
