@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -10,14 +11,15 @@ from rclpy.context import Context
 from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 try:  # halves the latency of a callback, where the distribution has it
     from rclpy.experimental import EventsExecutor
 except ImportError:
     EventsExecutor = None
 
-# The loop wakes this often [s] without an event, so that a shutdown is never missed.
-WAKE_PERIOD = 0.5
+# The loop wakes this often [s] without an event, so that a signal or a shutdown is never missed.
+WAKE_PERIOD = 0.1
 
 
 def make_executor(context: Context | None = None) -> Executor:
@@ -29,18 +31,32 @@ def make_executor(context: Context | None = None) -> Executor:
 def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:
     """Serve the callbacks of ``node`` until ROS shuts down or ``until()`` says so.
 
-    SIGINT and SIGTERM end it without a traceback: the first as KeyboardInterrupt, the second as the
-    shutdown that rclpy's own handler starts. The node is left to its owner; see `run`.
+    SIGINT and SIGTERM end it too, after the callback they meet: a KeyboardInterrupt inside it would
+    be reported by the executor as a fatal error. A second signal does what it did before. The node
+    is left to its owner; see `run`. To be called in the main thread.
     """
+    signalled = False
+
+    def stop(*_: object) -> None:
+        nonlocal signalled
+        signalled = True
+        restore()
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     executor = make_executor()
     try:
         executor.add_node(node)
         # `spin()` of the events executor hung in the builds of design.md, section 5.
-        while node.context.ok() and not until():
+        while node.context.ok() and not signalled and not until():
             executor.spin_once(timeout_sec=WAKE_PERIOD)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        restore()
         with contextlib.suppress(KeyboardInterrupt):
             executor.remove_node(node)
             executor.shutdown()
@@ -54,7 +70,13 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int
     """
     node: Node | None = None
     try:
-        rclpy.init(args=None if args is None else list(args))
+        # rclpy's own handlers take ROS from under a node that is still made, or still works with
+        # it. Until it spins, either signal is a KeyboardInterrupt.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        rclpy.init(
+            args=None if args is None else list(args),
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
         try:
             node = make_node()
         except (ValueError, ParameterException) as refusal:

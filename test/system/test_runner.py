@@ -92,6 +92,23 @@ def test_leaving_the_context_ends_the_nodes_and_what_they_started(tmp_path: Path
     wait_until(lambda: not alive(pids[1]), 'what the node started to end')
 
 
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_mid_flight_ends_a_node_without_an_error(number: signal.Signals):
+    flight = simulation('reference', {'simulator': {'real_time_factor': 0.0}})
+    with LocalRunner(flight) as runner:
+        names = [spec.name for spec in flight]
+        pids = [runner.pid(name) for name in names]
+        wait_until(lambda: runner.output('controller'), 'the controller')  # it says it is ready
+        time.sleep(0.5)  # in lockstep it is in a callback at almost any time
+        for pid in pids:
+            os.kill(pid, number)
+        wait_until(lambda: not any(alive(pid) for pid in pids), 'the nodes to end')
+    for name in names:
+        said = '\n'.join(runner.output(name))
+        assert 'FATAL' not in said, said
+        assert 'Traceback' not in said, said
+
+
 def test_a_node_that_refuses_its_configuration_is_reported_with_its_own_words():
     nodes = simulation(parameters={'simulator': {'substeps': 0}})
     with LocalRunner(nodes[:1]) as runner, pytest.raises(NodeDiedError) as caught:
