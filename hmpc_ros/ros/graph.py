@@ -101,25 +101,10 @@ def simulation(
         FileNotFoundError: the parameter file does not exist.
     """
     file = find_config(config)
-    # In a parameter file `controller:` means /controller and nothing else: in a namespace ROS would
-    # pass over it without a word, so there its values are handed to the nodes one by one.
-    in_namespace = bool(namespace.strip('/'))
     overrides = {name: dict(values) for name, values in (parameters or {}).items()}
 
     def ours(name: str) -> NodeSpec:
-        values = overrides.pop(name, {})
-        if use_sim_time and name != 'simulator':  # the simulator is where time comes from
-            values = {'use_sim_time': True, **values}
-        if in_namespace:
-            values = {**_given_in_file(file, name), **values}
-        return NodeSpec(
-            executable=name,
-            module=f'hmpc_ros.ros.{name}_node',
-            name=name,
-            namespace=namespace,
-            parameter_files=() if in_namespace else (file,),
-            parameters=values,
-        )
+        return _ours(name, file, overrides.pop(name, {}), namespace, use_sim_time)
 
     nodes = [ours('simulator'), ours('controller')]
     if visualizer or rviz:
@@ -143,7 +128,7 @@ def learning(
     config: Path | str | None = None,
     parameters: Mapping[str, Mapping[str, ParameterValue]] | None = None,
     *,
-    steps: int,
+    steps: int | None = None,
     namespace: str = '',
     use_sim_time: bool = False,
     visualizer: bool = False,
@@ -155,7 +140,8 @@ def learning(
     Args:
         config: As for `simulation`.
         parameters: As for `simulation`.
-        steps: T, the learner's parameter: the simulator holds after as many, until the next reset.
+        steps: T, if not as the parameter file says; the simulator holds after as many, until the
+            next reset.
         namespace: As for `simulation`.
         use_sim_time: As for `simulation`.
         visualizer: As for `simulation`.
@@ -164,30 +150,54 @@ def learning(
 
     Raises:
         FileNotFoundError: the parameter file does not exist.
+        ValueError: it cannot be read.
     """
+    from hmpc_ros.configuration.files import load
+
+    file = find_config(config)
     given = {name: dict(values) for name, values in (parameters or {}).items()}
-    learner = NodeSpec(
-        executable='learner',
-        module='hmpc_ros.ros.learner_node',
-        name='learner',
-        namespace=namespace,
-        parameter_files=(find_config(config),),
-        parameters=given.pop('learner', {}),
-    )
+    values = given.pop('learner', {})
+    if steps is not None:
+        values['steps'] = steps
+    learner = _ours('learner', file, values, namespace, use_sim_time=False)
     if only_learner:
         return [learner]
-    given['simulator'] = {
-        'start_paused': True, 'episode_steps': steps, **given.get('simulator', {})
-    }  # fmt: skip
+    flown = values['steps'] if 'steps' in values else load(file)['learner']['steps']
+    simulator = {'start_paused': True, 'episode_steps': flown, **given.get('simulator', {})}
     nodes = simulation(
         config,
-        given,
+        {**given, 'simulator': simulator},
         namespace=namespace,
         use_sim_time=use_sim_time,
         visualizer=visualizer,
         rviz=rviz,
     )
     return [*nodes, learner]
+
+
+def _ours(
+    name: str,
+    file: Path,
+    values: Mapping[str, ParameterValue],
+    namespace: str,
+    use_sim_time: bool,
+) -> NodeSpec:
+    """Describe a node of this package with its parameters."""
+    # In a parameter file `controller:` means /controller and nothing else: in a namespace ROS would
+    # pass over it without a word, so there its values are handed to the nodes one by one.
+    in_namespace = bool(namespace.strip('/'))
+    if use_sim_time and name != 'simulator':  # the simulator is where time comes from
+        values = {'use_sim_time': True, **values}
+    if in_namespace:
+        values = {**_given_in_file(file, name), **values}
+    return NodeSpec(
+        executable=name,
+        module=f'hmpc_ros.ros.{name}_node',
+        name=name,
+        namespace=namespace,
+        parameter_files=() if in_namespace else (file,),
+        parameters=values,
+    )
 
 
 def _given_in_file(file: Path, name: str) -> dict[str, ParameterValue]:

@@ -64,6 +64,7 @@ from hmpc_ros.ros.timings import append_timing
 
 TICK = 0.05  # s
 HEARTBEAT = 1.0  # s, of wall-clock time between two messages on ~/progress at most
+LISTEN = 0.5  # s, to hear of another learner before the first flight
 SAY_AGAIN = 5.0  # s, before the same sentence is logged again
 
 WEIGHTS_FILE = 'weights.yaml'
@@ -107,7 +108,10 @@ class Learner(Node):
         self._drawn = {
             name: self.create_publisher(Float64, f'~/progress/{name}', reliable) for name in DRAWN
         }
-        self.create_subscription(DiagnosticArray, '~/progress', self._on_progress, latched)
+        # Where all learners of one controller hear each other, whatever their names are.
+        meeting = f'{settings["controller"]}/learner'
+        self._meeting_publisher = self.create_publisher(DiagnosticArray, meeting, latched)
+        self.create_subscription(DiagnosticArray, meeting, self._on_learner, latched)
         self.create_service(Trigger, '~/start', self._on_start)
         self.create_service(Trigger, '~/stop', self._on_stop)
 
@@ -155,7 +159,7 @@ class Learner(Node):
             response.message = f'already {self._progress.state}'
         return response
 
-    def _on_progress(self, message: DiagnosticArray) -> None:
+    def _on_learner(self, message: DiagnosticArray) -> None:
         """Hear of other learners: of two, the one that started later gives way."""
         with contextlib.suppress(ValueError):
             other = progress_from_message(message)
@@ -192,6 +196,7 @@ class Learner(Node):
         """Start the run, or go on with it, and fly it to its end."""
         self._tell(WAITING, 'for controller and vehicle')
         values = await self._flyer.connect()
+        await self._listen_for_others()
         nodes = {'controller': values, 'learner': self._settings.values}
         simulator = await self._flyer.ask_simulator()
         if simulator is not None:
@@ -217,6 +222,13 @@ class Learner(Node):
             await self._hand_over(self._accepted)
             await self._fly_all(training_run)
             await self._finish(training_run)
+
+    async def _listen_for_others(self) -> None:
+        """Give another learner time to be heard before anything is changed."""
+        for _ in range(round(LISTEN / TICK)):
+            if self._other:
+                raise self._gives_way()
+            await self._patience.sleep(TICK)
 
     async def _fly_all(self, training_run: TrainingRun) -> None:
         repeats, gradient, begun = 0, 0.0, time.monotonic()
@@ -397,6 +409,7 @@ class Learner(Node):
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._progress_publisher.publish(message)
+        self._meeting_publisher.publish(message)
         self._diagnostics_publisher.publish(message)
 
     # -- files ---------------------------------------------------------------------------------

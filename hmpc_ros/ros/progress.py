@@ -5,6 +5,8 @@
 * ``~/progress/C`` and so on (std_msgs/Float64): one number per topic and iteration, which
   PlotJuggler and Foxglove draw without any settings.
 * ``~/history`` (std_msgs/Float64MultiArray): the whole curve, iterations x `COLUMNS`; latched.
+* ``controller/learner`` (diagnostic_msgs/DiagnosticArray): the same, at a place that is the
+  controller's: there learners of one controller hear of each other.
 * ``~/policy`` (std_msgs/Float64MultiArray): the accepted weights theta = (q, r, p); latched.
 """
 

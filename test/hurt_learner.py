@@ -1,0 +1,40 @@
+"""The learner node, hurt on purpose; started instead of it by the fault tests.
+
+HMPC_TEST_HURT=die_before_hand_over:2   is killed when iteration 2 is recorded and not handed over
+HMPC_TEST_HURT=full_disk:2              may not write a byte while it keeps iteration 2
+"""
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+from hmpc_ros.learning.results import ResultsFolder
+from hmpc_ros.ros import learner_node
+
+KIND, _, NUMBER = os.environ['HMPC_TEST_HURT'].partition(':')
+append = ResultsFolder.append
+
+
+def die_before_hand_over(self, record, memory=None):
+    append(self, record, memory)
+    if record['k'] == int(NUMBER):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def full_disk(self, record, memory=None):
+    if record['k'] != int(NUMBER) or Path(os.environ['HMPC_TEST_SPACE']).exists():
+        return append(self, record, memory)
+    # Unlike the mode of a folder, this holds for root, too.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        return append(self, record, memory)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+ResultsFolder.append = {'die_before_hand_over': die_before_hand_over, 'full_disk': full_disk}[KIND]
+
+if __name__ == '__main__':
+    raise SystemExit(learner_node.main())

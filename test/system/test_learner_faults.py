@@ -1,0 +1,236 @@
+"""Whatever happens to a learning run, nothing accepted is lost and the controller flies on.
+
+Every test ends with the numbers of a run that nothing happened to, or with a sentence that says
+what did.
+"""
+
+import os
+import signal
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from learning_graph import LearningGraph, assert_same_run, offline_records
+
+from hmpc_ros.ros.graph import NodeSpec
+from hmpc_ros.share import config_dir
+
+pytestmark = pytest.mark.system
+
+SHORT = {'learner': {'iterations': 4}}
+
+
+@pytest.fixture
+def graph(tmp_path: Path):
+    """Return a function that makes a graph; its processes are gone after the test."""
+    os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(config_dir() / 'fastdds_discovery.xml')
+    with ExitStack() as stack:
+
+        def make(**parameters) -> LearningGraph:
+            given = {name: dict(values) for name, values in SHORT.items()}
+            for name, values in parameters.items():
+                given.setdefault(name, {}).update(values)
+            return LearningGraph(tmp_path / 'run', stack, **given)
+
+        yield make
+
+
+@pytest.fixture(scope='module')
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """Return the records of a run that nothing happens to."""
+    return offline_records(tmp_path_factory.mktemp('offline') / 'run', **SHORT)
+
+
+def assert_whole(graph: LearningGraph, unbroken: list[dict]) -> None:
+    graph.until_done()
+    assert_same_run(graph.records(), unbroken)
+    best = min(graph.records(), key=lambda record: record['J'])
+    graph.until_kept(np.array(best['theta']))
+    graph.until_flying()
+
+
+@pytest.mark.parametrize('purpose', ['nominal', 'perturbed'])
+def test_a_learner_killed_in_flight_leaves_nothing_on_trial_and_resumes(
+    graph, unbroken, purpose: str
+):
+    graph = graph().start()
+    graph.until_flight(purpose, after=3)
+    lent, _ = graph.policy()
+    accepted = graph.accepted_theta()
+    graph.kill('learner')
+    graph.until_kept(accepted)
+    assert not np.array_equal(lent, accepted)
+    assert 'the lease of the weights on trial ran out' in graph.output('controller')
+    graph.until_flying()
+    graph.start('learner')
+    assert_whole(graph, unbroken)
+
+
+def test_a_learner_killed_between_gradient_and_hand_over_loses_no_iteration(graph, unbroken):
+    graph = graph().through('hurt_learner', HMPC_TEST_HURT='die_before_hand_over:2').start()
+    graph.until(lambda: not graph.alive('learner'), 'the learner to die')
+    assert graph.records()[-1]['k'] == 2
+    before = np.array(graph.records()[-2]['theta'])
+    graph.until_kept(before)  # the last that it was handed
+    graph.until_flying()
+    graph.through('hmpc_ros.ros.learner_node').start('learner')
+    assert_whole(graph, unbroken)
+
+
+def test_a_learner_that_hangs_loses_the_lease_and_flies_again_when_it_wakes(graph, unbroken):
+    graph = graph().start()
+    graph.until_flight('perturbed', after=3)
+    graph.signal('learner', signal.SIGSTOP)
+    graph.until_kept(graph.accepted_theta())
+    graph.until_flying()
+    graph.signal('learner', signal.SIGCONT)
+    assert_whole(graph, unbroken)
+
+
+def test_a_simulator_that_is_killed_and_restarted_only_costs_time(graph, unbroken):
+    graph = graph(learner={'stall_timeout': 1.0, 'service_timeout': 1.0}).start()
+    graph.until_flight('perturbed', after=3)
+    graph.kill('simulator')
+    graph.until(lambda: graph.state == 'waiting', 'the learner to wait')
+    graph.start('simulator')
+    assert_whole(graph, unbroken)
+    assert graph.monitor.progress.repeats >= 1
+
+
+def test_a_controller_that_is_killed_and_restarted_is_given_the_accepted_weights(graph, unbroken):
+    graph = graph(learner={'stall_timeout': 1.0, 'service_timeout': 1.0}).start()
+    graph.until_flight('nominal', after=3)
+    graph.kill('controller')
+    graph.until(lambda: graph.state == 'waiting', 'the learner to wait')
+    graph.start('controller')
+    assert_whole(graph, unbroken)
+
+
+@pytest.mark.parametrize('kind', ['drop:0.05', 'repeat:0.2'])
+def test_lost_repeated_and_reordered_odometry_does_not_change_what_is_learned(
+    graph, unbroken, kind: str
+):
+    os.environ['HMPC_TEST_RELAY'] = kind
+    graph = graph().remap('simulator', ('odom', 'odom_true'))
+    graph.add(NodeSpec('relay', 'relay', 'relay')).through('relay', 'relay').start()
+    assert_whole(graph, unbroken)
+    if kind.startswith('drop'):
+        assert 'dropped 20' in graph.output('relay')
+
+
+def test_weights_pushed_by_hand_are_refused_or_cost_a_flight_and_change_nothing(graph, unbroken):
+    graph = graph(learner={'iterations': 4}).start()
+    graph.until_flight('nominal', after=1)
+    refused = graph.set_policy(q=[float('nan')] * 12, lease=0.0)
+    assert not refused.successful
+    assert 'policy.q must be finite' in refused.reason
+    refused = graph.set_policy(q=[1.0] * 12)
+    assert not refused.successful
+    assert 'the present weights are on trial' in refused.reason
+    # In the middle of a flight, and so far from everything that it would be seen in the costs.
+    graph.until_flight('nominal', after=3)
+    pushed = graph.set_policy(q=[-3.0] * 12, p=[0.0] * 78, lease=0.0)
+    assert pushed.successful, pushed.reason
+    assert_whole(graph, unbroken)
+    assert 'somebody else sets its weights' in graph.output('learner')
+
+
+def test_of_two_learners_the_second_gives_way(graph, unbroken, tmp_path: Path):
+    graph = graph(learner={'iterations': 12}).start()
+    graph.until_flight('nominal')
+    spec = graph.specs['learner']
+    other = dict(spec.parameters, results=str(tmp_path / 'other'))
+    graph.add(replace(spec, name='second', parameters=other)).start('second')
+    graph.until_output('second', 'another learner is at work')
+    graph.until(lambda: len(graph.records()) >= len(unbroken), 'the first to go on')
+    assert_same_run(graph.records()[:4], unbroken[:4])
+
+
+def test_a_results_file_cut_by_a_crash_costs_one_iteration(graph, unbroken):
+    graph = graph().start()
+    graph.until_flight('nominal', after=3)
+    graph.kill('learner')
+    log = graph.results / 'iterations.jsonl'
+    content = log.read_bytes()
+    log.write_bytes(content[:-40])
+    graph.start('learner')
+    assert_whole(graph, unbroken)
+
+
+def test_a_damaged_results_folder_is_left_alone_and_the_flight_goes_on(graph):
+    graph = graph().start()
+    graph.until_flight('nominal', after=3)
+    graph.kill('learner')
+    accepted = graph.accepted_theta()
+    log = graph.results / 'iterations.jsonl'
+    content = log.read_bytes().replace(b'"J": 1', b'"J": 2', 1)
+    log.write_bytes(content)
+    graph.start('learner')
+    graph.until_stopped('iterations.jsonl is damaged: line 1 does not match its checksum')
+    assert log.read_bytes() == content
+    graph.until_kept(accepted)
+    graph.until_flying()
+
+
+def test_a_full_disk_is_said_clearly_and_learning_goes_on_once_there_is_room(
+    graph, unbroken, tmp_path: Path
+):
+    room = tmp_path / 'room'
+    graph = graph().through(
+        'hurt_learner', HMPC_TEST_HURT='full_disk:2', HMPC_TEST_SPACE=str(room)
+    ).start()
+    graph.until_stopped('iterations.jsonl cannot be written')
+    graph.until_kept(np.array(graph.records()[-1]['theta']))
+    graph.until_flying()
+    room.touch()
+    assert graph.call_learner('start').success
+    assert_whole(graph, unbroken)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_first_flight(graph):
+    graph = graph(learner={'results': '/proc/self/results'}).start()  # for root, too
+    graph.until_stopped('/proc/self/results')
+    start, lease = graph.policy()
+    assert lease == 0.0
+    assert len(start) == 16  # the terminal weight still is the Riccati equation's
+
+
+def test_a_clock_that_jumps_does_not_matter(graph, unbroken):
+    from rclpy.qos import QoSProfile
+    from rosgraph_msgs.msg import Clock
+
+    graph = graph()
+    for name in ('controller', 'learner'):
+        graph.specs[name].parameters['use_sim_time'] = True
+    graph.start()
+    publisher = graph.monitor.node.create_publisher(Clock, '/clock', QoSProfile(depth=10))
+    for number in range(5):
+        graph.until_flight('nominal' if number % 2 else 'perturbed')
+        jump = Clock()
+        jump.clock.sec = (10_000_000, 0)[number % 2]
+        publisher.publish(jump)
+    assert_whole(graph, unbroken)
+
+
+def test_an_unsafe_flight_is_cut_short_and_the_accepted_weights_are_back(graph, tmp_path):
+    # Perturbations this long throw the vehicle about: the envelope is a little wider than what the
+    # nominal flights need.
+    wild = {
+        'iterations': 2,
+        'estimator': 'zeroth_order',
+        'directions': 3,
+        'delta': 20.0,
+        'envelope.position': 6.1,
+        'envelope.violation': 0.6,
+    }
+    expected = offline_records(tmp_path / 'offline', learner=wild)
+    assert sum(record['unsafe_flights'] for record in expected) > 0
+    graph = graph(learner=wild).start()
+    graph.until_output('learner', 'is unsafe: cut short at step')
+    assert_whole(graph, expected)
+    assert graph.monitor.progress.unsafe_flights == sum(r['unsafe_flights'] for r in expected)
