@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     from hmpc_ros.configuration.provenance import provenance
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 150  # a file has no edge to wrap at
     results = Results()
     for name in arguments.only or SECTIONS:
         with _working(console, SECTION_TITLES[name]):
@@ -235,8 +238,6 @@ def _acados_forward_time(reference: _Reference, repeat: int) -> float | None:
 
 def measure_training(results: Results, repeat: int) -> None:
     """Time one iteration of the paper's hybrid rule, offline."""
-    import tempfile
-
     from hmpc_ros.learning.results import ResultsFolder
     from hmpc_ros.learning.training import TrainingRun
 
@@ -262,6 +263,38 @@ def measure_training(results: Results, repeat: int) -> None:
     median = 1e3 * float(np.median(times))
     meaning = 'an iteration of the paper (two flights, gradient, record)'
     results.add('training', 'paper_iteration_ms', median, 'ms', meaning, '<= 200')
+
+
+def measure_parallel(results: Results, repeat: int) -> None:
+    """Time iterations with many perturbed flights, on one process and on a pool of two."""
+    from hmpc_ros.learning.parallel import workers
+
+    iterations = max(2, repeat // 2)
+    overrides = ['estimator=zeroth_order', 'directions=8', 'two_sided=true']
+    configuration = files.load(
+        find_config('reference'),
+        [f'learner.{value}' for value in (*overrides, f'iterations={iterations + 1}')],
+    )
+
+    def per_iteration(jobs: int) -> float:
+        ends = []
+        with tempfile.TemporaryDirectory() as folder, workers(jobs) as executor:
+            learner.train_offline(
+                configuration,
+                Path(folder) / 'run',
+                on_record=lambda _run, _record: ends.append(time.perf_counter()),
+                executor=executor,
+            )
+        # The workers build their solvers during the first iteration; the last record is no more
+        # than the closing flight.
+        return (ends[iterations] - ends[0]) / iterations
+
+    alone, shared = per_iteration(1), per_iteration(2)
+    add = results.add
+    add('parallel', 'serial_ms', 1e3 * alone, 'ms', 'an iteration of 17 flights, one process')
+    add('parallel', 'two_workers_ms', 1e3 * shared, 'ms', 'the same on two workers')
+    efficiency = alone / shared / 2
+    add('parallel', 'efficiency_2', efficiency, '', 'of two workers: 1 is twice as fast')
 
 
 def measure_lockstep(results: Results, repeat: int) -> None:
@@ -335,6 +368,7 @@ SECTIONS: dict[str, Callable[[Results, int], None]] = {
     'solve': measure_solve,
     'gradient': measure_gradient,
     'training': measure_training,
+    'parallel': measure_parallel,
     'lockstep': measure_lockstep,
     'latency': measure_latency,
 }
@@ -342,6 +376,7 @@ SECTION_TITLES = {
     'solve': 'one solve of the MPC',
     'gradient': 'flights and their gradients',
     'training': "the paper's training iteration",
+    'parallel': 'flights on two workers',
     'lockstep': 'lockstep flights over ROS',
     'latency': 'odometry to command over ROS',
 }
