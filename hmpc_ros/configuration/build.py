@@ -70,6 +70,18 @@ def model(controller: Values) -> LinearModel:
     return Quadcopter(vehicle_parameters(controller), controller['time_step']).linearise()
 
 
+def flying_model(controller: Values, known: LinearModel | None = None) -> LinearModel:
+    """Return the model that the weights ``policy.*`` fly with: ``policy.model``, or `model`.
+
+    Args:
+        controller: The values.
+        known: What `model` returns, if that was called already.
+    """
+    base = model(controller) if known is None else known
+    entries = controller['policy.model']
+    return base.with_entries(entries) if len(entries) else base
+
+
 def limits(controller: Values) -> Limits:
     """Return the bounds ``limits.*``."""
     return _dataclass_from(Limits, controller, 'limits.')
@@ -91,15 +103,16 @@ def weights(controller: Values, model: LinearModel) -> Weights:
     return Weights(q, r, p) if len(p) else Weights.for_model(model, q, r)
 
 
-def start_weights(controller: Values, model: LinearModel) -> Weights:
-    """Return the weights that a controller starts with: of ``weights_file``, else ``policy.*``.
+def started(controller: Values) -> Values:
+    """Return the values as a controller has them once it has read its ``weights_file``.
 
     Raises:
         ValueError: the file is not to be used with this model and horizon.
     """
-    if controller['weights_file']:
-        return read_weights(controller['weights_file'], model.identity, controller['horizon'])
-    return weights(controller, model)
+    path = controller['weights_file']
+    if not path:
+        return controller
+    return {**controller, **read_weights(path, model(controller).identity, controller['horizon'])}
 
 
 def mpc(controller: Values) -> Mpc:
@@ -109,10 +122,11 @@ def mpc(controller: Values) -> Mpc:
         ValueError: some of them do not go together.
         AcadosMissingError, CodeGenerationError: see `Mpc`.
     """
-    prediction_model = model(controller)
+    controller = started(controller)
+    prediction_model = flying_model(controller)
     return Mpc(
         prediction_model,
         limits(controller),
-        start_weights(controller, prediction_model),
+        weights(controller, prediction_model),
         controller['horizon'],
     )

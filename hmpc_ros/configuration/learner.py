@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.rules import Rule
+    from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.policy.limits import Limits
 
 
@@ -215,7 +216,9 @@ def describe(nodes: Mapping[str, Values], mpc: Mpc, theta: np.ndarray) -> dict[s
 # What may be otherwise when a run with a vehicle goes on: the weights, which it changes itself, and
 # how the nodes were started.
 _MAY_DIFFER = {
-    'controller': ('policy.q', 'policy.r', 'policy.p', 'weights_file', 'autostart'),
+    'controller': (
+        'policy.q', 'policy.r', 'policy.p', 'policy.model', 'weights_file', 'autostart',
+    ),
     'simulator': (
         'episode_steps', 'next_flight', 'start_paused', 'resend_period', 'real_time_factor',
     ),
@@ -231,6 +234,8 @@ class VehicleTraining:
         objective: What flights cost.
         envelope: Where a flight is cut short.
         mpc: The learner's own copy of the controller's MPC.
+        model: Prediction model that the run starts with.
+        model_source: The controller's own model, which learned ones take the place of.
         header: Describes the run; that of the run that is in the folder, where values may differ.
     """
 
@@ -238,11 +243,13 @@ class VehicleTraining:
     objective: Objective
     envelope: Envelope
     mpc: OfflineMpc
+    model: LinearModel
+    model_source: LinearModel
     header: dict[str, Any]
 
     def refuse_another_controller(self, controller: Values) -> None:
         """Raise ValueError unless a controller that came back is what was learned with."""
-        if build.model(controller).identity != self.header['model']['identity']:
+        if not build.model(controller).same_as(self.model_source):
             raise ValueError('the controller came back with another model')
         known = self.header['configuration']['controller']
         for name, value in controller.items():
@@ -283,7 +290,8 @@ def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraini
             for name in set(names) & set(of_run.get(node, ())):
                 of_run[node][name] = kept['configuration'].get(node, {}).get(name)
     controller, learner = of_run['controller'], of_run['learner']
-    model = build.model(controller)
+    source = build.model(controller)
+    model = build.flying_model(controller, source)
     weights = (
         build.weights(controller, model)
         if kept is None
@@ -299,6 +307,8 @@ def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraini
         objective=costs,
         envelope=envelope(learner, mpc.limits),
         mpc=mpc,
+        model=model,
+        model_source=source,
         header=describe(of_run, mpc.mpc, weights.theta),
     )
 

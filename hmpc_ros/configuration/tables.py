@@ -202,6 +202,14 @@ CONTROLLER = table(
         may_be_empty=True,
     ),
     Parameter(
+        'policy.model',
+        [],
+        'prediction model that goes with the weights: A, B and c, each row by row; '
+        'empty: as model.source says',
+        length=NX * (NX + NU + 1),
+        may_be_empty=True,
+    ),
+    Parameter(
         'policy.lease',
         0.0,
         'how long policy.* fly unless this is set again; then the controller goes back to the last '

@@ -2,11 +2,11 @@
 
     controller:
       ros__parameters:
-        policy: {q: [...], r: [...], p: [...]}
+        policy: {q: [...], r: [...], p: [...], model: [...]}
     learned:
       ros__parameters:                 # a node of this name does not exist: ROS reads over it
         format: 1
-        model: 3f2a...                 # identity of the model that the weights were learned with
+        model: 3f2a...                 # identity of model.source of the controller that flew them
         horizon: 12
         checksum: ...                  # of all that decides a flight
         J: 1032.5                      # and what is good to know
@@ -21,7 +21,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ from hmpc_ros.policy.weights import Weights
 
 FORMAT = 1
 _ABOUT = 'learned'
+_PARTS = ('q', 'r', 'p', 'model')
 
 
 def write_weights(
     path: Path | str,
-    weights: Weights,
+    policy: Mapping[str, Sequence[float]],
     model_identity: str,
     horizon: int,
     about: Mapping[str, Any] | None = None,
@@ -44,16 +45,19 @@ def write_weights(
 
     Args:
         path: the file.
-        weights: what was learned.
-        model_identity: of the model in the MPC that flew them.
-        horizon: of that MPC.
+        policy: the controller's parameters ``policy.q``, ``r``, ``p`` and, if a model was learned
+            along with them, ``policy.model``.
+        model_identity: of the model that the controller has by ``model.source``.
+        horizon: of its MPC.
         about: plain values that tell where they come from, e.g. iteration and cost.
 
     Raises:
         OSError: the file cannot be written.
     """
     path = Path(path)
-    policy = {name: getattr(weights, name).tolist() for name in 'qrp'}
+    policy = {
+        name.removeprefix('policy.'): list(values) for name, values in policy.items() if values
+    }
     document = {
         'controller': {'ros__parameters': {'policy': policy}},
         _ABOUT: {
@@ -82,8 +86,13 @@ def write_weights(
             aside.unlink(missing_ok=True)
 
 
-def read_weights(path: Path | str, model_identity: str, horizon: int) -> Weights:
+def read_weights(
+    path: Path | str, model_identity: str, horizon: int
+) -> dict[str, list[float]]:
     """Read weights that `write_weights` wrote, for a controller with this model and horizon.
+
+    Returns:
+        The parameters ``policy.q``, ``policy.r``, ``policy.p`` and ``policy.model``.
 
     Raises:
         ValueError: the file cannot be read, is damaged, or was learned for another controller.
@@ -98,7 +107,7 @@ def read_weights(path: Path | str, model_identity: str, horizon: int) -> Weights
         policy = document['controller']['ros__parameters']['policy']
         about = document[_ABOUT]['ros__parameters']
         kept, model, length = (about[name] for name in ('checksum', 'model', 'horizon'))
-        weights = Weights(*(policy[name] for name in 'qrp'))
+        Weights(*(policy[name] for name in 'qrp'))
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path} is no weights file, or only a part of one ({type(error).__name__}: {error})'
@@ -121,9 +130,10 @@ def read_weights(path: Path | str, model_identity: str, horizon: int) -> Weights
         raise ValueError(
             f'{path} was learned with a horizon of {length} steps, but the controller has {horizon}'
         )
-    return weights
+    return {f'policy.{name}': policy.get(name, []) for name in _PARTS}
 
 
 def _checksum(policy: Mapping[str, Any], model_identity: str, horizon: int) -> str:
-    content = json.dumps([FORMAT, [policy[name] for name in 'qrp'], model_identity, horizon])
+    parts = [policy.get(name, []) for name in _PARTS]
+    content = json.dumps([FORMAT, parts, model_identity, horizon])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -189,6 +189,7 @@ class TrainingRun:
             self._on_record(self.results.records[-1])
 
     def _summary(self, nominal: Evaluation) -> dict[str, Any]:
+        model = nominal.request.model
         return {
             'k': self.k,
             'flights': self._flights,
@@ -198,6 +199,7 @@ class TrainingRun:
             'failures': self._failures,
             'unsafe_flights': self._unsafe,
             'theta': nominal.theta,
+            **({} if model is None else {'mpc_model': model.entries}),
             'seconds': time.monotonic() - self._started,
             'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
         }

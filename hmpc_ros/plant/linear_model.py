@@ -2,7 +2,8 @@
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,24 @@ class LinearModel:
         for array in (self.A, self.B, self.c, self.hover_input, np.array([self.time_step])):
             digest.update(np.ascontiguousarray(array, dtype='<f8').tobytes())
         return digest.hexdigest()[:12]
+
+    @property
+    def entries(self) -> np.ndarray:
+        """A, B and c, each row by row, as one vector (nx (nx + nu + 1),)."""
+        return np.concatenate((self.A.ravel(), self.B.ravel(), self.c))
+
+    def with_entries(self, entries: Sequence[float] | np.ndarray) -> 'LinearModel':
+        """Return the model of these `entries`, of the same time step and about the same hover.
+
+        Raises:
+            ValueError: there are too few or too many, or one is not finite.
+        """
+        nx, nu = self.B.shape
+        numbers = np.asarray(entries, dtype=float)
+        if numbers.shape != (nx * (nx + nu + 1),):
+            raise ValueError(f'linear model: {nx * (nx + nu + 1)} entries, not {numbers.size}')
+        A, B, c = np.split(numbers, (nx * nx, nx * (nx + nu)))
+        return replace(self, A=A.reshape(nx, nx), B=B.reshape(nx, nu), c=c)
 
     def same_as(self, other: 'LinearModel') -> bool:
         """Say whether another model predicts the same, to the last bit."""

@@ -39,6 +39,7 @@ from enum import Enum
 
 import numpy as np
 
+from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU
 from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.limits import Limits
@@ -244,6 +245,11 @@ class FlightController:
     def set_weights(self, weights: Weights) -> None:
         """Fly with other weights from the next state on."""
         self._mpc.set_weights(weights)
+
+    def set_model(self, model: LinearModel) -> None:
+        """Predict with another model of the same time step from the next state on."""
+        if model is not self._mpc.model:
+            self._mpc.set_model(model)
 
     def set_limits(self, limits: Limits) -> None:
         """Fly within other limits from now on, repeated answers and fallbacks included.

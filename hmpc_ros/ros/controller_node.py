@@ -33,6 +33,7 @@ from sensor_msgs.msg import JointState
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
+from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.policy.acados_backend import AcadosMissingError, CodeGenerationError
 from hmpc_ros.policy.flight_controller import (
@@ -72,6 +73,7 @@ INFO, WARN, ERROR = LoggingSeverity.INFO, LoggingSeverity.WARN, LoggingSeverity.
 class _Tuning:
     """What may change in flight, made from one set of parameter values."""
 
+    model: LinearModel
     weights: Weights
     limits: Limits
     goal: Goal
@@ -107,10 +109,10 @@ class Controller(LifecycleNode):
         super().__init__('controller')
         self._model: Any = None
         self._weights_key: Any = None
+        self._flight: FlightController | None = None
         self._settings = NodeParameters(self, CONTROLLER, self._prepare, self._apply)
         self._read_weights_file()
         self._lease = TrialLease(self)
-        self._flight: FlightController | None = None
         self._active = False
         self._frame_id: str = self._settings['frame_id']
         self._time_step: float = self._settings['time_step']
@@ -137,17 +139,19 @@ class Controller(LifecycleNode):
         limits = build.limits(values)
         limits.input_range(self._model.hover_input)
         # The Riccati equation behind an empty policy.p is only solved when the weights change.
-        key = [values[f'policy.{name}'] for name in 'qrp']
+        key = [values[f'policy.{name}'] for name in ('q', 'r', 'p', 'model')]
         if key != self._weights_key:
-            weights = build.weights(values, self._model)
-            self._weights_key, self._weights = key, weights
+            model = build.flying_model(values, self._model)
+            weights = build.weights(values, model)
+            self._weights_key, self._weights, self._flying_model = key, weights, model
         safety = Safety(**{field.name: values[field.name] for field in fields(Safety)})
-        return _Tuning(self._weights, limits, build.goal(values), safety)
+        return _Tuning(self._flying_model, self._weights, limits, build.goal(values), safety)
 
     def _apply(self, tuning: _Tuning) -> None:
         """Fly with what `_prepare` built."""
         if self._flight is not None:
             self._flight.set_limits(tuning.limits)
+            self._flight.set_model(tuning.model)
             self._flight.set_weights(tuning.weights)
             self._flight.set_goal(tuning.goal)
             self._flight.set_safety(tuning.safety)
@@ -156,13 +160,13 @@ class Controller(LifecycleNode):
         """Start from learned weights, in the parameters too; raises ValueError when refused."""
         path = self._settings['weights_file']
         if path:
-            weights = read_weights(path, self._model.identity, self._settings['horizon'])
-            self.set_parameters_atomically(
-                [
-                    RosParameter(f'policy.{name}', value=getattr(weights, name).tolist())
-                    for name in 'qrp'
-                ]
+            values = read_weights(path, self._model.identity, self._settings['horizon'])
+            kind = RosParameter.Type.DOUBLE_ARRAY
+            result = self.set_parameters_atomically(
+                [RosParameter(name, kind, value) for name, value in values.items()]
             )
+            if not result.successful:
+                raise ValueError(f'the weights of {path} cannot be flown: {result.reason}')
             self.get_logger().info(f'flying the weights of {path}')
 
     # -- lifecycle -----------------------------------------------------------------------------
@@ -172,7 +176,9 @@ class Controller(LifecycleNode):
         """Load (or build) the solver and open the topics."""
         tuning = self._settings.prepared
         try:
-            mpc = Mpc(self._model, tuning.limits, tuning.weights, horizon=self._settings['horizon'])
+            mpc = Mpc(
+                tuning.model, tuning.limits, tuning.weights, horizon=self._settings['horizon']
+            )
         except (ValueError, OSError, AcadosMissingError, CodeGenerationError) as error:
             self.get_logger().error(f'cannot set up the MPC: {error}')
             return TransitionCallbackReturn.FAILURE

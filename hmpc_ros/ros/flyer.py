@@ -28,6 +28,7 @@ from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.safety import Envelope
+from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY
 from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.weights import Weights
@@ -101,6 +102,7 @@ class RosFlyer:
 
     Attributes:
         envelope: where a flight is cut short.
+        start_model: flown where a request names no model; None: the controller's own.
         stopwatch: where the time went since somebody replaced it last.
     """
 
@@ -131,6 +133,8 @@ class RosFlyer:
         self._newest: tuple[int, NDArray[np.float64]] | None = None
         self._start = Goal(tuple(settings['start.position']), settings['start.yaw'])
         self._goal = Goal(tuple(settings['goal.position']), settings['goal.yaw'])
+        self._own_model: LinearModel | None = None
+        self.start_model: LinearModel | None = None
         self._time_step = math.nan
         self._hover = np.full(NU, math.nan)
         self._accepted: dict[str, Any] = {}
@@ -153,7 +157,7 @@ class RosFlyer:
             missing = 'the reset service' if self._recorder.states_heard > heard else 'odometry'
             self._say(f'waiting for {missing}')
             await self._patience.sleep(POLL_PERIOD)
-        model = build.model(values)
+        self._own_model = model = build.model(values)
         self._time_step, self._hover = model.time_step, model.hover_input
         if self._resets:
             self._goal = build.goal(values)
@@ -190,14 +194,28 @@ class RosFlyer:
 
     # -- weights -------------------------------------------------------------------------------
 
-    async def accept(self, theta: NDArray[np.float64]) -> None:
-        """Make weights (94,) the ones that stay, and that the controller always goes back to.
+    def policy(
+        self, theta: NDArray[np.float64], model: LinearModel | None
+    ) -> dict[str, list[float]]:
+        """Return the controller's parameters for weights (94,) and a model, None for its own."""
+        weights = Weights.from_theta(theta)
+        values = {f'policy.{name}': getattr(weights, name).tolist() for name in 'qrp'}
+        own = self._own_model
+        if model is None or (own is not None and model.same_as(own)):
+            return {**values, 'policy.model': []}
+        return {**values, 'policy.model': model.entries.tolist()}
+
+    async def accept(self, policy: Mapping[str, list[float]]) -> None:
+        """Make weights the ones that stay, and that the controller always goes back to.
+
+        Args:
+            policy: the controller's parameters, see `policy`.
 
         Raises:
             OutOfReachError: the controller does not answer; they stay noted as accepted.
             RefusedError: the controller does not take them.
         """
-        self._accepted = _policy(theta)
+        self._accepted = dict(policy)
         await self.restore()
 
     async def restore(self) -> None:
@@ -225,9 +243,10 @@ class RosFlyer:
         values = {**self._accepted, LEASE: 0.0}
         return values if self._resets else {**values, **_goal_values(self._start)}
 
-    async def _lend(self, theta: NDArray[np.float64]) -> dict[str, Any]:
+    async def _lend(self, request: FlightRequest) -> dict[str, Any]:
         """Lend weights to the controller; return what its parameters must be from now on."""
-        values = _policy(theta)
+        model = self.start_model if request.model is None else request.model
+        values: dict[str, Any] = dict(self.policy(request.theta, model))
         if not self._resets:
             values.update(_goal_values(self._goal))
         started = self._leased_at = time.monotonic()
@@ -262,7 +281,7 @@ class RosFlyer:
             if not self._resets:
                 await self._fly_to_start()
             try:
-                lent = await self._lend(request.theta)
+                lent = await self._lend(request)
             except RefusedError as error:
                 return self._not_begun(f'the controller refused the weights: {error}')
             log = FlightLog(self._settings['steps'], self._time_step)
@@ -402,7 +421,9 @@ class RosFlyer:
         flown = await self._controller.get(lent)
         self.stopwatch.parameters += time.monotonic() - started
         for name, value in lent.items():
-            if not np.allclose(flown[name], value, rtol=0, atol=_SAME):
+            if np.size(flown[name]) != np.size(value) or np.any(
+                np.abs(np.subtract(flown[name], value)) > _SAME
+            ):
                 raise NotFlownError(
                     f'{name} of the controller changed during the flight: the lease ran out, or '
                     'somebody else sets its weights'
@@ -459,11 +480,6 @@ class RosFlyer:
         self._recording = recording
         assert self._newest is not None
         self._begin(self._newest[0])
-
-
-def _policy(theta: NDArray[np.float64]) -> dict[str, Any]:
-    weights = Weights.from_theta(theta)
-    return {f'policy.{name}': getattr(weights, name).tolist() for name in 'qrp'}
 
 
 def _goal_values(goal: Goal) -> dict[str, Any]:

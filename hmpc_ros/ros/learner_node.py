@@ -15,12 +15,10 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import Odometry
-from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterEvent
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -39,7 +37,6 @@ from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, number
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
-from hmpc_ros.policy.weights import Weights
 from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
 from hmpc_ros.ros.parameter_client import RefusedError
 from hmpc_ros.ros.parameters import NodeParameters
@@ -79,6 +76,9 @@ RECORDED = (
     Topic('~/progress', DiagnosticArray, latched=True),
     *(Topic(f'~/progress/{name}', Float64) for name in DRAWN),
 )
+
+# Parameters of the controller, as `RosFlyer.policy` returns them.
+Policy = Mapping[str, list[float]]
 
 
 class CannotGoOnError(RuntimeError):
@@ -204,11 +204,12 @@ class Learner(Node):
         training = learner.vehicle_training(nodes, Path(self._settings['results']))
         self._training = training
         self._flyer.envelope = training.envelope
+        self._flyer.start_model = training.model
         with ResultsFolder(self._settings['results'], training.header) as results:
             results.refuse_another_run(training.header)
             theta = np.array(results.header['theta'])
             accepted = [r for r in results.iterations if r['accepted']]
-            self._accepted = np.array(accepted[-1]['theta']) if accepted else theta
+            self._accepted = self._policy_of(accepted[-1] if accepted else results.header)
             training_run = TrainingRun(
                 training.rule,
                 training.objective,
@@ -262,7 +263,8 @@ class Learner(Node):
                 )
             began = time.monotonic()
             if request.with_solutions and flight.complete:
-                fly_under(self._training.mpc, request.theta)
+                model = request.model or self._training.model
+                fly_under(self._training.mpc, request.theta, model)
                 flight = resolved(flight, self._training.mpc)
             record = training_run.report(request, flight)
             gradient += time.monotonic() - began
@@ -275,13 +277,12 @@ class Learner(Node):
     async def _keep(self, training_run: TrainingRun, record: Record) -> None:
         """Hand over what an iteration accepted, and tell."""
         records = training_run.results.records
-        theta = np.array(record['theta'])
         if record.get('accepted', True):
-            self._accepted = theta
+            self._accepted = self._policy_of(record)
             self._write_weights(WEIGHTS_FILE, record)
             if best_record(records) is record:
                 self._write_weights(BEST_WEIGHTS_FILE, record)
-            await self._hand_over(theta)
+            await self._hand_over(self._accepted)
         else:
             self._warn(f'iteration {record["k"]} is rolled back: {record["reason"]}')
         for note in record.get('notes', ()):
@@ -291,11 +292,11 @@ class Learner(Node):
             publisher.publish(Float64(data=float(getattr(self._progress, name))))
         self._publish()
 
-    async def _hand_over(self, theta: NDArray[np.float64]) -> None:
+    async def _hand_over(self, policy: Policy) -> None:
         """Make weights the controller's own, and publish them."""
         while True:
             try:
-                await self._flyer.accept(theta)
+                await self._flyer.accept(policy)
                 break
             except RefusedError as error:
                 raise CannotGoOnError(
@@ -304,7 +305,7 @@ class Learner(Node):
             except OutOfReachError as error:
                 self._warn(str(error))
                 await self._reconnect()
-        self._policy_publisher.publish(policy_message(theta))
+        self._policy_publisher.publish(policy_message(policy))
 
     async def _reconnect(self) -> None:
         """Wait for controller and vehicle, and see that they still are what was learned with."""
@@ -337,9 +338,16 @@ class Learner(Node):
         self._tell(DONE, f'{training_run.k} iterations; the best weights fly')
         self.get_logger().info(f'{self._progress.message}; results in {self._progress.results}')
 
-    def _best(self, training_run: TrainingRun) -> NDArray[np.float64]:
+    def _best(self, training_run: TrainingRun) -> Policy:
         best = best_record(training_run.results.records)
-        return self._accepted if best is None else np.array(best['theta'])
+        return self._accepted if best is None else self._policy_of(best)
+
+    def _policy_of(self, record: Record) -> Policy:
+        """Return the controller's parameters for the weights, and the model, of a record."""
+        model = self._training.model
+        if record.get('mpc_model'):
+            model = model.with_entries(record['mpc_model'])
+        return self._flyer.policy(np.array(record['theta']), model)
 
     def _on_end(self, error: BaseException | None) -> None:
         """Say what no one foresaw; the controller goes back to the accepted weights by itself."""
@@ -425,14 +433,13 @@ class Learner(Node):
         except RecordingError as error:
             self._warn(str(error))
 
-    def _write_weights(self, name: str, record: Mapping[str, Any]) -> None:
-        mpc = self._training.mpc
+    def _write_weights(self, name: str, record: Record) -> None:
         about = {key: record[key] for key in ('k', 'C', 'V', 'J', 'time')}
         write_weights(
             Path(self._settings['results']) / name,
-            Weights.from_theta(np.array(record['theta'])),
-            mpc.model.identity,
-            mpc.mpc.horizon,
+            self._policy_of(record),
+            self._training.model_source.identity,
+            self._training.header['horizon'],
             {**about, 'seed': self._settings['seed']},
         )
 

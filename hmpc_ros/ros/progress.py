@@ -7,7 +7,7 @@
 * ``~/history`` (std_msgs/Float64MultiArray): the whole curve, iterations x `COLUMNS`; latched.
 * ``controller/learner`` (diagnostic_msgs/DiagnosticArray): the same, at a place that is the
   controller's: there learners of one controller hear of each other.
-* ``~/policy`` (std_msgs/Float64MultiArray): the accepted weights theta = (q, r, p); latched.
+* ``~/policy`` (std_msgs/Float64MultiArray): the accepted weights q, r, p; latched.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
-
-from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.weights import N_TERMINAL
 
 #: Columns of ``~/history``.
 COLUMNS = ('k', 'C', 'V', 'J', 'accepted')
@@ -133,11 +130,15 @@ def history_from_message(message: Float64MultiArray) -> NDArray[np.float64]:
     return np.array(message.data, dtype=float).reshape(-1, len(COLUMNS))
 
 
-def policy_message(theta: NDArray[np.float64]) -> Float64MultiArray:
-    """Return weights (94,) as a message; its layout tells where q, r and p begin."""
-    message = Float64MultiArray(data=theta.tolist())
-    rest = len(theta)
-    for label, size in (('q', NX), ('r', NU), ('p', N_TERMINAL)):
-        message.layout.dim.append(MultiArrayDimension(label=label, size=size, stride=rest))
-        rest -= size
+def policy_message(policy: Mapping[str, Sequence[float]]) -> Float64MultiArray:
+    """Return the weights ``policy.q``, ``r``, ``p`` and the ``model`` that goes with them, if any.
+
+    The message's layout tells how many numbers each of them has.
+    """
+    parts = [(name.removeprefix('policy.'), values) for name, values in policy.items() if values]
+    message = Float64MultiArray(data=[value for _, values in parts for value in values])
+    rest = len(message.data)
+    for label, values in parts:
+        message.layout.dim.append(MultiArrayDimension(label=label, size=len(values), stride=rest))
+        rest -= len(values)
     return message

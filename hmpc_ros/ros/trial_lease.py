@@ -24,7 +24,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 LEASE = 'policy.lease'
-WEIGHTS = ('policy.q', 'policy.r', 'policy.p')
+WEIGHTS = ('policy.q', 'policy.r', 'policy.p', 'policy.model')
 CHECK_PERIOD = 0.1  # s
 
 
