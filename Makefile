@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv$(if $(filter-out kilted,$(ROS_DISTRO)),-$(ROS_DISTRO))
 BIN := $(VENV)/bin
 
-# More arguments for the command or for pytest: make demo ARGS='--offline', make test ARGS='-k plant'
+# More arguments for the command or for pytest: make demo ARGS='--iterations 40', make test ARGS='-k plant'
 ARGS ?=
 
 # Nothing of a sourced ROS or of another active environment may reach ours.
@@ -27,8 +27,8 @@ help: ## list the targets
 setup: ## make or renew the virtual environment (the other targets do it by themselves)
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) --ros-distro $(ROS_DISTRO)
 
-demo: setup ## fly the reference flight through ROS 2 nodes; picture and numbers in build/demo
-	@$(BIN)/hmpc fly --out build/demo $(ARGS)
+demo: setup ## fly, learn for a few flights over ROS 2 nodes, fly again; picture in build/demo
+	@$(BIN)/hmpc demo --out build/demo $(ARGS)
 
 test: lint ## lint, then every test that is not long
 	@$(BIN)/python -m pytest -m 'not long' $(ARGS)

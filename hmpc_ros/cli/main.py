@@ -18,6 +18,7 @@ from hmpc_ros import __version__
 # name: (module, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
     'fly': ('hmpc_ros.cli.fly', 'fly once under the MPC, over ROS 2 or offline; picture and cost'),
+    'demo': ('hmpc_ros.cli.demo', 'fly, learn for a few flights over ROS 2, fly again'),
     'learn': ('hmpc_ros.cli.learn', 'the vehicle tunes its own MPC over ROS 2, flight by flight'),
     'watch': ('hmpc_ros.cli.watch', 'watch a learner at work'),
     'train': ('hmpc_ros.cli.train', "tune the MPC's weights flight by flight, without ROS"),

@@ -1,0 +1,144 @@
+"""``hmpc demo``: a flight, a short learning run, and the flight again under what was learned."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hmpc_ros.cli import fly, learn
+from hmpc_ros.cli.learning_figure import draw_before_and_after
+from hmpc_ros.cli.live import duration
+from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.configuration import build, learner
+from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.learning.results import HEADER, read_records
+from hmpc_ros.learning.summary import best_record, summarise
+
+DESCRIPTION = """\
+Fly the reference flight, learn for a few flights, and fly it again under the best weights found:
+all of it over ROS 2, with real node processes. Ends with a picture and a table, before and after.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = DESCRIPTION
+    add_configuration(parser)
+    parser.set_defaults(config='demo')
+    parser.add_argument('--iterations', metavar='N', type=int, help='iterations of learning')
+    parser.add_argument('--seed', metavar='N', type=int, help='seed of the random directions')
+    parser.add_argument(
+        '--out',
+        metavar='DIR',
+        type=Path,
+        default=Path('build/demo'),
+        help='folder of picture, numbers and results (default: build/demo)',
+    )
+    parser.add_argument('--record', action='store_true', help='record the topics to an MCAP file')
+    parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fly, learn, fly again; return 0 when the flight became better."""
+    console = Console(highlight=False)
+    began = time.monotonic()
+    out: Path = arguments.out
+    results = out / 'learning'
+    if (results / HEADER).exists():  # of the last demonstration
+        shutil.rmtree(results)
+    _, configuration = read_configuration(arguments)
+    steps = int(configuration['learner']['steps'])
+
+    console.print(f'[bold]1  the flight before[/]  {steps} steps, over ROS 2 in lockstep')
+    before = _fly(arguments, steps)
+    console.print('[bold]2  learning[/]  the vehicle tunes its own MPC')
+    words = ['--config', str(arguments.config), '--out', str(results)]
+    for name in ('iterations', 'seed'):
+        if getattr(arguments, name) is not None:
+            words += [f'--{name}', str(getattr(arguments, name))]
+    words += [f'--{name}' for name in ('record', 'verbose') if getattr(arguments, name)]
+    exit_code = learn.learn(_parsed(learn, arguments, words), console)
+    if exit_code:
+        return exit_code
+    console.print('[bold]3  the flight after[/]  under the best weights that were found')
+    best_weights = results / 'best_weights.yaml'
+    after = _fly(arguments, steps, f'controller.weights_file={json.dumps(str(best_weights))}')
+
+    header, records = read_records(results)
+    controller = configuration['controller']
+    limits = build.limits(controller)
+    objective = learner.objective(configuration['learner'], limits)
+    costs = {'before': objective.cost(before.flight), 'after': objective.cost(after.flight)}
+    seed = header['seed']
+    summary = summarise(header, records)
+    picture = draw_before_and_after(
+        out / 'demo.png',
+        records,
+        before.flight,
+        after.flight,
+        limits,
+        float(controller['time_step']),
+        title=f'{summary["flights"]} flights over ROS 2: the vehicle tunes its own MPC',
+        subtitle=(
+            f'J = C + {objective.penalty:g} V: {costs["before"].J:.2f} before, '
+            f'{costs["after"].J:.2f} after.   Configuration: {Path(arguments.config).stem}, '
+            f'seed {seed}'
+        ),
+    )
+    report = {name: {key: getattr(cost, key) for key in 'CVJ'} for name, cost in costs.items()} | {
+        'learning': summary,
+        'wall_time': time.monotonic() - began,
+        **provenance(),
+    }
+    (out / 'demo.json').write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
+    _print(console, costs, objective.penalty)
+    best = best_record(records)
+    console.print(
+        f'{summary["flights"]} flights in {summary["iterations"]} iterations; best: iteration '
+        f'{best["k"] if best else "-"}; seed {seed}; {duration(report["wall_time"])} in all\n'
+        f'picture: {picture}\n'
+        f'numbers: {out / "demo.json"}\n'
+        f'fly the best weights: hmpc fly --set controller.weights_file={best_weights}'
+    )
+    return 0 if costs['after'].J < costs['before'].J else 1
+
+
+def _fly(arguments: argparse.Namespace, steps: int, *overrides: str) -> fly.Flown:
+    words = ['--config', str(arguments.config), '--steps', str(steps)]
+    words += ['--verbose'] if arguments.verbose else []
+    parsed = _parsed(fly, arguments, words)
+    parsed.overrides += overrides
+    path, configuration = read_configuration(parsed)
+    return fly.fly_over_ros(configuration, path, parsed, lambda _stage, _step: None)
+
+
+def _parsed(command: Any, arguments: argparse.Namespace, words: list[str]) -> argparse.Namespace:
+    """Return another command's arguments, with this one's overrides."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    parsed = parser.parse_args(words)
+    parsed.overrides += arguments.overrides
+    return parsed
+
+
+def _print(console: Console, costs: dict[str, Any], penalty: float) -> None:
+    table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
+    for name in ('', 'before', 'after', 'change'):
+        table.add_column(name, justify='left' if not name else 'right')
+    meanings = {
+        'C': 'tracking cost C',
+        'V': 'violation of the bounds V',
+        'J': f'objective J = C + {penalty:g} V',
+    }
+    for key, meaning in meanings.items():
+        before, after = (getattr(cost, key) for cost in costs.values())
+        change = f'{100 * (after / before - 1):+.2f} %' if before else ''
+        table.add_row(meaning, f'{before:.4f}', f'{after:.4f}', change)
+    console.print(table)
