@@ -1,7 +1,7 @@
 """The vehicle tunes its own MPC: ``ros2 launch hmpc_ros learning.launch.py results:=DIRECTORY``.
 
-What is started is told by ``hmpc_ros.ros.graph``, which the local runner of ``hmpc learn`` reads too.
-A learner that ends is started again and goes on with its results; nothing else ends with it.
+What is started is told by ``hmpc_ros.ros.graph``, which ``hmpc learn`` reads too. A learner that
+ends is started again and goes on with its results; nothing else ends with it.
 """
 
 import os

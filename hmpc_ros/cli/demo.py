@@ -92,17 +92,17 @@ def run(arguments: argparse.Namespace) -> int:
             f'seed {seed}'
         ),
     )
-    report = {name: {key: getattr(cost, key) for key in 'CVJ'} for name, cost in costs.items()} | {
-        'learning': summary,
-        'wall_time': time.monotonic() - began,
-        **provenance(),
+    wall_time = time.monotonic() - began
+    report: dict[str, Any] = {
+        name: {key: getattr(cost, key) for key in 'CVJ'} for name, cost in costs.items()
     }
+    report |= {'learning': summary, 'wall_time': wall_time, **provenance()}
     (out / 'demo.json').write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
     _print(console, costs, objective.penalty)
     best = best_record(records)
     console.print(
         f'{summary["flights"]} flights in {summary["iterations"]} iterations; best: iteration '
-        f'{best["k"] if best else "-"}; seed {seed}; {duration(report["wall_time"])} in all\n'
+        f'{best["k"] if best else "-"}; seed {seed}; {duration(wall_time)} in all\n'
         f'picture: {picture}\n'
         f'numbers: {out / "demo.json"}\n'
         f'fly the best weights: hmpc fly --set controller.weights_file={best_weights}'

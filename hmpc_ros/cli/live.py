@@ -36,7 +36,7 @@ def view(progress: Progress, history: NDArray[np.float64]) -> RenderableType:
         history: (iterations, 5): k, C, V, J, accepted.
     """
     p = progress
-    numbers = Table.grid(padding=(0, 3))
+    numbers = Table.grid(padding=(0, 2))
     for _ in range(6):
         numbers.add_column()
     numbers.add_row(
@@ -52,7 +52,7 @@ def view(progress: Progress, history: NDArray[np.float64]) -> RenderableType:
         _pair('rolled back', str(p.rolled_back), 'red' if p.rolled_back else ''),
         _pair('unsafe', str(p.unsafe_flights), 'red' if p.unsafe_flights else ''),
         _pair('repeated', str(p.repeats), 'yellow' if p.repeats else ''),
-        _pair('s/iteration', f'{p.seconds:.2f}'),
+        _pair('iteration', f'{p.seconds:.2f} s'),
         _pair('time left', duration(p.time_left)),
     )
     bar = Table.grid(padding=(0, 1), expand=True)
