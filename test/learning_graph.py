@@ -173,6 +173,14 @@ class LearningGraph:
         q, r, p, lease = (parameter_value_to_python(value) for value in values)
         return np.concatenate([q, r, p]), lease
 
+    def ask(self, *names: str) -> list:
+        """Return parameters of the controller."""
+        values = self._call(self._getter, GetParameters.Request(names=list(names))).values
+        return [
+            list(value) if hasattr(value, '__len__') and not isinstance(value, str) else value
+            for value in map(parameter_value_to_python, values)
+        ]
+
     def set_policy(self, **values):
         """Set parameters of the controller by hand; return the answer."""
         parameters = [
