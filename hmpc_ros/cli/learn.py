@@ -157,6 +157,13 @@ def nodes_of(arguments: argparse.Namespace) -> tuple[list[NodeSpec], Configurati
         'record': 'true' if arguments.record else None,
     }
     overrides = arguments.overrides
+    if arguments.attach:
+        for override in overrides:
+            if not override.strip().startswith('learner.'):
+                raise ValueError(
+                    f'--set {override}: with --attach only the learner is started; change other '
+                    'nodes where they run'
+                )
     overrides += [f'learner.{name}={value}' for name, value in given.items() if value is not None]
     if arguments.config is None and arguments.resume and (arguments.out / HEADER).exists():
         configuration = from_values(read_header(arguments.out)['configuration'], overrides)

@@ -137,6 +137,7 @@ class RosFlyer:
         self.start_model: LinearModel | None = None
         self._time_step = math.nan
         self._hover = np.full(NU, math.nan)
+        self._task: dict[str, Any] = {}  # of the controller, which no flight may change
         self._accepted: dict[str, Any] = {}
         self._leased_at: float | None = None
         self.stopwatch = Stopwatch()
@@ -158,6 +159,7 @@ class RosFlyer:
             self._say(f'waiting for {missing}')
             await self._patience.sleep(POLL_PERIOD)
         self._own_model = model = build.model(values)
+        self._task = {n: v for n, v in values.items() if n.startswith(('goal.', 'limits.'))}
         self._time_step, self._hover = model.time_step, model.hover_input
         if self._resets:
             self._goal = build.goal(values)
@@ -413,20 +415,21 @@ class RosFlyer:
             self._patience.renew()
 
     async def _check_flown_under(self, lent: Mapping[str, Any]) -> None:
-        """Raise NotFlownError unless the controller still has the weights that were lent to it.
+        """Raise NotFlownError unless the controller still has what was lent to it, and its task.
 
-        It has others when the lease ran out, when it was restarted, or when somebody else set them.
+        It has not when the lease ran out, when it was restarted, or when somebody else sets it.
         """
+        expected = {**self._task, **lent}
         started = time.monotonic()
-        flown = await self._controller.get(lent)
+        flown = await self._controller.get(expected)
         self.stopwatch.parameters += time.monotonic() - started
-        for name, value in lent.items():
+        for name, value in expected.items():
             if np.size(flown[name]) != np.size(value) or np.any(
                 np.abs(np.subtract(flown[name], value)) > _SAME
             ):
                 raise NotFlownError(
                     f'{name} of the controller changed during the flight: the lease ran out, or '
-                    'somebody else sets its weights'
+                    'somebody else sets it'
                 )
 
     # -- reset: fly ----------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def test_learned_weights_fly_again_and_are_refused_where_they_do_not_belong(stac
         '--set',
         given,
         '--set',
-        'controller.vehicle.mass=0.5',
+        'controller.vehicle.mass=0.46',
         '--out',
         str(tmp_path),
         code=1,

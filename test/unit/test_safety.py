@@ -99,3 +99,13 @@ def test_without_a_margin_only_unflyable_weights_go_back():
 def test_nonsense_is_refused(make):
     with pytest.raises(ValueError, match='must'):
         make()
+
+
+def test_a_flight_is_cut_where_its_violation_so_far_is_too_much():
+    states = np.zeros((6, 12))
+    states[1:, 9] = 0.5  # 0.1 beyond its bound at every step
+    envelope = Envelope(violation=0.25, state_max=(1.0,) * 6 + (0.4,) * 3)
+    cut = envelope.cut(flight(states))
+    assert cut.steps == 3
+    assert cut.ended == 'cut short at step 3: a violation of 0.3, beyond the envelope of 0.25'
+    assert Envelope(violation=0.6, state_max=envelope.state_max).cut(flight(states)).complete
