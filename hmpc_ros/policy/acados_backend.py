@@ -366,11 +366,17 @@ class AcadosQp:
     def solve(self, x0: np.ndarray) -> tuple[int, int, int, float, np.ndarray]:
         """Solve from the initial state x0 (nx,).
 
+        The answer depends on x0 and the data alone, to the last bit, and not on what was solved
+        before: a flight over ROS and the same flight offline, or the same flight twice, differ in
+        what came before them. HPIPM starts cold anyway; it even needs fewer iterations when the
+        QP is not posed about the last solution.
+
         Returns:
             acados' status (0: no error seen, which is no proof of a solution), HPIPM's own status
             (0: converged) and iterations, the time acados measured [s], and a copy of the
             primal-dual solution in the order of `SolutionLayout`.
         """
+        self._solution_memory[self._gather] = 0.0
         self._x0[:] = x0
         lower, upper = self._x0_calls
         self._set_constraint(*lower)
