@@ -10,6 +10,7 @@ import numpy as np
 from hmpc_ros.learning.costate import fly_under
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.safety import Envelope
+from hmpc_ros.plant.odometry import carried
 from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.flight_controller import FlightController, Safety, Source
 
@@ -83,7 +84,7 @@ def _fly_solved(
     solve, fly, measure = mpc.solve, vehicle.step, vehicle.measure
     states, inputs = np.empty((steps + 1, NX)), np.empty((steps, NU))
     solutions: list[Solution] = []
-    states[0] = x = measure()
+    states[0] = x = carried(measure())
     for t in range(steps):
         # A state that is not finite is not within the tilt either, or fails to be solved.
         if not (-max_tilt <= x[6] <= max_tilt and -max_tilt <= x[7] <= max_tilt):
@@ -99,7 +100,7 @@ def _fly_solved(
         if keep_solutions:
             solutions.append(solution)
         fly(u)
-        states[t + 1] = x = measure()
+        states[t + 1] = x = carried(measure())
     return Flight(
         states, inputs, goal, mpc.model.hover_input, tuple(solutions), planned_steps=steps
     )
@@ -121,7 +122,7 @@ def _fly_guarded(
     solutions: list[Solution] = []
     failed: list[int] = []
     flown, ended = steps, ''
-    states[0] = vehicle.measure()
+    states[0] = carried(vehicle.measure())
     for t in range(steps):
         answer = controller.respond(states[t], t * time_step)
         if answer.command is None:
@@ -134,7 +135,7 @@ def _fly_guarded(
         elif keep_solutions and answer.solution is not None:
             solutions.append(answer.solution)
         vehicle.step(answer.command)
-        states[t + 1] = vehicle.measure()
+        states[t + 1] = carried(vehicle.measure())
     return Flight(
         states=states[: flown + 1],
         inputs=inputs[:flown],

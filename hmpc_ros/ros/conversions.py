@@ -1,9 +1,6 @@
 """Messages to arrays and back: odometry, rotor speeds, predicted path, goal, stamps.
 
-Odometry's pose is in the world frame (ENU) and its twist in the body frame (FLU, REP-103); the
-state of the model holds position and velocity in the world frame, ZYX Euler angles and body rates.
-What runs once per control step is written with plain floats: for 3 x 3 products numpy costs more
-than the arithmetic.
+The arithmetic between the frames of odometry and of the state is in `hmpc_ros.plant.odometry`.
 """
 
 import math
@@ -17,6 +14,12 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import JointState
 
+from hmpc_ros.plant.odometry import (
+    euler_from_quaternion,
+    quaternion_from_euler,
+    to_body,
+    to_world,
+)
 from hmpc_ros.plant.quadcopter import INPUT_NAMES, NX
 from hmpc_ros.policy.goal import Goal
 
@@ -25,9 +28,6 @@ NANOSECONDS = 1_000_000_000
 # How far |q|^2 may be from 1. Single precision and a few multiplications stay far below it; a
 # quaternion beyond it was not meant as a rotation (all zeros, mostly).
 UNIT_TOLERANCE = 1e-3
-
-# Below this cosine of pitch, roll and yaw turn about the same axis.
-_GIMBAL_LOCK = 1e-9
 
 _ROTORS = list(INPUT_NAMES)
 _NAN_STATE = [math.nan] * NX
@@ -53,38 +53,6 @@ def set_stamp(stamp: Time, time: int) -> None:
     stamp.sec, stamp.nanosec = divmod(time, NANOSECONDS)
 
 
-def quaternion_from_euler(
-    roll: float, pitch: float, yaw: float
-) -> tuple[float, float, float, float]:
-    """Return the unit quaternion (x, y, z, w) of ZYX Euler angles [rad]."""
-    cos_roll, sin_roll = math.cos(0.5 * roll), math.sin(0.5 * roll)
-    cos_pitch, sin_pitch = math.cos(0.5 * pitch), math.sin(0.5 * pitch)
-    cos_yaw, sin_yaw = math.cos(0.5 * yaw), math.sin(0.5 * yaw)
-    return (
-        sin_roll * cos_pitch * cos_yaw - cos_roll * sin_pitch * sin_yaw,
-        cos_roll * sin_pitch * cos_yaw + sin_roll * cos_pitch * sin_yaw,
-        cos_roll * cos_pitch * sin_yaw - sin_roll * sin_pitch * cos_yaw,
-        cos_roll * cos_pitch * cos_yaw + sin_roll * sin_pitch * sin_yaw,
-    )
-
-
-def euler_from_quaternion(x: float, y: float, z: float, w: float) -> tuple[float, float, float]:
-    """Return ZYX Euler angles [rad]: roll and yaw in [-pi, pi], pitch in [-pi/2, pi/2].
-
-    Only ratios of the quaternion's products enter, so its length cancels. At pitch = +-pi/2, where
-    only one combination of roll and yaw is defined, roll is 0.
-    """
-    ww, xx, yy, zz = w * w, x * x, y * y, z * z
-    # First column and last row of the rotation matrix, each times |q|^2.
-    r11, r21 = ww + xx - yy - zz, 2.0 * (x * y + w * z)
-    r31, r32, r33 = 2.0 * (x * z - w * y), 2.0 * (y * z + w * x), ww - xx - yy + zz
-    cos_pitch = math.sqrt(r11 * r11 + r21 * r21)
-    pitch = math.atan2(-r31, cos_pitch)
-    if cos_pitch <= _GIMBAL_LOCK:
-        return 0.0, pitch, math.atan2(2.0 * (w * z - x * y), ww - xx + yy - zz)
-    return math.atan2(r32, r33), pitch, math.atan2(r21, r11)
-
-
 def state_from_odometry(message: Odometry, state: np.ndarray) -> None:
     """Write the state (12,) that an odometry message describes into ``state``.
 
@@ -103,23 +71,16 @@ def state_from_odometry(message: Odometry, state: np.ndarray) -> None:
             state[:] = _NAN_STATE
             return
         raise NotARotationError(x, y, z, w)
-    roll, pitch, yaw = euler_from_quaternion(x, y, z, w)
+    orientation = x, y, z, w
     twist = message.twist.twist
     linear, angular = twist.linear, twist.angular
-    vx, vy, vz = linear.x / norm2, linear.y / norm2, linear.z / norm2
-    xy, xz, yz, wx, wy, wz = x * y, x * z, y * z, w * x, w * y, w * z
     position = pose.position
     state[:] = (
         position.x,
         position.y,
         position.z,
-        # v_world = R(q) v_body
-        (ww + xx - yy - zz) * vx + 2.0 * ((xy - wz) * vy + (xz + wy) * vz),
-        (ww - xx + yy - zz) * vy + 2.0 * ((xy + wz) * vx + (yz - wx) * vz),
-        (ww - xx - yy + zz) * vz + 2.0 * ((xz - wy) * vx + (yz + wx) * vy),
-        roll,
-        pitch,
-        yaw,
+        *to_world(orientation, linear.x, linear.y, linear.z),
+        *euler_from_quaternion(x, y, z, w),
         angular.x,
         angular.y,
         angular.z,
@@ -143,14 +104,9 @@ def odometry_from_state(state: np.ndarray, time: int, message: Odometry) -> None
         twist.angular,
     )
     position.x, position.y, position.z = px, py, pz
-    x, y, z, w = quaternion_from_euler(roll, pitch, yaw)
-    orientation.x, orientation.y, orientation.z, orientation.w = x, y, z, w
-    xx, yy, zz, ww = x * x, y * y, z * z, w * w
-    xy, xz, yz, wx, wy, wz = x * y, x * z, y * z, w * x, w * y, w * z
-    # v_body = R(q)' v_world
-    linear.x = (ww + xx - yy - zz) * vx + 2.0 * ((xy + wz) * vy + (xz - wy) * vz)
-    linear.y = (ww - xx + yy - zz) * vy + 2.0 * ((xy - wz) * vx + (yz + wx) * vz)
-    linear.z = (ww - xx - yy + zz) * vz + 2.0 * ((xz + wy) * vx + (yz - wx) * vy)
+    quaternion = quaternion_from_euler(roll, pitch, yaw)
+    orientation.x, orientation.y, orientation.z, orientation.w = quaternion
+    linear.x, linear.y, linear.z = to_body(quaternion, vx, vy, vz)
     angular.x, angular.y, angular.z = p, q, r
 
 
