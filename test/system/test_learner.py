@@ -48,8 +48,8 @@ def run(*arguments: str, code: int = 0) -> str:
 
 
 def test_the_reference_experiment_over_ros_is_the_offline_one(stack, tmp_path: Path):
-    # Without the shortcut the offline controller solves what the one over ROS solves: then not a bit
-    # differs. With it the runs drift apart, by some 1e-9 per iteration.
+    # Without the shortcut the controller offline solves what the one over ROS solves: then not a
+    # bit differs. With it the runs drift apart, by some 1e-9 per iteration.
     parameters = {'learner': {'iterations': 5, 'seed': 3, 'shortcut': False}}
     expected = offline_records(tmp_path / 'offline', **parameters)
     graph = LearningGraph(tmp_path / 'ros', stack, **parameters).start()
