@@ -72,17 +72,19 @@ def _hybrid(gamma: float) -> dict[str, Any]:
 
 
 _MODEL_ONLY = {'estimator': 'model_based', 'jacobians': 'model'}
+_MODEL_FREE = {'estimator': 'zeroth_order'}
 _PERFECT = {'estimator': 'model_based', 'jacobians': 'vehicle'}
 
 ARMS: dict[str, Arm] = {
     'perfect': Arm('perfect model', '#222222', _PERFECT, random=False),
     'model_only': Arm('model only', ORANGE, _MODEL_ONLY, random=False),
-    'model_free': Arm('model-free only', PURPLE, {'estimator': 'zeroth_order'}),
+    'model_free': Arm('model-free only', PURPLE, _MODEL_FREE),
     'hybrid_025': Arm('hybrid γ = 0.25', '#56B4E9', _hybrid(0.25)),
     'hybrid_050': Arm('hybrid γ = 0.5', BLUE, _hybrid(0.5)),
     'hybrid_075': Arm('hybrid γ = 0.75', GREEN, _hybrid(0.75)),
     'perfect_far': Arm('perfect model', '#222222', _PERFECT, 'far', random=False),
     'model_only_far': Arm('model only', ORANGE, _MODEL_ONLY, 'far', random=False),
+    'model_free_far': Arm('model-free only', PURPLE, _MODEL_FREE, 'far'),
     'hybrid_050_far': Arm('hybrid γ = 0.5', BLUE, _hybrid(0.5), 'far'),
     'hybrid_075_far': Arm('hybrid γ = 0.75', GREEN, _hybrid(0.75), 'far'),
 }
