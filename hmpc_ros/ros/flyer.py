@@ -278,7 +278,13 @@ class RosFlyer:
         Raises:
             NotFlownError: it was not flown or recorded whole.
             OutOfReachError: controller or vehicle do not answer.
+            ValueError: it is of another task than the learner's start and goal.
         """
+        if request.task:
+            raise ValueError(
+                'a learner over ROS flies one task, from its start to its goal; the rule asks for '
+                f'task {request.task}'
+            )
         try:
             if not self._resets:
                 await self._fly_to_start()
