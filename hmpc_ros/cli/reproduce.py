@@ -391,6 +391,7 @@ def table(summary: Mapping[str, Any]) -> str:
         'arm',
         'model',
         'seeds',
+        'diverged',
         'C median',
         'C worst',
         'gap in C',
@@ -408,6 +409,7 @@ def table(summary: Mapping[str, Any]) -> str:
             entry['label'],
             f'{entry["model"]} hover',
             '1 (no randomness)' if entry['deterministic'] else str(len(entry['seeds'])),
+            str(entry['diverged'] or '—'),
             _cell(entry['C']['median'], '.2f'),
             _cell(entry['C']['worst'], '.2f'),
             _cell(entry.get('gap_C_percent'), '+.2f', ' %'),
@@ -420,8 +422,8 @@ def table(summary: Mapping[str, Any]) -> str:
     paper = summary['paper']
     gap = 100 * (paper['hybrid'] / paper['perfect'] - 1)
     blanks = ' | — | — | — | — |'
-    lines.append(f'| paper: perfect model | | | {paper["perfect"]:.2f} | — | +0.00 %{blanks}')
-    lines.append(f'| paper: hybrid | | | {paper["hybrid"]:.2f} | — | {gap:+.2f} %{blanks}')
+    lines.append(f'| paper: perfect model | | | | {paper["perfect"]:.2f} | — | +0.00 %{blanks}')
+    lines.append(f'| paper: hybrid | | | | {paper["hybrid"]:.2f} | — | {gap:+.2f} %{blanks}')
     return '\n'.join(lines) + '\n'
 
 
@@ -447,4 +449,4 @@ def _or_none(value: float) -> float | None:
 
 
 def _cell(value: float | None, form: str, unit: str = '') -> str:
-    return 'diverged' if value is None else format(value, form) + unit
+    return '—' if value is None else format(value, form) + unit
