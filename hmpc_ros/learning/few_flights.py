@@ -1,8 +1,8 @@
 """The default rule: learn from a handful of flights.
 
-Every iteration flies one candidate (weights, and sometimes a prediction model for the MPC), learns
-a surrogate of the plant from it (``hmpc_ros.plant.surrogate``), judges it by what it cost, and plans
-the next candidate:
+Every iteration flies one candidate (weights, and sometimes a prediction model for the MPC),
+learns a surrogate of the plant from it (``hmpc_ros.plant.surrogate``), judges it by what it cost,
+and plans the next candidate:
 
 * a **step** from the best point of the present descent: the composite model of the cost
   (``composite.py``) with the surrogate's Jacobians, damped as much as a *rehearsal* on the
@@ -28,6 +28,7 @@ from hmpc_ros.learning.composite import CompositeModel
 from hmpc_ros.learning.costate import fly_under
 from hmpc_ros.learning.flight import Flight, resolve
 from hmpc_ros.learning.forward import forward_sensitivity
+from hmpc_ros.learning.noise import ResidualNoise
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.rehearsal import ORIGIN, Rehearsal
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 # What a candidate is.
 START, STEP, REFRESH, EXCURSION = 'start', 'step', 'refresh', 'excursion'
+VERIFICATION = 'verification'
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Settings:
         rehearsals: Rehearsals per iteration at most; each costs computing time, none a flight.
         damping: Marquardt damping at the start, in units of the composite model's curvature.
         refresh: Whether the MPC's model may be changed.
-        kick: Length of a kick of theta at the start.
+        kick: Length of a kick of theta.
+        repeats: Flights that verify an incumbent where flights are noisy.
     """
 
     probes: int = 3
@@ -69,6 +72,7 @@ class Settings:
     damping: float = 1e-2
     refresh: bool = True
     kick: float = 0.3
+    repeats: int = 3
 
 
 # A step is flown when its rehearsal shows this share of the decrease that the composite model
@@ -76,13 +80,27 @@ class Settings:
 ACCEPTABLE, GOOD, NOTHING = 0.3, 0.5, 0.1
 LOOSER, TIGHTER, UNREHEARSED, AFTER_REJECTION = 0.3, 3.0, 10.0, 4.0
 DAMPING_AFTER_EXCURSION = 0.1
-# A descent is over after so many rejections, or when it promises less than this share of J.
-REJECTIONS, WORTHWHILE = 3, 2e-5
+# A descent is over after so many rejections, or when a step promises less than this share of J: the
+# smaller, the more excursions in a row have led to nothing.
+REJECTIONS, WORTHWHILE, LEAST_WORTHWHILE = 3, 1e-3, 2e-5
 # An excursion that is this much worse than the incumbent is not followed.
-HOPELESS, RISKY = 1.5, 1.1
-MAX_REFRESHES_AT_START = 6
+HOPELESS, RISKY, SMALLER = 1.5, 1.1, 0.3
+# Refreshes at the start go on while the last one brought J below this share.
+HELPFUL, MAX_REFRESHES_AT_START = 0.95, 6
 # Share of the predicted changes of J that must come true, or the surrogate explains nothing.
-TRUST_WARNING = 0.1
+TRUST_WARNING, FLIGHTS_TO_JUDGE = 0.1, 5
+MEMORY = 0.7  # how much a flight counts in that which is one flight older
+# Differences of measured means beyond so many standard deviations are real.
+SIGNIFICANT = 1.0
+# What is left of a cost's standard deviation when its noise has been taken out.
+DOUBT, DOUBT_ELSEWHERE, WORTHWHILE_IN_NOISE = 0.1, 0.5, 0.02
+# How much a flight of a descent counts that is one flight older, and how many of them are as
+# believable as the surrogate.
+FADING, FLIGHTS_THAT_TELL = 0.9, 1.0
+# What is remembered of flights.
+POINTS = ('base', 'incumbent', 'verified')
+NUMBERS = ('J', 'measured', 'flights', 'descent', 'excess', 'judged')
+ARRAYS = ('states', 'inputs', 'gain', 'jacobian')
 
 
 @dataclass
@@ -92,7 +110,13 @@ class Point:
     Attributes:
         theta: (94,).
         model: Prediction model of the MPC.
-        J: Mean cost of its flights.
+        J: Mean cost over the tasks; where flights are noisy, with the noise taken out.
+        measured: Mean cost of its flights as they were.
+        flights: How often every task was flown.
+        descent: Which descent it belongs to.
+        excess: By how much the flights of that descent cost more than J, on average; no flights
+            count more than the last few.
+        judged: How many flights count.
         states: Deviations, (tasks, T+1, 12).
         inputs: Deviations from hover [rad/s], (tasks, T, 4).
         gain: du/dx of the MPC on these flights, (tasks, T, 4, 12).
@@ -102,6 +126,11 @@ class Point:
     theta: NDArray[np.float64]
     model: LinearModel
     J: float
+    measured: float
+    flights: int
+    descent: int
+    excess: float
+    judged: float
     states: NDArray[np.float64]
     inputs: NDArray[np.float64]
     gain: NDArray[np.float64]
@@ -114,34 +143,38 @@ class Progress:
 
     Attributes:
         kind: What the candidate is that is to be flown.
-        predicted: By how much J is to change by it, from `reference`; NaN where nothing is said.
-        reference: J that the prediction starts from.
+        predicted: By how much J is to change by it; NaN where nothing is said.
         composite: The same prediction by the composite model, for steps.
         damping: Of the next step.
         rejections: Failed steps in a row.
         refreshes: Refreshes at the start so far.
         excursions: Excursions so far.
-        reach: Share of the way to the refitted model that the next refresh goes.
-        kick: Length of the next kick.
+        fruitless: Excursions in a row that have led to nothing.
+        descent: Number of the present descent.
         best_before: The incumbent's J when the present excursion began.
         surprise, change: Discounted sums of (measured - predicted)^2 and measured^2 changes of J.
         judged: Flights in these sums.
+        warned: Whether it was said that the surrogate explains nothing.
+        scatter: Variance of what flights cost beyond their J.
+        denoised: Flights in it.
     """
 
     kind: str = START
     predicted: float = np.nan
-    reference: float = np.nan
     composite: float = np.nan
     damping: float = 0.0
     rejections: int = 0
     refreshes: int = 0
     excursions: int = 0
-    reach: float = 1.0
-    kick: float = 0.0
+    fruitless: int = 0
+    descent: int = 0
     best_before: float = np.inf
     surprise: float = 0.0
     change: float = 0.0
     judged: int = 0
+    warned: bool = False
+    scatter: float = 0.0
+    denoised: int = 0
 
     @property
     def trust(self) -> float | None:
@@ -187,19 +220,19 @@ class FewFlightsRule:
         """Fly the candidate, learn from it, judge it, and plan the next one."""
         session = _Session(self, memory, rng)
         model = session.candidate_model
+        repeats = self.settings.repeats if session.progress.kind == VERIFICATION else 1
         requests = [
             FlightRequest(theta, NOMINAL, with_solutions=True, model=model, task=task)
+            for _ in range(repeats)
             for task in range(self.tasks)
         ]
+        nominal = len(requests)
         if k == 0:
             for i in range(self.settings.probes):
-                probe = theta + self.settings.probe_size * _direction(rng)
-                task = i % self.tasks
-                requests.append(
-                    FlightRequest(self.box.project(probe), PERTURBED, model=model, task=task)
-                )
+                probe = self.box.project(theta + self.settings.probe_size * _direction(rng))
+                requests.append(FlightRequest(probe, PERTURBED, model=model, task=i % self.tasks))
         flown = yield requests
-        return session.digest(flown[: self.tasks], flown[self.tasks :])
+        return session.digest(flown[:nominal], flown[nominal:])
 
 
 class _Session:
@@ -210,10 +243,14 @@ class _Session:
         self.settings = rule.settings
         self.mpc, self.objective = rule.mpc, rule.objective
         self.surrogate = Surrogate(rule.model, rule.objective.state_max)
-        self.progress = Progress(damping=self.settings.damping, kick=self.settings.kick)
+        self.noise = ResidualNoise()
+        self.starts = np.zeros((rule.tasks, NX + 1))  # sums of the states flights began with
+        self.progress = Progress(damping=self.settings.damping)
         self.base: Point | None = None
         self.incumbent: Point | None = None
+        self.verified: Point | None = None
         self.candidate_model = rule.model
+        self.change = np.nan  # of J by the candidate, as measured
         self.notes: list[str] = []
         if memory:
             self._recall(memory)
@@ -222,18 +259,19 @@ class _Session:
 
     def digest(self, nominal: list[Evaluation], probes: list[Evaluation]) -> Step:
         """Learn from the flights, judge the candidate, plan the next."""
-        explained = []
-        for evaluation in (*nominal, *probes):
-            flight = evaluation.flight
-            if flight.steps:
-                prediction = self.surrogate.add(flight.deviations, flight.input_deviations)
-                if prediction is not None:
-                    explained.append(prediction.explained)
+        explained = self._learn([*nominal, *probes])
         outcome = _mean([evaluation.outcome for evaluation in nominal])
-        details = self._details(outcome, explained)
-        accepted, reason = self._judge(nominal, outcome)
-        candidate = self._plan()
         lead = Evaluation(nominal[0].request, nominal[0].flight, outcome)
+        accepted, reason = self._judge(nominal, outcome)
+        details = {
+            'measured_change': self.change,
+            'predicted_change': self.progress.predicted,
+            'trust': self.progress.trust,
+            'damping': self.progress.damping,
+            'surrogate_explains': explained,
+            'best_J': self.incumbent.J if self.incumbent else None,
+        }
+        candidate = self._plan()
         if candidate is None:
             reason = f'no weights were found that fly: {reason}'
             return Step(lead, lead.theta, accepted=False, reason=reason, diverged=True)
@@ -248,14 +286,46 @@ class _Session:
             notes=tuple(self.notes),
         )
 
+    def _learn(self, evaluations: list[Evaluation]) -> float | None:
+        """Learn the plant and its noise from flights; return how well they had been predicted."""
+        explained = []
+        for evaluation in evaluations:
+            flight = evaluation.flight
+            if not flight.steps:
+                continue
+            prediction = self.surrogate.add(flight.deviations, flight.input_deviations)
+            if prediction is not None:
+                explained.append(prediction.explained)
+        for evaluation in evaluations:
+            flight = evaluation.flight
+            if evaluation.outcome.finite:
+                self.noise.learn(
+                    self.surrogate.residuals(flight.deviations, flight.input_deviations)
+                )
+                self.starts[evaluation.request.task] += np.append(flight.deviations[0], 1.0)
+        self.noisy = self.noise.matters(self.objective.state_max)
+        return float(np.mean(explained)) if explained else None
+
     def _judge(self, nominal: list[Evaluation], outcome: Outcome) -> tuple[bool, str]:
         """Decide what the flown candidate becomes: base of the descent, incumbent, or nothing."""
-        progress, J = self.progress, outcome.J
-        point = self._point(nominal, outcome) if outcome.finite else None
-        self._measure_trust(J)
-        accepted = point is not None and (self.incumbent is None or J < self.incumbent.J)
-        if accepted:
-            self.incumbent = point
+        progress = self.progress
+        point = None
+        if outcome.finite:
+            flights = [evaluation.flight for evaluation in nominal[: self.rule.tasks]]
+            point = self._point(nominal[0].theta, self.candidate_model, flights, outcome.J)
+        if point is not None:
+            point.flights = len(nominal) // self.rule.tasks
+        if self.noisy:
+            self._take_noise_out([point, self.base, self.incumbent, self.verified])
+            if point is not None:
+                self._learn_excess(point)
+        J = np.inf if point is None else point.J
+        if progress.kind == VERIFICATION:
+            return self._verify(point)
+        self._measure_trust(point)
+        accepted = point is not None and (
+            self.incumbent is None or self._is_better(point, self.incumbent)
+        )
         if progress.kind == STEP:
             assert self.base is not None
             ratio = (J - self.base.J) / progress.composite
@@ -272,11 +342,30 @@ class _Session:
         elif accepted:
             self.base = point
         if accepted:
+            self.incumbent = point
+            progress.fruitless = 0
             return True, ''
-        if nominal[0].flight.ended or not outcome.finite:
+        if point is None:
             return False, nominal[0].flight.ended or 'a flight is not whole or not finite'
         assert self.incumbent is not None
         return False, f'the objective {J:.4f} is not below the best, {self.incumbent.J:.4f}'
+
+    def _verify(self, again: Point | None) -> tuple[bool, str]:
+        """Keep the incumbent that was flown again, or go back to the last one that was verified."""
+        incumbent = self.incumbent
+        assert incumbent is not None
+        if again is not None:
+            flights = incumbent.flights + again.flights
+            total = incumbent.flights * incumbent.measured + again.flights * again.measured
+            incumbent.measured, incumbent.flights = total / flights, flights
+        if again is None or self._is_worse(incumbent, self.verified):
+            self.incumbent = self.verified
+            return False, (
+                f'flown {incumbent.flights} times, the objective is {incumbent.measured:.4f} on '
+                'average: worse than before'
+            )
+        self.verified = incumbent
+        return True, ''
 
     def _plan(self) -> Candidate | None:
         """Choose what to fly next; None when nothing flies."""
@@ -286,7 +375,8 @@ class _Session:
                 return candidate
         while True:
             if self.base is None:
-                return self._excursion()
+                unverified = self.noisy and self.incumbent is not self.verified
+                return self._verification() if unverified else self._excursion()
             candidate = self._step(self.base)
             if candidate is not None:
                 return candidate
@@ -301,6 +391,9 @@ class _Session:
             return None
         model = self._composite(base)
         rehearsals = self._rehearsals(base)
+        worthwhile = max(WORTHWHILE * 0.5**progress.fruitless, LEAST_WORTHWHILE) * base.J
+        if self.noisy:
+            worthwhile = WORTHWHILE_IN_NOISE * np.sqrt(progress.scatter)
         for rehearsal in range(self.settings.rehearsals + 1):
             try:
                 d = model.step(progress.damping)
@@ -309,26 +402,35 @@ class _Session:
                 return None
             theta = self.rule.box.project(base.theta + d)
             expected = model.change(theta - base.theta)
-            if not expected < -WORTHWHILE * base.J:
+            if not expected < -worthwhile:
                 return None
             predicted = expected
             if rehearsal == self.settings.rehearsals:
                 break
             predicted = self._rehearse(rehearsals, theta, base.model) - base.J
             if predicted < ACCEPTABLE * expected:
+                if not predicted < -worthwhile:
+                    return None
                 break
             progress.damping *= TIGHTER if rehearsal == 0 else UNREHEARSED
-        self._expect(STEP, base.J, predicted, expected)
+        self._expect(STEP, predicted, expected)
         return Candidate(theta, base.model)
 
     def _composite(self, base: Point) -> CompositeModel:
+        """Return the composite model of the mean cost at a point."""
         models = []
-        for i in range(len(base.states)):
+        for i, (gain, jacobian) in enumerate(zip(base.gain, base.jacobian, strict=True)):
             flight = self._flight(base, i)
+            if self.noisy:
+                # Linearise the flight as it would have been without its noise.
+                fly_under(self.mpc, base.theta, base.model)
+                flight = self._rehearsals(base)[i].fly(self.mpc)
+                policy = self.mpc.sensitivity(flight.solutions)
+                gain, jacobian = policy.state_gain, policy.weight_jacobian()
             jacobians = self.surrogate.augmented_jacobians_along(
                 flight.deviations[:-1], flight.inputs
             )
-            sensitivity = forward_sensitivity(base.gain[i], base.jacobian[i], *jacobians)
+            sensitivity = forward_sensitivity(gain, jacobian, *jacobians)
             models.append(CompositeModel.of_flight(flight, sensitivity, self.objective))
         return CompositeModel.mean(models)
 
@@ -340,80 +442,92 @@ class _Session:
         if progress.kind == START:
             return True
         assert self.incumbent is not None
-        helped = self.incumbent.J < 0.95 * progress.best_before
-        return progress.kind == REFRESH and helped
+        return progress.kind == REFRESH and self.incumbent.J < HELPFUL * progress.best_before
 
     def _refresh_at_start(self) -> Candidate | None:
         """Plan to fly the refitted model, with old weights or its own, if it rehearses better."""
-        progress = self.progress
-        if progress.refreshes >= MAX_REFRESHES_AT_START:
+        progress, incumbent, start = self.progress, self.incumbent, self.rule.weights
+        if progress.refreshes >= MAX_REFRESHES_AT_START or not self.settings.refresh:
             return None
         progress.refreshes += 1
+        progress.descent += 1
         model = self.surrogate.hover_model()
-        start = self.rule.weights
-        thetas = [start.theta if self.incumbent is None else self.incumbent.theta]
+        thetas = [start.theta if incumbent is None else incumbent.theta]
         try:
             thetas.insert(0, Weights.for_model(model, start.q, start.r).theta)
         except ValueError as error:
             self.notes.append(str(error))
-        best, best_J = None, np.inf
-        if self.incumbent is not None:
-            rehearsals, best_J = self._rehearsals(self.incumbent), self.incumbent.J
-            for theta in thetas:
-                J = self._rehearse(rehearsals, theta, model)
-                if J < best_J:
-                    best, best_J = theta, J
-        else:
-            best = thetas[0]
+        if incumbent is None:
+            progress.best_before = np.inf
+            self._expect(REFRESH, np.nan)
+            return Candidate(self.rule.box.project(thetas[0]), model)
+        best, best_J, rehearsals = None, incumbent.J, self._rehearsals(incumbent)
+        for theta in thetas:
+            J = self._rehearse(rehearsals, theta, model)
+            if J < best_J:
+                best, best_J = theta, J
         if best is None:
             return None
-        progress.best_before = self.incumbent.J if self.incumbent else np.inf
-        self._expect(REFRESH, progress.best_before, best_J - progress.best_before)
+        progress.best_before = incumbent.J
+        self._expect(REFRESH, best_J - incumbent.J)
         return Candidate(self.rule.box.project(best), model)
 
     def _excursion(self) -> Candidate:
-        """Plan to leave the incumbent: towards the refitted model or by a kick, in turns."""
+        """Plan to leave the incumbent: towards the refitted model or by a kick, in turns.
+
+        Where it leads is rehearsed, not flown: what is flown is the first step of a descent from
+        there.
+        """
         progress, incumbent = self.progress, self.incumbent
         assert incumbent is not None
         refresh = self.settings.refresh and progress.excursions % 2 == 0
         progress.excursions += 1
-        rehearsals = self._rehearsals(incumbent)
-        direction = _direction(self.rng)
-        share = 1.0
-        for rehearsal in range(self.settings.rehearsals + 1):
+        progress.fruitless += 1
+        progress.descent += 1
+        progress.damping, progress.rejections = DAMPING_AFTER_EXCURSION, 0
+        rehearsals, direction, share = self._rehearsals(incumbent), _direction(self.rng), 1.0
+        for _ in range(self.settings.rehearsals):
             theta, model = incumbent.theta, incumbent.model
             if refresh:
-                model = _between(model, self.surrogate.hover_model(), share * progress.reach)
+                model = _between(model, self.surrogate.hover_model(), share)
             else:
-                theta = self.rule.box.project(theta + share * progress.kick * direction)
-            J = np.nan
-            if rehearsal == self.settings.rehearsals:
-                break
-            J = self._rehearse(rehearsals, theta, model)
+                theta = self.rule.box.project(theta + share * self.settings.kick * direction)
+            fly_under(self.mpc, theta, model)
+            flights = [rehearsal.fly(self.mpc) for rehearsal in rehearsals]
+            J = float(np.mean([self.objective.cost(flight).J for flight in flights]))
             if J < RISKY * incumbent.J:
+                self.base = self._point(theta, model, flights, J)
+                step = self._step(self.base) if self.base is not None else None
+                if step is not None:
+                    return step
                 break
-            share *= 0.3
-        progress.best_before = incumbent.J
-        progress.damping, progress.rejections = DAMPING_AFTER_EXCURSION, 0
-        self._expect(EXCURSION, incumbent.J, J - incumbent.J)
+            share *= SMALLER
+        self._expect(EXCURSION, J - incumbent.J)
         return Candidate(theta, model)
 
-    def _expect(
-        self, kind: str, reference: float, predicted: float, composite: float = np.nan
-    ) -> None:
-        progress = self.progress
-        progress.kind, progress.reference = kind, reference
-        progress.predicted, progress.composite = predicted, composite
+    def _verification(self) -> Candidate:
+        """Plan to fly the incumbent again."""
+        assert self.incumbent is not None
+        self._expect(VERIFICATION, np.nan)
+        return Candidate(self.incumbent.theta, self.incumbent.model)
+
+    def _expect(self, kind: str, predicted: float, composite: float = np.nan) -> None:
+        self.progress.kind = kind
+        self.progress.predicted, self.progress.composite = predicted, composite
 
     # -- rehearsals ----------------------------------------------------------------------------
 
     def _rehearsals(self, point: Point) -> list[Rehearsal]:
         """Prepare rehearsals of all tasks around the flights of a point."""
         predictor = self.surrogate.predictor()
-        return [
-            Rehearsal(predictor, states[0], self.surrogate.residuals(states, inputs))
-            for states, inputs in zip(point.states, point.inputs, strict=True)
-        ]
+        rehearsals = []
+        for task, (states, inputs) in enumerate(zip(point.states, point.inputs, strict=True)):
+            start, residuals = states[0], self.surrogate.residuals(states, inputs)
+            if self.noisy:
+                start = self.starts[task, :-1] / self.starts[task, -1]
+                residuals = residuals * self.noise.lasting_share
+            rehearsals.append(Rehearsal(predictor, start, residuals))
+        return rehearsals
 
     def _rehearse(
         self, rehearsals: list[Rehearsal], theta: NDArray[np.float64], model: LinearModel
@@ -423,43 +537,92 @@ class _Session:
         costs = [self.objective.cost(rehearsal.fly(self.mpc)).J for rehearsal in rehearsals]
         return float(np.mean(costs))
 
+    # -- noise ---------------------------------------------------------------------------------
+
+    def _take_noise_out(self, points: list[Point | None]) -> None:
+        """Set J of points to what their flights had cost without noise, for all we know now."""
+        seen: list[Point] = []
+        for point in points:
+            if point is not None and not any(point is other for other in seen):
+                point.J = self._rehearse(self._rehearsals(point), point.theta, point.model)
+                seen.append(point)
+
+    def _learn_excess(self, point: Point) -> None:
+        """Learn what noise, and errors of the surrogate, add to the costs of a descent."""
+        progress, excess = self.progress, point.measured - point.J
+        known = next(
+            (p for p in (self.base, self.incumbent) if p and p.descent == point.descent), None
+        )
+        if known is None:
+            point.excess, point.judged = excess, 1.0
+            return
+        surprise = excess - known.excess
+        point.judged = FADING * known.judged + 1.0
+        point.excess = known.excess + surprise / point.judged
+        progress.denoised += 1
+        share = max(0.1, 1 / progress.denoised)
+        progress.scatter += share * (
+            surprise**2 * known.judged / (known.judged + 1) - progress.scatter
+        )
+
+    def _is_better(self, point: Point, other: Point) -> bool:
+        """Whether a point's cost is lower than another's, for all that is known of the noise."""
+        gain, doubt = other.J - point.J, DOUBT
+        if not self.noisy:
+            return gain > 0
+        if point.descent != other.descent:
+            # What two descents cost beyond what they should has more than noise in it: the errors
+            # of the surrogate. Flights tell, the more the surer.
+            lag = point.excess - other.excess
+            flights = 1.0 / (1.0 / point.judged + 1.0 / other.judged)
+            gain -= lag * flights / (flights + FLIGHTS_THAT_TELL)
+            doubt = DOUBT_ELSEWHERE
+        return bool(gain > doubt * np.sqrt(self.progress.scatter))
+
+    def _is_worse(self, point: Point | None, other: Point | None) -> bool:
+        """Whether the measured costs of a point are worse than another's beyond the noise."""
+        if point is None or other is None or not self.noisy:
+            return False
+        spread = np.sqrt(self.progress.scatter * (1 / point.flights + 1 / other.flights))
+        return bool(point.measured > other.measured + SIGNIFICANT * spread)
+
     # -- trust ---------------------------------------------------------------------------------
 
-    def _measure_trust(self, J: float) -> None:
+    def _measure_trust(self, point: Point | None) -> None:
         """Compare the change of J that was predicted with the one that was measured."""
         progress = self.progress
-        change = J - progress.reference
-        if not (np.isfinite(progress.predicted) and np.isfinite(change)):
+        origin = self.base if progress.kind == STEP else self.incumbent
+        if point is None or origin is None:
             return
-        progress.surprise = 0.7 * progress.surprise + (change - progress.predicted) ** 2
-        progress.change = 0.7 * progress.change + change**2
+        self.change = point.measured - origin.measured
+        if not np.isfinite(progress.predicted):
+            return
+        # What noise alone adds to a squared difference of measured costs.
+        noise = progress.scatter * (1 / point.flights + 1 / origin.flights) if self.noisy else 0.0
+        surprise = (self.change - progress.predicted) ** 2
+        progress.surprise = MEMORY * progress.surprise + surprise - noise
+        progress.change = MEMORY * progress.change + self.change**2 - noise
         progress.judged += 1
         trust = progress.trust
-        if trust is not None and trust < TRUST_WARNING and progress.judged >= 5:
+        if trust is None or trust > TRUST_WARNING or progress.judged < FLIGHTS_TO_JUDGE:
+            progress.warned = False
+        elif not progress.warned:
+            progress.warned = True
             self.notes.append(
                 f'the surrogate explains {100 * trust:.0f} % of how J changes from flight to '
-                'flight: steps along it are hardly better than random ones'
+                'flight: its steps are hardly better than random ones'
             )
-
-    def _details(self, outcome: Outcome, explained: list[float]) -> dict[str, float | None]:
-        progress = self.progress
-        return {
-            'measured_change': outcome.J - progress.reference,
-            'predicted_change': progress.predicted,
-            'damping': progress.damping,
-            'surrogate_explains': float(np.mean(explained)) if explained else None,
-        }
 
     # -- keeping -------------------------------------------------------------------------------
 
-    def _point(self, nominal: list[Evaluation], outcome: Outcome) -> Point | None:
-        """Make a point of flights that all have a derivative."""
+    def _point(
+        self, theta: NDArray[np.float64], model: LinearModel, flights: list[Flight], J: float
+    ) -> Point | None:
+        """Make a point of one flight of each task; None when they have no derivative."""
+        fly_under(self.mpc, theta, model)
         gains, jacobians = [], []
-        theta, model = nominal[0].theta, self.candidate_model
-        for evaluation in nominal:
-            flight = evaluation.flight
-            fly_under(self.mpc, theta, model)
-            if flight.failed_steps:
+        for flight in flights:
+            if flight.failed_steps or not flight.complete:
                 return None
             sensitivity = self.mpc.sensitivity(flight.solutions or resolve(flight, self.mpc))
             if sensitivity.failed_steps:
@@ -467,13 +630,18 @@ class _Session:
             gains.append(sensitivity.state_gain)
             jacobians.append(sensitivity.weight_jacobian())
         return Point(
-            theta,
-            model,
-            outcome.J,
-            np.stack([evaluation.flight.deviations for evaluation in nominal]),
-            np.stack([evaluation.flight.input_deviations for evaluation in nominal]),
-            np.stack(gains),
-            np.stack(jacobians),
+            theta=theta,
+            model=model,
+            J=J,
+            measured=J,
+            flights=1,
+            descent=self.progress.descent,
+            excess=0.0,
+            judged=1.0,
+            states=np.stack([flight.deviations for flight in flights]),
+            inputs=np.stack([flight.input_deviations for flight in flights]),
+            gain=np.stack(gains),
+            jacobian=np.stack(jacobians),
         )
 
     def _flight(self, point: Point, task: int) -> Flight:
@@ -486,13 +654,24 @@ class _Session:
             for item in fields(self.progress)
         }
         memory['candidate_model'] = _packed(self.candidate_model)
+        memory['noise'] = np.stack((self.noise.noise, self.noise.total))
+        memory['starts'] = self.starts
         for name, array in self.surrogate.arrays().items():
             memory[f'surrogate_{name}'] = array
-        for name, point in (('base', self.base), ('incumbent', self.incumbent)):
-            if point is not None:
-                memory[f'{name}_J'] = point.J
+        kept: list[tuple[str, Point]] = []
+        for name in POINTS:
+            point = getattr(self, name)
+            if point is None:
+                continue
+            # Points are often the same; each is kept once.
+            memory[name] = next((other for other, p in kept if p is point), name)
+            if memory[name] == name:
+                kept.append((name, point))
+                memory[f'{name}_numbers'] = np.array(
+                    [getattr(point, key) for key in NUMBERS], dtype=float
+                )
                 memory[f'{name}_model'] = _packed(point.model)
-                for key in ('theta', 'states', 'inputs', 'gain', 'jacobian'):
+                for key in ('theta', *ARRAYS):
                     memory[f'{name}_{key}'] = getattr(point, key)
         return memory
 
@@ -504,21 +683,25 @@ class _Session:
         if np.isnan(self.progress.best_before):
             self.progress.best_before = np.inf
         self.candidate_model = self._unpacked(memory['candidate_model'])
+        self.noise = ResidualNoise(*memory['noise'])
+        self.starts = np.array(memory['starts'])
         self.surrogate.restore(
             {name: memory[f'surrogate_{name}'] for name in self.surrogate.arrays()}
         )
-        self.base = self._point_from(memory, 'base')
-        self.incumbent = self._point_from(memory, 'incumbent')
+        for name in POINTS:
+            if name in memory:
+                same = memory[name]
+                point = self._point_from(memory, name) if same == name else getattr(self, same)
+                setattr(self, name, point)
 
-    def _point_from(self, memory: Memory, name: str) -> Point | None:
-        if f'{name}_J' not in memory:
-            return None
-        keys = ('states', 'inputs', 'gain', 'jacobian')
+    def _point_from(self, memory: Memory, name: str) -> Point:
+        numbers = dict(zip(NUMBERS, memory[f'{name}_numbers'].tolist(), strict=True))
+        numbers['flights'], numbers['descent'] = int(numbers['flights']), int(numbers['descent'])
         return Point(
-            memory[f'{name}_theta'],
-            self._unpacked(memory[f'{name}_model']),
-            memory[f'{name}_J'],
-            *(memory[f'{name}_{key}'] for key in keys),
+            theta=memory[f'{name}_theta'],
+            model=self._unpacked(memory[f'{name}_model']),
+            **numbers,
+            **{key: memory[f'{name}_{key}'] for key in ARRAYS},
         )
 
     def _unpacked(self, packed: NDArray[np.float64]) -> LinearModel:

@@ -7,9 +7,15 @@ The one-step error of the linear model, as it was flown, is regressed on feature
 
 Thrust is quadratic in the rotor speeds and tilts with the attitude, so the quadratic terms carry
 most of what linear models miss; the past inputs carry motor lag and delay. The position is no
-feature: it does not act on the vehicle. The regression is a ridge regression in sums over all
-flights so far (memory and time per flight do not grow), with a weight for each state that is
-chosen by prediction: every new flight is predicted with all candidate weights before it is added.
+feature: it does not act on the vehicle. The regression works on sums over all flights so far, so
+that memory and time per flight do not grow. It is done for each state in several ways,
+
+* ridge regression, with several weights,
+* ridge regression with a weight of its own for each feature, the one that makes the data most
+  likely (automatic relevance determination): few features matter to a state, the others go,
+
+and for each state that one is used that predicts best: every new flight is predicted in all ways
+before it is learned from.
 """
 
 from __future__ import annotations
@@ -31,7 +37,13 @@ LAGS = 2  # past inputs among the features
 INPUT_SCALE = 10.0  # rad/s, about the usual distance between hover and limit
 # Ridge weights per sample, for features of order 1.
 RIDGE_WEIGHTS = 10.0 ** np.arange(-8.0, 2.0)
-FIRST_CHOICE = 3  # index of the ridge weight before any flight could be predicted
+FIRST_CHOICE = 3  # index of the way before any flight could be predicted
+RELEVANCE = RIDGE_WEIGHTS.size  # index of the way with a weight for each feature
+N_WAYS = RELEVANCE + 1
+# Bounds of a feature's weight, in units of 1 / (variance of the error that is explained).
+LEAST_WEIGHT, LARGEST_WEIGHT = 1e-6, 1e12
+# Share of that variance which is never explained.
+LEAST_NOISE = 1e-10
 # How much a prediction counts that is one flight older.
 FORGETTING = 0.7
 # Steps whose features are larger have left the region that a quadratic can describe.
@@ -76,7 +88,7 @@ class Surrogate:
 
     Attributes:
         flights: Number of flights learned from.
-        choice: Index of each state's ridge weight in ``RIDGE_WEIGHTS``, (12,).
+        choice: Index of the way that each state is predicted in, (12,).
     """
 
     def __init__(
@@ -91,8 +103,12 @@ class Surrogate:
         self._samples = 0
         self._gram = np.zeros((N_FEATURES, N_FEATURES))
         self._moment = np.zeros((N_FEATURES, NX))
-        self._error = np.zeros((RIDGE_WEIGHTS.size, NX))
-        self._solve()
+        self._square = np.zeros(NX)
+        self._error = np.zeros((N_WAYS, NX))
+        self._weights = np.zeros((NX, N_FEATURES))  # of the features; zeros: not yet known
+        self._unexplained = np.zeros(NX)  # variance
+        self._candidates = np.zeros((N_WAYS, N_FEATURES, NX))
+        self._choose()
 
     # -- learning ------------------------------------------------------------------------------
 
@@ -120,19 +136,59 @@ class Surrogate:
             self._error = FORGETTING * self._error + error
         self._gram += features.T @ features
         self._moment += features.T @ target
+        self._square += np.sum(target**2, axis=0)
         self._samples += len(features)
         self.flights += 1
-        self._solve()
+        self._fit_ridges()
+        self._fit_relevance()
+        self._choose()
         return prediction
 
-    def _solve(self) -> None:
-        """Fit all candidate ridge weights, and choose one for each state."""
-        self._candidates = np.zeros((RIDGE_WEIGHTS.size, N_FEATURES, NX))
-        for i, weight in enumerate(RIDGE_WEIGHTS if self._samples else ()):
+    def _fit_ridges(self) -> None:
+        for i, weight in enumerate(RIDGE_WEIGHTS):
             normal = self._gram.copy()
             normal.flat[:: N_FEATURES + 1] += weight * self._samples
             factor = scipy.linalg.cho_factor(normal, overwrite_a=True, check_finite=False)
             self._candidates[i] = scipy.linalg.cho_solve(factor, self._moment, check_finite=False)
+
+    def _fit_relevance(self) -> None:
+        """Make one sweep of MacKay's fixed-point iteration over the weights of the features.
+
+        With noise variance s, weights alpha and Gram matrix G, the coefficients have the mean
+        m = S b / s and the covariance S = (G / s + diag(alpha))^-1, and the evidence grows by
+
+            gamma_j = 1 - alpha_j S_jj,   alpha_j <- gamma_j / m_j^2,
+            s <- |error|^2 / (samples - sum gamma)
+
+        gamma_j, between 0 and 1, says how much of coefficient j the data have determined.
+        """
+        variance = self._square / self._samples + 1e-300
+        if not self._weights.any():
+            self._weights[:] = 10.0 / variance[:, None]
+            self._unexplained = 0.1 * variance
+        for i in range(NX):
+            weights, noise, b = self._weights[i], self._unexplained[i], self._moment[:, i]
+            # In units of the prior's standard deviation, in which S is well conditioned.
+            unit = 1.0 / np.sqrt(weights)
+            precision = self._gram * np.outer(unit, unit / noise)
+            precision.flat[:: N_FEATURES + 1] += 1.0
+            inverse, failed = _inverse(precision)
+            if failed:
+                continue
+            mean = unit * (inverse @ (unit * b)) / noise
+            determined = np.clip(1.0 - np.diag(inverse), 1e-12, 1.0)
+            self._weights[i] = np.clip(
+                determined / np.maximum(mean * mean, 1e-300),
+                LEAST_WEIGHT / variance[i],
+                LARGEST_WEIGHT / variance[i],
+            )
+            error = self._square[i] - 2 * mean @ b + mean @ self._gram @ mean
+            freedom = max(self._samples - determined.sum(), 1.0)
+            self._unexplained[i] = max(error / freedom, LEAST_NOISE * variance[i])
+            self._candidates[RELEVANCE, :, i] = mean
+
+    def _choose(self) -> None:
+        """Choose for each state the way that predicts best."""
         self.choice = self._error.argmin(axis=0) if self._error.any() else np.full(NX, FIRST_CHOICE)
         W = self._candidates[self.choice, :, np.arange(NX)]  # (12, features)
         self._offset = W[:, 0].copy()
@@ -208,7 +264,11 @@ class Surrogate:
         return {
             'gram': self._gram[np.triu_indices(N_FEATURES)],
             'moment': self._moment,
+            'square': self._square,
             'error': self._error,
+            'weights': self._weights,
+            'unexplained': self._unexplained,
+            'coefficients': self._candidates,
             'counts': np.array([self.flights, self._samples], dtype=float),
         }
 
@@ -218,9 +278,12 @@ class Surrogate:
         gram = np.zeros((N_FEATURES, N_FEATURES))
         gram[upper] = arrays['gram']
         self._gram = np.triu(gram) + np.triu(gram, 1).T
-        self._moment, self._error = np.array(arrays['moment']), np.array(arrays['error'])
+        self._moment, self._square = np.array(arrays['moment']), np.array(arrays['square'])
+        self._error, self._weights = np.array(arrays['error']), np.array(arrays['weights'])
+        self._unexplained = np.array(arrays['unexplained'])
+        self._candidates = np.array(arrays['coefficients'])
         self.flights, self._samples = (int(count) for count in arrays['counts'])
-        self._solve()
+        self._choose()
 
     # -- features ------------------------------------------------------------------------------
 
@@ -280,6 +343,16 @@ class Predictor:
         row[NX + 2 * NU : -1] = row[NX + NU : -1 - NU].copy()
         row[NX + NU : NX + 2 * NU] = u
         return x_next
+
+
+def _inverse(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """Return the inverse of a positive definite matrix, and whether it failed."""
+    factor, failed = scipy.linalg.lapack.dpotrf(matrix, lower=1, overwrite_a=1)
+    if failed:
+        return matrix, True
+    lower, failed = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
+    lower = np.tril(lower)
+    return lower + np.tril(lower, -1).T, bool(failed)
 
 
 def _past(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
