@@ -1,12 +1,20 @@
 """From values to objects: vehicle, model, limits, weights and the MPC they describe."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
+
 from hmpc_ros.configuration.weights_file import read_weights
+from hmpc_ros.learning.identification import (
+    FlightPlan,
+    fly_for_identification,
+    identify_from_flights,
+    stabilising_gain,
+)
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
+from hmpc_ros.plant.quadcopter import NX, Quadcopter, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections, Vehicle
 from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.goal import Goal
@@ -52,22 +60,62 @@ def vehicle(simulator: Values) -> Vehicle:
 
 
 def model(controller: Values) -> LinearModel:
-    """Return the MPC's prediction model.
+    """Return the MPC's prediction model, with the errors ``model.*`` that it is given on purpose.
 
     Raises:
         ValueError: the file is missing, damaged or of another time step, or the vehicle unphysical.
     """
-    if controller['model.source'] == 'file':
-        if not controller['model.file']:
-            raise ValueError("model.source is 'file', but model.file names none")
-        loaded = LinearModel.load(controller['model.file'])
-        if abs(loaded.time_step - controller['time_step']) > 1e-12:
-            raise ValueError(
-                f'{controller["model.file"]} is a model of time step {loaded.time_step} s, '
-                f'but time_step is {controller["time_step"]} s'
-            )
-        return loaded
-    return Quadcopter(vehicle_parameters(controller), controller['time_step']).linearise()
+    source = controller['model.source']
+    found = (
+        _model_from_file(controller)
+        if source == 'file'
+        else _identified_model(controller)
+        if source == 'identified'
+        else Quadcopter(vehicle_parameters(controller), controller['time_step']).linearise()
+    )
+    scale, error = controller['model.input_scale'], controller['model.error_std']
+    if scale != 1.0:
+        found = replace(found, B=scale * found.B)
+    if error > 0.0:
+        rng, eye = np.random.default_rng(controller['model.seed']), np.eye(len(found.A))
+        A = eye + (found.A - eye) * (1.0 + error * rng.standard_normal(found.A.shape))
+        found = replace(found, A=A, B=found.B * (1.0 + error * rng.standard_normal(found.B.shape)))
+    return found
+
+
+def _model_from_file(controller: Values) -> LinearModel:
+    if not controller['model.file']:
+        raise ValueError("model.source is 'file', but model.file names none")
+    loaded = LinearModel.load(controller['model.file'])
+    if abs(loaded.time_step - controller['time_step']) > 1e-12:
+        raise ValueError(
+            f'{controller["model.file"]} is a model of time step {loaded.time_step} s, '
+            f'but time_step is {controller["time_step"]} s'
+        )
+    return loaded
+
+
+# Initial states and test signal of a few noisy flights: far enough from hover to rise above the
+# noise.
+_SHORT_OF_DATA = {'velocity': 1.0, 'attitude': 0.5, 'rates': 0.4, 'excitation': 5.0}
+
+
+def _identified_model(controller: Values) -> LinearModel:
+    """Identify a model from simulated noisy flights of the vehicle that the MPC assumes."""
+    about = 'model.identification.'
+    assumed = Quadcopter(vehicle_parameters(controller), controller['time_step'])
+    noise = Imperfections(measurement_noise_std=(controller[f'{about}noise'],) * NX)
+    plan = FlightPlan(controller[f'{about}flights'], controller[f'{about}steps'], **_SHORT_OF_DATA)
+    bounds, seed = limits(controller), controller['model.seed']
+    flights = fly_for_identification(
+        Vehicle(assumed, noise, seed),
+        stabilising_gain(assumed.linearise(), bounds),
+        bounds,
+        Goal(),
+        plan,
+        seed,
+    )
+    return identify_from_flights(flights, controller['time_step']).model
 
 
 def flying_model(controller: Values, known: LinearModel | None = None) -> LinearModel:

@@ -14,9 +14,11 @@ from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import from_values
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
+from hmpc_ros.learning.adam import AdamRule
 from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
+from hmpc_ros.learning.few_flights import FewFlightsRule
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.parallel import fly_at_once, fly_in_turn
 from hmpc_ros.learning.results import HEADER, ResultsFolder, read_header
@@ -72,6 +74,8 @@ def schedules(learner: Values) -> tuple[StepSize, Trust]:
 
 def warnings(learner: Values) -> list[str]:
     """Name the conditions of the convergence proof that the schedules violate."""
+    if learner['rule'] != 'paper':
+        return []  # the proof is about the paper's rule
     if learner['estimator'] == 'model_based' and learner['jacobians'] == 'vehicle':
         return []  # the gradient is exact: no trust that has to fade
     return convergence_warnings(*schedules(learner))
@@ -124,11 +128,14 @@ def rule(learner: Values, gradient: FlightGradient) -> Rule:
         ValueError: the start weights (the gradient's MPC has them) are outside the box.
     """
     step_size, _ = schedules(learner)
-    bounds = box(learner)
-    bounds.refuse_outside(gradient.mpc.weights.theta)
-    return PaperRule(
-        estimator(learner, ModelBased(gradient)), step_size, bounds, safeguard(learner)
-    )
+    bounds, mpc = box(learner), gradient.mpc
+    bounds.refuse_outside(mpc.weights.theta)
+    if learner['rule'] == 'few_flights':
+        return FewFlightsRule(mpc, gradient.objective, bounds, mpc.model, mpc.weights)
+    gradients = estimator(learner, ModelBased(gradient))
+    if learner['rule'] == 'adam':
+        return AdamRule(gradients, learner['adam.learning_rate'], bounds, safeguard(learner))
+    return PaperRule(gradients, step_size, bounds, safeguard(learner))
 
 
 @dataclass(frozen=True, eq=False)

@@ -178,11 +178,46 @@ CONTROLLER = table(
     Parameter(
         'model.source',
         'hover',
-        'prediction model: the linearisation of vehicle.* at hover, or model.file',
-        choices=('hover', 'file'),
+        'prediction model: the linearisation of vehicle.* at hover, model.file, or identified from '
+        'noisy simulated flights of vehicle.* (model.identification.*)',
+        choices=('hover', 'file', 'identified'),
         read_only=True,
     ),
     Parameter('model.file', '', 'linear model (.npz) written by hmpc identify', read_only=True),
+    # Models that are wrong on purpose, to see what learning makes of them.
+    Parameter(
+        'model.input_scale',
+        1.0,
+        'factor on B, to study a model that is wrong in how strong the inputs are',
+        lower=1e-3,
+        read_only=True,
+    ),
+    Parameter(
+        'model.error_std',
+        0.0,
+        'standard deviation of random relative errors of each entry of A - I and B, to study a '
+        'model that is wrong everywhere',
+        lower=0.0,
+        read_only=True,
+    ),
+    Parameter(
+        'model.seed',
+        0,
+        'seed of model.error_std and of model.source: identified',
+        lower=0,
+        read_only=True,
+    ),
+    Parameter(
+        'model.identification.flights', 10, 'flights to identify from', lower=1, read_only=True
+    ),
+    Parameter('model.identification.steps', 30, 'steps of each', lower=1, read_only=True),
+    Parameter(
+        'model.identification.noise',
+        0.02,
+        'standard deviation of the noise on each measured state of these flights',
+        lower=0.0,
+        read_only=True,
+    ),
     *_vehicle('vehicle the MPC assumes'),
     Parameter(
         'policy.q',
@@ -304,6 +339,21 @@ LEARNING = table(
     Parameter('iterations', 200, 'iterations of the run in total', lower=0),
     Parameter('seed', 0, 'seed of the random directions', lower=0, read_only=True),
     Parameter('steps', 200, 'steps of a flight', lower=1, upper=100_000, read_only=True),
+    Parameter(
+        'rule',
+        'paper',
+        "update rule: the paper's projected gradient step, Adam, or few_flights, which refits the "
+        'plant from the flights',
+        choices=('paper', 'adam', 'few_flights'),
+        read_only=True,
+    ),
+    Parameter(
+        'adam.learning_rate',
+        0.02,
+        'length of a step of Adam in each weight',
+        lower=1e-12,
+        read_only=True,
+    ),
     Parameter(
         'estimator',
         'hybrid',

@@ -40,7 +40,7 @@ def test_shipped_files_can_be_read(path):
         ('horizon', 0, 'at least 1'),
         ('limits.rotor_min', -3.0, 'at least 0 rad/s'),
         ('max_tilt', 2.0, 'at most 1.5 rad'),
-        ('model.source', 'guess', 'one of hover, file'),
+        ('model.source', 'guess', 'one of hover, file, identified'),
         ('autostart', 1, 'true or false'),
     ],
 )

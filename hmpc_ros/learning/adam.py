@@ -1,0 +1,108 @@
+"""Adam on an estimate of the closed-loop gradient (Kingma and Ba, 2015), with a way back.
+
+    m <- b1 m + (1 - b1) g         v <- b2 v + (1 - b2) g^2
+    theta <- Proj_Theta[ theta - alpha m^ / (sqrt(v^) + eps) ]        m^ = m / (1 - b1^k), v^ alike
+
+Every weight moves by about alpha per step, whatever the size of the gradient: a gradient that
+points the right way is enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hmpc_ros.learning.requests import NOMINAL, FlightRequest
+from hmpc_ros.learning.rules import Step
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hmpc_ros.learning.box import Box
+    from hmpc_ros.learning.estimators import Estimator
+    from hmpc_ros.learning.requests import Asking
+    from hmpc_ros.learning.rules import Memory
+
+EPSILON = 1e-12
+
+
+@dataclass(frozen=True)
+class AdamRule:
+    """See the module's description.
+
+    Attributes:
+        estimator: Supplies the gradient.
+        box: The set that theta is kept in.
+        step_size: alpha.
+        first_moment: b1.
+        second_moment: b2.
+        back: Beyond so many times the best J the rule goes back to the best weights.
+
+    Raises:
+        ValueError: When a number is outside its range.
+    """
+
+    estimator: Estimator
+    box: Box
+    step_size: float = 0.02
+    first_moment: float = 0.9
+    second_moment: float = 0.9
+    back: float = 1.3
+
+    def __post_init__(self) -> None:
+        if not self.step_size > 0:
+            raise ValueError(f"Adam's step size must be positive, got {self.step_size}")
+        if not (0 <= self.first_moment < 1 and 0 <= self.second_moment < 1):
+            raise ValueError("Adam's moments must be at least 0 and below 1")
+        if not self.back >= 1:
+            raise ValueError(f'going back needs a factor of at least 1, got {self.back}')
+
+    def iterate(
+        self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
+    ) -> Asking[Step]:
+        """Fly theta, estimate the gradient there, and take a step of Adam."""
+        (nominal,) = yield [FlightRequest(theta, NOMINAL, with_solutions=True)]
+        J, best = nominal.outcome.J, memory.get('best_J', np.inf)
+        if not J <= self.back * best or not nominal.outcome.finite:
+            reason = nominal.flight.ended or f'J = {J:.4f} is far above the best, {best:.4f}'
+            if 'best_theta' not in memory:
+                return Step(nominal, theta, accepted=False, reason=reason, diverged=True)
+            # The moments led here: forget them, and take smaller steps from now on.
+            scale = 0.5 * memory['scale']
+            kept = {name: memory[name] for name in ('best_J', 'best_theta')}
+            return Step(
+                nominal,
+                memory['best_theta'],
+                accepted=False,
+                reason=reason,
+                memory={**kept, 'scale': scale},
+            )
+        if J < best:
+            best, memory = J, {**memory, 'best_theta': theta}
+        estimate = yield from self.estimator.estimate(nominal, k, rng)
+        g, zero = estimate.gradient, np.zeros_like(theta)
+        steps, scale = memory.get('steps', 0) + 1, memory.get('scale', 1.0)
+        m = self.first_moment * memory.get('mean', zero) + (1 - self.first_moment) * g
+        v = self.second_moment * memory.get('square', zero) + (1 - self.second_moment) * g * g
+        mean = m / (1 - self.first_moment**steps)
+        square = v / (1 - self.second_moment**steps)
+        alpha = scale * self.step_size
+        return Step(
+            nominal,
+            self.box.project(theta - alpha * mean / (np.sqrt(square) + EPSILON)),
+            memory={
+                'best_J': best,
+                'best_theta': memory['best_theta'],
+                'scale': scale,
+                'steps': steps,
+                'mean': m,
+                'square': v,
+            },
+            details={
+                'norm_model': None if estimate.model is None else float(np.linalg.norm(g)),
+                'step_size': alpha,
+            },
+            notes=estimate.notes,
+        )
