@@ -169,13 +169,13 @@ class LearningGraph:
 
     def policy(self) -> tuple[np.ndarray, float]:
         """Return the weights (94,) on the controller and their lease."""
-        values = self._call(self._getter, GetParameters.Request(names=POLICY)).values
+        values = self.call(self._getter, GetParameters.Request(names=POLICY)).values
         q, r, p, lease = (parameter_value_to_python(value) for value in values)
         return np.concatenate([q, r, p]), lease
 
     def ask(self, *names: str) -> list:
         """Return parameters of the controller."""
-        values = self._call(self._getter, GetParameters.Request(names=list(names))).values
+        values = self.call(self._getter, GetParameters.Request(names=list(names))).values
         return [
             list(value) if hasattr(value, '__len__') and not isinstance(value, str) else value
             for value in map(parameter_value_to_python, values)
@@ -188,13 +188,13 @@ class LearningGraph:
             for name, value in values.items()
         ]
         request = SetParametersAtomically.Request(parameters=parameters)
-        return self._call(self._setter, request).result
+        return self.call(self._setter, request).result
 
     def call_learner(self, service: str):
         client = self.monitor.node.create_client(Trigger, f'learner/{service}')
-        return self._call(client, Trigger.Request())
+        return self.call(client, Trigger.Request())
 
-    def _call(self, client, request):
+    def call(self, client, request):
         self.until(client.service_is_ready, client.srv_name)
         answer = client.call_async(request)
         self.until(answer.done, f'an answer from {client.srv_name}')

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from learning_graph import LearningGraph, assert_same_run, offline_records
+from std_srvs.srv import Trigger
 
 from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.learning.results import read_records
@@ -74,21 +75,20 @@ def test_noise_is_that_of_the_flight_and_not_of_how_often_it_was_flown(stack, tm
     expected = offline_records(tmp_path / 'offline', **parameters)
     graph = LearningGraph(tmp_path / 'ros', stack, **parameters).start('simulator', 'controller')
     # Flights that the learner knows nothing of come first.
-    from std_srvs.srv import Trigger
-
     client = graph.monitor.node.create_client(Trigger, 'simulator/reset')
     for _ in range(2):
-        assert graph._call(client, Trigger.Request()).success
+        assert graph.call(client, Trigger.Request()).success
     graph.start('learner')
     graph.until_done()
     assert_same_run(graph.records(), expected)
 
 
 def test_stop_finishes_the_flight_and_flies_the_best_and_start_goes_on(stack, tmp_path: Path):
-    parameters = {'learner': {'iterations': 4}}
-    graph = LearningGraph(tmp_path / 'ros', stack, **parameters).start()
-    graph.until_flight('perturbed', after=2)
-    answer = graph.call_learner('stop')
+    parameters = {'learner': {'iterations': 10}}
+    graph = LearningGraph(tmp_path / 'ros', stack, **parameters)
+    stop = graph.monitor.node.create_client(Trigger, 'learner/stop')
+    graph.start().until_flight('perturbed', after=2)
+    answer = graph.call(stop, Trigger.Request())
     assert answer.success
     assert 'stops after this flight' in answer.message
     graph.until(lambda: graph.state == 'paused', 'the learner to pause')
