@@ -43,7 +43,7 @@ class LearningGraph:
         values = {
             'simulator': {'real_time_factor': 0.0, 'resend_period': 0.05},
             'controller': {},
-            'learner': {'results': str(results), 'iterations': 3, 'lease': 1.0},
+            'learner': {'results': str(results), 'rule': 'paper', 'iterations': 3, 'lease': 1.0},
         }
         for name, given in parameters.items():
             values[name].update(given)

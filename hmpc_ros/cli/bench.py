@@ -241,7 +241,8 @@ def measure_training(results: Results, repeat: int) -> None:
     from hmpc_ros.learning.results import ResultsFolder
     from hmpc_ros.learning.training import TrainingRun
 
-    configuration = files.load(find_config('reference'), ['learner.estimator=hybrid'])
+    overrides = ['learner.rule=paper', 'learner.estimator=hybrid']
+    configuration = files.load(find_config('reference'), overrides)
     training = learner.offline_training(configuration)
     iterations = 4 * repeat
     with tempfile.TemporaryDirectory() as folder:
@@ -270,7 +271,7 @@ def measure_parallel(results: Results, repeat: int) -> None:
     from hmpc_ros.learning.parallel import workers
 
     iterations = max(2, repeat // 2)
-    overrides = ['estimator=zeroth_order', 'directions=8', 'two_sided=true']
+    overrides = ['rule=paper', 'estimator=zeroth_order', 'directions=8', 'two_sided=true']
     configuration = files.load(
         find_config('reference'),
         [f'learner.{value}' for value in (*overrides, f'iterations={iterations + 1}')],

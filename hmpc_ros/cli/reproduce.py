@@ -133,6 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
             {
                 'controller.model.source': 'file',
                 'controller.model.file': str(models[ARMS[arm].model]),
+                'learner.rule': 'paper',
                 'learner.iterations': arguments.iterations,
                 'learner.seed': seed,
                 **{f'learner.{name}': value for name, value in ARMS[arm].overrides.items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,16 @@ from hmpc_ros.learning.adam import AdamRule
 from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
-from hmpc_ros.learning.few_flights import FewFlightsRule
+from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.parallel import fly_at_once, fly_in_turn
 from hmpc_ros.learning.results import HEADER, ResultsFolder, read_header
-from hmpc_ros.learning.rollout import OfflineFlyer
+from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.learning.rules import PaperRule
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
 from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.mpc import Mpc
 from hmpc_ros.policy.unconstrained import OfflineMpc
 from hmpc_ros.policy.weights import Weights
@@ -131,11 +132,48 @@ def rule(learner: Values, gradient: FlightGradient) -> Rule:
     bounds, mpc = box(learner), gradient.mpc
     bounds.refuse_outside(mpc.weights.theta)
     if learner['rule'] == 'few_flights':
-        return FewFlightsRule(mpc, gradient.objective, bounds, mpc.model, mpc.weights)
+        return FewFlightsRule(
+            mpc,
+            gradient.objective,
+            bounds,
+            mpc.model,
+            mpc.weights,
+            Settings(**{f.name: learner[f'few_flights.{f.name}'] for f in fields(Settings)}),
+            max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4),
+        )
+    if learner['tasks.goals'] or learner['tasks.starts']:
+        raise ValueError(f'several tasks need the rule few_flights, not {learner["rule"]}')
     gradients = estimator(learner, ModelBased(gradient))
     if learner['rule'] == 'adam':
         return AdamRule(gradients, learner['adam.learning_rate'], bounds, safeguard(learner))
     return PaperRule(gradients, step_size, bounds, safeguard(learner))
+
+
+def tasks(learner: Values, controller: Values, simulator: Values) -> tuple[Task, ...]:
+    """Return the tasks ``tasks.*``; none where there is only the one from start to goal.
+
+    Raises:
+        ValueError: the numbers do not make whole tasks, or not as many starts as goals.
+    """
+    goals, starts = (np.array(learner[f'tasks.{name}']) for name in ('goals', 'starts'))
+    for name, numbers in (('goals', goals), ('starts', starts)):
+        if numbers.size % 4:
+            raise ValueError(f'tasks.{name} needs x, y, z and yaw of each, got {numbers.size}')
+    if goals.size and starts.size and goals.size != starts.size:
+        raise ValueError(
+            f'tasks.goals has {goals.size // 4} tasks, but tasks.starts {starts.size // 4}'
+        )
+    count = max(goals.size, starts.size) // 4
+    goal, state = build.goal(controller), tuple(simulator['initial_state'])
+    found = []
+    for i in range(count):
+        x, y, z, yaw = goals[4 * i : 4 * i + 4] if goals.size else (*goal.position, goal.yaw)
+        start = state
+        if starts.size:
+            x0, y0, z0, yaw0 = starts[4 * i : 4 * i + 4]
+            start = tuple(Goal((x0, y0, z0), yaw0).state.tolist())
+        found.append(Task(Goal((x, y, z), yaw), start))
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +223,7 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
             learner['steps'],
             build.safety(controller),
             envelope(learner, mpc.limits),
+            tasks(learner, controller, simulator),
         ),
         theta=theta,
     )
@@ -273,6 +312,8 @@ def check(learner: Values) -> None:
             "jacobians = vehicle needs the simulated vehicle's equations, which a learner over ROS "
             'does not see: train offline, with hmpc train'
         )
+    if learner['tasks.goals'] or learner['tasks.starts']:
+        raise ValueError('a learner over ROS flies one task: tasks.* are for hmpc train')
     schedules(learner)
     box(learner)
     safeguard(learner)
@@ -355,9 +396,11 @@ def train_offline(
             results,
             iterations=configuration['learner']['iterations'],
             seed=configuration['learner']['seed'],
+            flights=configuration['learner']['flights'] or None,
         )
         if on_start:
             on_start(run)
+
         def told(record: Record) -> None:
             if on_record:
                 on_record(run, record)
@@ -366,9 +409,7 @@ def train_offline(
             fly_in_turn(run, training.fly, told)
         else:
             key = json.dumps(configuration.nodes, sort_keys=True)
-            fly_at_once(
-                run, lambda request: executor.submit(_fly_as_worker, key, request), told
-            )
+            fly_at_once(run, lambda request: executor.submit(_fly_as_worker, key, request), told)
     return run
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from hmpc_ros.learning.requests import NOMINAL, FlightRequest
 from hmpc_ros.learning.rules import Step
+from hmpc_ros.learning.safety import Safeguard
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.rules import Memory
 
 EPSILON = 1e-12
+# Without another safeguard: go back when J is by this share above the best.
+BACK = 0.3
 
 
 @dataclass(frozen=True)
@@ -34,30 +37,28 @@ class AdamRule:
 
     Attributes:
         estimator: Supplies the gradient.
-        box: The set that theta is kept in.
         step_size: alpha.
+        box: The set that theta is kept in.
+        safeguard: Decides which weights are not followed further.
         first_moment: b1.
         second_moment: b2.
-        back: Beyond so many times the best J the rule goes back to the best weights.
 
     Raises:
         ValueError: When a number is outside its range.
     """
 
     estimator: Estimator
+    step_size: float
     box: Box
-    step_size: float = 0.02
+    safeguard: Safeguard | None = None
     first_moment: float = 0.9
     second_moment: float = 0.9
-    back: float = 1.3
 
     def __post_init__(self) -> None:
         if not self.step_size > 0:
             raise ValueError(f"Adam's step size must be positive, got {self.step_size}")
         if not (0 <= self.first_moment < 1 and 0 <= self.second_moment < 1):
             raise ValueError("Adam's moments must be at least 0 and below 1")
-        if not self.back >= 1:
-            raise ValueError(f'going back needs a factor of at least 1, got {self.back}')
 
     def iterate(
         self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
@@ -65,12 +66,13 @@ class AdamRule:
         """Fly theta, estimate the gradient there, and take a step of Adam."""
         (nominal,) = yield [FlightRequest(theta, NOMINAL, with_solutions=True)]
         J, best = nominal.outcome.J, memory.get('best_J', np.inf)
-        if not J <= self.back * best or not nominal.outcome.finite:
-            reason = nominal.flight.ended or f'J = {J:.4f} is far above the best, {best:.4f}'
+        guard = self.safeguard or Safeguard(margin=BACK)
+        reason = guard.objection(nominal, best)
+        if reason:
             if 'best_theta' not in memory:
                 return Step(nominal, theta, accepted=False, reason=reason, diverged=True)
-            # The moments led here: forget them, and take smaller steps from now on.
-            scale = 0.5 * memory['scale']
+            # The moments led here: forget them, and take smaller steps from the best weights.
+            scale = guard.shrink * memory['scale']
             kept = {name: memory[name] for name in ('best_J', 'best_theta')}
             return Step(
                 nominal,

@@ -29,7 +29,7 @@ from hmpc_ros.learning.costate import fly_under
 from hmpc_ros.learning.flight import Flight, resolve
 from hmpc_ros.learning.forward import forward_sensitivity
 from hmpc_ros.learning.noise import ResidualNoise
-from hmpc_ros.learning.objective import Outcome
+from hmpc_ros.learning.objective import mean_outcome
 from hmpc_ros.learning.rehearsal import ORIGIN, Rehearsal
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest
 from hmpc_ros.learning.rules import Step
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.box import Box
-    from hmpc_ros.learning.objective import Objective
+    from hmpc_ros.learning.objective import Objective, Outcome
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.rules import Memory
     from hmpc_ros.policy.unconstrained import OfflineMpc
@@ -99,7 +99,8 @@ DOUBT, DOUBT_ELSEWHERE, WORTHWHILE_IN_NOISE = 0.1, 0.5, 0.02
 FADING, FLIGHTS_THAT_TELL = 0.9, 1.0
 # What is remembered of flights.
 POINTS = ('base', 'incumbent', 'verified')
-NUMBERS = ('J', 'measured', 'flights', 'descent', 'excess', 'judged')
+NUMBERS = ('k', 'J', 'measured', 'flights', 'descent', 'excess', 'judged')
+INTEGERS = ('k', 'flights', 'descent')
 ARRAYS = ('states', 'inputs', 'gain', 'jacobian')
 
 
@@ -110,6 +111,7 @@ class Point:
     Attributes:
         theta: (94,).
         model: Prediction model of the MPC.
+        k: Iteration that flew it.
         J: Mean cost over the tasks; where flights are noisy, with the noise taken out.
         measured: Mean cost of its flights as they were.
         flights: How often every task was flown.
@@ -125,6 +127,7 @@ class Point:
 
     theta: NDArray[np.float64]
     model: LinearModel
+    k: int
     J: float
     measured: float
     flights: int
@@ -218,8 +221,9 @@ class FewFlightsRule:
         self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
     ) -> Asking[Step]:
         """Fly the candidate, learn from it, judge it, and plan the next one."""
-        session = _Session(self, memory, rng)
-        model = session.candidate_model
+        session = _Session(self, k, memory, rng)
+        candidate = session.candidate_model
+        model = None if candidate is self.model else candidate
         repeats = self.settings.repeats if session.progress.kind == VERIFICATION else 1
         requests = [
             FlightRequest(theta, NOMINAL, with_solutions=True, model=model, task=task)
@@ -238,8 +242,10 @@ class FewFlightsRule:
 class _Session:
     """One iteration of the rule: what it knew, what it is told, what it decides."""
 
-    def __init__(self, rule: FewFlightsRule, memory: Memory, rng: np.random.Generator) -> None:
-        self.rule, self.rng = rule, rng
+    def __init__(
+        self, rule: FewFlightsRule, k: int, memory: Memory, rng: np.random.Generator
+    ) -> None:
+        self.rule, self.k, self.rng = rule, k, rng
         self.settings = rule.settings
         self.mpc, self.objective = rule.mpc, rule.objective
         self.surrogate = Surrogate(rule.model, rule.objective.state_max)
@@ -260,7 +266,7 @@ class _Session:
     def digest(self, nominal: list[Evaluation], probes: list[Evaluation]) -> Step:
         """Learn from the flights, judge the candidate, plan the next."""
         explained = self._learn([*nominal, *probes])
-        outcome = _mean([evaluation.outcome for evaluation in nominal])
+        outcome = mean_outcome([evaluation.outcome for evaluation in nominal])
         lead = Evaluation(nominal[0].request, nominal[0].flight, outcome)
         accepted, reason = self._judge(nominal, outcome)
         details = {
@@ -270,6 +276,7 @@ class _Session:
             'damping': self.progress.damping,
             'surrogate_explains': explained,
             'best_J': self.incumbent.J if self.incumbent else None,
+            'best_k': self.incumbent.k if self.incumbent else None,
         }
         candidate = self._plan()
         if candidate is None:
@@ -632,6 +639,7 @@ class _Session:
         return Point(
             theta=theta,
             model=model,
+            k=self.k,
             J=J,
             measured=J,
             flights=1,
@@ -653,7 +661,7 @@ class _Session:
             f'progress_{item.name}': getattr(self.progress, item.name)
             for item in fields(self.progress)
         }
-        memory['candidate_model'] = _packed(self.candidate_model)
+        memory['candidate_model'] = self.candidate_model.entries
         memory['noise'] = np.stack((self.noise.noise, self.noise.total))
         memory['starts'] = self.starts
         for name, array in self.surrogate.arrays().items():
@@ -670,7 +678,7 @@ class _Session:
                 memory[f'{name}_numbers'] = np.array(
                     [getattr(point, key) for key in NUMBERS], dtype=float
                 )
-                memory[f'{name}_model'] = _packed(point.model)
+                memory[f'{name}_model'] = point.model.entries
                 for key in ('theta', *ARRAYS):
                     memory[f'{name}_{key}'] = getattr(point, key)
         return memory
@@ -682,7 +690,7 @@ class _Session:
             setattr(self.progress, item.name, np.nan if value is None else value)
         if np.isnan(self.progress.best_before):
             self.progress.best_before = np.inf
-        self.candidate_model = self._unpacked(memory['candidate_model'])
+        self.candidate_model = self._model(memory['candidate_model'])
         self.noise = ResidualNoise(*memory['noise'])
         self.starts = np.array(memory['starts'])
         self.surrogate.restore(
@@ -696,24 +704,18 @@ class _Session:
 
     def _point_from(self, memory: Memory, name: str) -> Point:
         numbers = dict(zip(NUMBERS, memory[f'{name}_numbers'].tolist(), strict=True))
-        numbers['flights'], numbers['descent'] = int(numbers['flights']), int(numbers['descent'])
+        numbers |= {name: int(numbers[name]) for name in INTEGERS}
         return Point(
             theta=memory[f'{name}_theta'],
-            model=self._unpacked(memory[f'{name}_model']),
+            model=self._model(memory[f'{name}_model']),
             **numbers,
             **{key: memory[f'{name}_{key}'] for key in ARRAYS},
         )
 
-    def _unpacked(self, packed: NDArray[np.float64]) -> LinearModel:
+    def _model(self, entries: NDArray[np.float64]) -> LinearModel:
         start = self.rule.model
-        nu = start.B.shape[1]
-        A, B, c = packed[:, :NX], packed[:, NX : NX + nu], packed[:, -1]
-        model = LinearModel(A, B, c, start.time_step, start.hover_input)
+        model = start.with_entries(entries)
         return start if model.same_as(start) else model
-
-
-def _packed(model: LinearModel) -> NDArray[np.float64]:
-    return np.column_stack((model.A, model.B, model.c))
 
 
 def _between(model: LinearModel, other: LinearModel, share: float) -> LinearModel:
@@ -729,8 +731,3 @@ def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw a direction in theta, uniform on the unit sphere."""
     v = rng.standard_normal(N_THETA)
     return v / np.linalg.norm(v)
-
-
-def _mean(outcomes: list[Outcome]) -> Outcome:
-    C, V, J = (float(np.mean([getattr(o, name) for o in outcomes])) for name in 'CVJ')
-    return Outcome(C, V, J)

@@ -11,6 +11,8 @@ from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.limits import BOUNDED_STATES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.flight import Flight
@@ -35,6 +37,12 @@ class Outcome:
     def finite(self) -> bool:
         """Whether the flight has a cost: one that ran away or was cut short has none."""
         return bool(np.isfinite(self.J))
+
+
+def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the mean cost of several flights; infinite where one of them has none."""
+    C, V, J = (float(np.mean([getattr(o, name) for o in outcomes])) for name in 'CVJ')
+    return Outcome(C, V, J)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.requests import FlightRequest
+    from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.plant.vehicle import Vehicle
     from hmpc_ros.policy.goal import Goal
     from hmpc_ros.policy.mpc import Mpc, Solution
@@ -148,18 +149,33 @@ def _fly_guarded(
     )
 
 
+@dataclass(frozen=True)
+class Task:
+    """A flight's start and goal.
+
+    Attributes:
+        goal: Where to.
+        start: Initial state, world frame, 12 numbers.
+    """
+
+    goal: Goal
+    start: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class OfflineFlyer:
     """Flies the requests of a training run by rollout.
 
     Attributes:
         vehicle: The simulated vehicle.
-        mpc: The policy; its weights become those of the request.
+        mpc: The policy; its weights, and its model, become those of the request.
         goal: Where to.
         x0: Initial state, world frame, (12,).
         steps: T.
         safety: Settings of the controller's ladder of fallbacks.
         envelope: Where a flight is cut short.
+        tasks: Several starts and goals instead of x0 and goal.
+        model: Prediction model of requests that name none; the MPC's, if not given.
     """
 
     vehicle: Vehicle
@@ -169,15 +185,25 @@ class OfflineFlyer:
     steps: int
     safety: Safety = field(default_factory=Safety)
     envelope: Envelope = field(default_factory=Envelope)
+    tasks: tuple[Task, ...] = ()
+    model: LinearModel | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is None:
+            object.__setattr__(self, 'model', self.mpc.model)
 
     def __call__(self, request: FlightRequest) -> Flight:
         """Fly one request."""
-        fly_under(self.mpc, request.theta)
+        fly_under(self.mpc, request.theta, request.model or self.model)
+        goal, x0 = self.goal, self.x0
+        if self.tasks:
+            task = self.tasks[request.task]
+            goal, x0 = task.goal, np.array(task.start)
         flight = rollout(
             self.vehicle,
             self.mpc,
-            self.goal,
-            self.x0,
+            goal,
+            x0,
             self.steps,
             request.number,
             self.safety,

@@ -126,7 +126,7 @@ class Safeguard:
         Returns:
             The reason to roll back (empty: accepted) and the memory after the decision.
         """
-        reason = self._objection(nominal, memory.get('best_J', np.inf))
+        reason = self.objection(nominal, memory.get('best_J', np.inf))
         if reason:
             scale = memory.get('step_scale', 1.0) * self.shrink
             return reason, {**memory, 'step_scale': scale}
@@ -136,7 +136,8 @@ class Safeguard:
             'step_scale': memory.get('step_scale', 1.0),
         }
 
-    def _objection(self, nominal: Evaluation, best: float) -> str:
+    def objection(self, nominal: Evaluation, best: float) -> str:
+        """Say why a flight's weights are not acceptable, given the best J; empty when they are."""
         if nominal.flight.ended:
             return nominal.flight.ended
         if not nominal.outcome.finite:

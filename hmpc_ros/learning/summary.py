@@ -10,8 +10,20 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.results import Record
 
 
+def tells_best(records: list[Record]) -> bool:
+    """Whether the rule says itself which of its iterations came to the best weights."""
+    done = iterations(records)
+    return bool(done) and done[-1].get('best_k') is not None
+
+
 def best_record(records: list[Record]) -> Record | None:
-    """Return the record of the accepted weights with the lowest objective, None without any."""
+    """Return the record of the best weights, None without any.
+
+    The rule's own choice, where it makes one; else the accepted weights with the lowest objective.
+    """
+    if tells_best(records):
+        done = iterations(records)
+        return done[int(done[-1]['best_k'])]
     accepted = [r for r in records if r.get('accepted', True) and r['J'] is not None]
     return min(accepted, key=lambda record: number(record['J']), default=None)
 

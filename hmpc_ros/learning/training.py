@@ -23,7 +23,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hmpc_ros.learning.objective import mean_outcome
 from hmpc_ros.learning.requests import CLOSING, Evaluation, FlightRequest
+from hmpc_ros.learning.summary import best_record, tells_best
+from hmpc_ros.plant.linear_model import LinearModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.results import Record, ResultsFolder
     from hmpc_ros.learning.rules import Rule, Step
+
+_MODEL_PARTS = ('A', 'B', 'c', 'time_step', 'hover_input')
 
 
 class TrainingRun:
@@ -51,6 +56,7 @@ class TrainingRun:
         results: Where iterations are kept, open for appending.
         iterations: How many iterations the run has in total.
         seed: Of all randomness of the rule.
+        flights: No iteration begins after so many flights; None: whatever they need.
         on_record: Called with each record right after it was kept.
 
     Attributes:
@@ -68,6 +74,7 @@ class TrainingRun:
         *,
         iterations: int,
         seed: int,
+        flights: int | None = None,
         on_record: Callable[[Record], None] | None = None,
     ) -> None:
         self.rule = rule
@@ -75,6 +82,7 @@ class TrainingRun:
         self.results = results
         self.total = int(iterations)
         self.seed = int(seed)
+        self.most_flights = flights
         self.stopped = ''
         self._on_record = on_record
 
@@ -115,9 +123,9 @@ class TrainingRun:
         self._unsafe += bool(flight.ended)
         if self._waiting:
             return None
-        if self._asking is None:
-            return self._keep_closing(evaluation)
         batch = [self._batch[place] for place in sorted(self._batch)]
+        if self._asking is None:
+            return self._keep_closing(batch)
         try:
             self._ask(self._asking.send(batch))
         except StopIteration as stop:
@@ -137,13 +145,30 @@ class TrainingRun:
         self._started = time.monotonic()
         if self.stopped:
             return
-        if self.k < self.total:
+        if self.k < self.total and not self._out_of_flights:
             rng = np.random.default_rng([self.seed, self.k])
             self._asking = self.rule.iterate(self.k, self.theta, self._memory, rng)
             self._ask(next(self._asking))
         elif not self._closed:
             self._asking = None
-            self._ask([FlightRequest(self.theta, CLOSING)])
+            self._ask(self._closing_requests())
+
+    @property
+    def _out_of_flights(self) -> bool:
+        return self.most_flights is not None and self._flights >= self.most_flights
+
+    def _closing_requests(self) -> list[FlightRequest]:
+        """Fly what the run came to: the best of a rule that tells it, else its last choice."""
+        theta, model = self.theta, None
+        best = best_record(self.results.records) if tells_best(self.results.records) else None
+        if best is not None:
+            theta = np.array(best['theta'])
+            if 'mpc_model' in best:
+                start = self.results.header['model']
+                known = LinearModel(**{name: start[name] for name in _MODEL_PARTS})
+                model = known.with_entries(best['mpc_model'])
+        tasks = getattr(self.rule, 'tasks', 1)
+        return [FlightRequest(theta, CLOSING, model=model, task=task) for task in range(tasks)]
 
     def _ask(self, requests: list[FlightRequest]) -> None:
         self._batch: dict[int, Evaluation] = {}
@@ -176,10 +201,12 @@ class TrainingRun:
         self._begin_iteration()
         return self.results.records[-1]
 
-    def _keep_closing(self, evaluation: Evaluation) -> Record:
-        # Should the run be prolonged, its next iteration flies this flight again, as nominal.
-        self._flights -= 1
-        self.results.append({'kind': 'closing', **self._summary(evaluation)})
+    def _keep_closing(self, batch: list[Evaluation]) -> Record:
+        # Should the run be prolonged, its next iteration flies under these numbers again.
+        self._flights -= len(batch)
+        outcome = mean_outcome([evaluation.outcome for evaluation in batch])
+        closing = Evaluation(batch[0].request, batch[0].flight, outcome)
+        self.results.append({'kind': 'closing', **self._summary(closing)})
         self._closed = True
         self._announce()
         return self.results.records[-1]

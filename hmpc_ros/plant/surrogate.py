@@ -302,12 +302,13 @@ class Surrogate:
 
     @staticmethod
     def _usable(features: NDArray[np.float64]) -> NDArray[np.bool_]:
-        z = np.abs(features[:, _LINEAR])
-        past = np.abs(features[:, _PAST])
+        limits = np.full(N_FEATURES, np.inf)
+        limits[_LINEAR.start : _LINEAR.start + _N_STATES] = LARGEST_STATE_FEATURE
+        limits[_LINEAR.start + _N_STATES : _LINEAR.stop] = LARGEST_INPUT_FEATURE
+        limits[_PAST] = LARGEST_INPUT_FEATURE
         with np.errstate(invalid='ignore'):
-            usable = (z[:, :_N_STATES] <= LARGEST_STATE_FEATURE).all(axis=1)
-            usable &= (z[:, _N_STATES:] <= LARGEST_INPUT_FEATURE).all(axis=1)
-            return usable & (past <= LARGEST_INPUT_FEATURE).all(axis=1)
+            usable: NDArray[np.bool_] = np.all(np.abs(features) <= limits, axis=1)
+        return usable
 
 
 class Predictor:

@@ -12,7 +12,7 @@ import pytest
 from hmpc_ros.cli.main import main
 from hmpc_ros.learning.results import LOG, read_records
 
-SHORT = ['--set', 'learner.steps=20']
+SHORT = ['--set', 'learner.rule=paper', '--set', 'learner.steps=20']
 
 
 def iterations(folder):

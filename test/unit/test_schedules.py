@@ -48,7 +48,8 @@ def test_no_trust_at_all_need_not_fade():
 
 def test_the_configuration_warns_for_the_estimator_that_is_used():
     def warnings(*overrides):
-        settings = files.load(None, [f'learner.{override}' for override in overrides])['learner']
+        given = ['rule=paper', *overrides]
+        settings = files.load(None, [f'learner.{value}' for value in given])['learner']
         return learner.warnings(settings)
 
     assert warnings() == []
