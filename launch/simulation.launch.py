@@ -3,15 +3,13 @@
 What is started is told by ``hmpc_ros.ros.graph``, which the local runner of ``hmpc fly`` reads too.
 """
 
-from launch import LaunchContext, LaunchDescription
-from launch.action import Action
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
-from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from collections.abc import Mapping
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
 
 from hmpc_ros.ros.graph import NodeSpec, simulation
+from hmpc_ros.ros.launching import COMMON, describe, flag
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -22,35 +20,18 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'real_time_factor',
         default_value='',
-        description='simulated over wall-clock time, 0: lockstep; empty: as in the parameter file',
+        description='simulated over wall-clock time; 0: lockstep; empty: as the file says',
     ),
-    DeclareLaunchArgument(
-        'use_sim_time',
-        default_value='false',
-        choices=['true', 'false'],
-        description='let controller and visualizer read their clock from /clock',
-    ),
-    DeclareLaunchArgument('namespace', default_value='', description='namespace of all nodes'),
-    DeclareLaunchArgument(
-        'visualizer',
-        default_value='true',
-        choices=['true', 'false'],
-        description='publish the flown path and markers',
-    ),
-    DeclareLaunchArgument(
-        'rviz', default_value='false', choices=['true', 'false'], description='start RViz'
-    ),
+    flag('visualizer', True, 'publish the flown path and markers'),
+    *COMMON,
 ]
 
 
-def start(context: LaunchContext) -> list[Action]:
-    given = {
-        argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS
-    }
+def nodes(given: Mapping[str, str]) -> list[NodeSpec]:
     parameters = {}
     if given['real_time_factor']:
         parameters['simulator'] = {'real_time_factor': float(given['real_time_factor'])}
-    specs = simulation(
+    return simulation(
         given['config'],
         parameters,
         namespace=given['namespace'],
@@ -58,24 +39,7 @@ def start(context: LaunchContext) -> list[Action]:
         visualizer=given['visualizer'] == 'true',
         rviz=given['rviz'] == 'true',
     )
-    return [action for spec in specs for action in actions(spec)]
-
-
-def actions(spec: NodeSpec) -> list[Action]:
-    node = Node(
-        package=spec.package,
-        executable=spec.executable,
-        name=spec.name,
-        namespace=spec.namespace,
-        parameters=[*map(str, spec.parameter_files), dict(spec.parameters)],
-        remappings=list(spec.remappings),
-        arguments=list(spec.arguments),
-        output='screen',
-    )
-    # A flight without its simulator or controller is none: end the rest, too.
-    stop = EmitEvent(event=Shutdown(reason=f'{spec.name} has ended'))
-    return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[stop]))]
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
+    return describe(ARGUMENTS, nodes)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from hmpc_ros.cli.fly import given_values
 from hmpc_ros.cli.live import duration, view
-from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.cli.options import add_run, read_configuration, refuse_to_mix
 from hmpc_ros.configuration import learner
 from hmpc_ros.configuration.files import Configuration, from_values
 from hmpc_ros.learning.results import HEADER, number, read_header, read_records
@@ -59,23 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_configuration(parser)
-    parser.set_defaults(config=None)
-    parser.add_argument('--iterations', metavar='N', type=int, help='iterations in total')
-    parser.add_argument('--seed', metavar='N', type=int, help='seed of the random directions')
-    parser.add_argument(
-        '--out',
-        metavar='DIR',
-        type=Path,
-        default=Path('build/learning'),
-        help='results folder (default: build/learning)',
-    )
-    parser.add_argument(
-        '--resume',
-        action='store_true',
-        help='go on with the run in the results folder, with its own configuration if no --config '
-        'is given; start it if there is none',
-    )
+    add_run(parser, 'build/learning')
     parser.add_argument(
         '--attach',
         action='store_true',
@@ -84,7 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--record', action='store_true', help='record the topics to an MCAP file in the folder'
     )
-    parser.add_argument('--json', metavar='FILE', type=Path, help='write the summary to a file')
     parser.add_argument('--rviz', action='store_true', help='watch in RViz (needs rviz2)')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
 
@@ -92,11 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Learn; return 0, 1 when learning stopped before its end, 130 after Ctrl-C."""
     out: Path = arguments.out
-    if not arguments.resume and (out / HEADER).exists():
-        raise ValueError(
-            f'{out} holds a training run already: go on with it by --resume, or choose another '
-            '--out'
-        )
+    refuse_to_mix(out, arguments.resume)
     console = Console(highlight=False)
     exit_code = learn(arguments, console)
     if not (out / HEADER).exists():

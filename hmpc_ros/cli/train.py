@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.cli.options import add_run, read_configuration, refuse_to_mix
 from hmpc_ros.configuration import learner
 from hmpc_ros.configuration.files import from_values
 from hmpc_ros.learning.parallel import workers
@@ -43,24 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_configuration(parser)
-    parser.set_defaults(config=None)
-    parser.add_argument('--iterations', metavar='N', type=int, help='iterations in total')
-    parser.add_argument('--seed', metavar='N', type=int, help='seed of the random directions')
-    parser.add_argument(
-        '--out',
-        metavar='DIR',
-        type=Path,
-        default=Path('build/training'),
-        help='results folder (default: build/training)',
-    )
-    parser.add_argument(
-        '--resume',
-        action='store_true',
-        help='go on with the run in the results folder, with its own configuration if no --config '
-        'is given; start it if there is none',
-    )
-    parser.add_argument('--json', metavar='FILE', type=Path, help='write the summary to a file')
+    add_run(parser, 'build/training')
     parser.add_argument(
         '--jobs',
         metavar='N',
@@ -78,11 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True, highlight=False)
     configuration = _configuration(arguments)
     out: Path = arguments.out
-    if not arguments.resume and (out / HEADER).exists():
-        raise ValueError(
-            f'{out} holds a training run already: go on with it by --resume, or choose another '
-            '--out'
-        )
+    refuse_to_mix(out, arguments.resume)
     for warning in learner.warnings(configuration['learner']):
         console.print(f'[yellow]warning:[/] {warning}')
     exit_code, stopped = 0, ''

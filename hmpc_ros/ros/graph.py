@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hmpc_ros.share import config_dir
@@ -33,6 +33,8 @@ class NodeSpec:
         parameters: Values that win over the files, by parameter name.
         remappings: Pairs of (topic, new topic).
         arguments: Command line arguments that are not ROS arguments.
+        respawn: Whether ``ros2 launch`` starts it again when it ends. The end of any other node of
+            this package ends them all: a flight without its simulator or controller is none.
     """
 
     executable: str
@@ -44,6 +46,7 @@ class NodeSpec:
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
     remappings: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
+    respawn: bool = False
 
     def ros_arguments(self) -> list[str]:
         """Return the ``--ros-args ...`` that tell rclpy all of the above."""
@@ -159,7 +162,9 @@ def learning(
     values = given.pop('learner', {})
     if steps is not None:
         values['steps'] = steps
-    learner = _ours('learner', file, values, namespace, use_sim_time=False)
+    learner = replace(
+        _ours('learner', file, values, namespace, use_sim_time=False), respawn=True
+    )
     if only_learner:
         return [learner]
     flown = values['steps'] if 'steps' in values else load(file)['learner']['steps']
