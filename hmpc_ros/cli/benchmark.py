@@ -249,10 +249,17 @@ class Case:
         return self.noisy or drawn
 
     def allows(self, rule: Contestant) -> bool:
-        """Whether a rule makes sense: Jacobians of the rigid body are not true behind a lag."""
-        simulator = self.configuration['simulator']
+        """Whether a rule makes sense here.
+
+        Jacobians of the rigid body are not true behind a lag, and only few_flights takes tasks.
+        """
+        simulator, learner = self.configuration['simulator'], self.configuration['learner']
         behind_a_lag = simulator['motor_time_constant'] > 0 or simulator['input_delay_steps'] > 0
-        return not (rule.knows_vehicle and behind_a_lag)
+        several = bool(learner['tasks.goals'] or learner['tasks.starts'])
+        return not (
+            (rule.knows_vehicle and behind_a_lag)
+            or (several and rule.overrides['rule'] != 'few_flights')
+        )
 
 
 def read_case(path: Path) -> Case:

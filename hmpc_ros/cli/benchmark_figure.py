@@ -51,9 +51,9 @@ def draw_benchmark(path: Path, summary: Mapping[str, Any]) -> Path:
         )  # fmt: skip
         figure.text(
             0.045, 1 - 0.62 / height,
-            'Objective J of the best weights flown so far, over the number of flights. '
+            'J of the best weights flown so far, over the number of flights. '
             f'Line: median of {_seeds(summary)}; shade: up to the worst. '
-            'Dashed: knows the true vehicle, a yardstick.',
+            'Dashed: knows the vehicle, a yardstick.',
             fontsize=10.5, color=MUTED, va='center',
         )  # fmt: skip
         panels = figure.add_gridspec(
@@ -110,15 +110,18 @@ def _draw_case(axis: Axes, found: Mapping[str, Any], start: float | None) -> Non
         flights = np.arange(1, len(median) + 1)
         colour = RULES[rule].colour
         shown = np.isfinite(median)
-        axis.plot(flights, median, color=colour, **_stroke(rule))
+        axis.step(flights, median, where='post', color=colour, **_stroke(rule))
         top = np.where(np.isfinite(worst), worst, 1e9)
-        axis.fill_between(flights[shown], median[shown], top[shown], color=colour, alpha=0.13, lw=0)
+        axis.fill_between(
+            flights[shown], median[shown], top[shown],
+            step='post', color=colour, alpha=0.13, lw=0,
+        )  # fmt: skip
         if shown.any():
             low = min(low, float(np.nanmin(median)))
             high = max(high, float(np.nanmax(median)))
     axis.set_xscale('log')
     count = max((len(n['curve']['median']) for n in found.values()), default=1)
-    axis.set_xlim(1, max(count, 2))
+    axis.set_xlim(1, 1.06 * max(count, 2))  # the last flight's gain must be seen
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= count]
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.set_xticks([], minor=True)
@@ -172,7 +175,7 @@ def _draw_shares(axis: Axes, summary: Mapping[str, Any], rules: list[str]) -> No
             # what is missing to the best.
             gain = best / J if start is None else (start - J) / max(start - best, 1e-9)
             share = float(np.clip(gain, 0, 1))
-            shade = low + 0.75 * share**3 * (high - low)
+            shade = low + 0.75 * share**2 * (high - low)
             _cell(axis, column, row, f'{100 * share:.0f} %', shade, bold=share > 0.97)
     axis.set_xlim(-0.5, len(cases) - 0.5)
     axis.set_ylim(len(rules) - 0.5, -0.5)
