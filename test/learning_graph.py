@@ -221,6 +221,7 @@ class LearningGraph:
 
 def offline_records(folder: Path, **parameters) -> list[dict]:
     """Train without ROS, with the same parameters; return the records."""
+    parameters = {**parameters, 'learner': {'rule': 'paper', **parameters.get('learner', {})}}
     overrides = [
         f'{node}.{name}={value}'
         for node, values in parameters.items()

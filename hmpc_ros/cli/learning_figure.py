@@ -92,7 +92,7 @@ def _draw_costs(left: Axes, right: Axes, records: Sequence[dict[str, Any]]) -> N
     left.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     shown = V[np.isfinite(V)]
     right.set_ylim(0, 1.08 * min(shown.max(), 3 * V[0] + 1e-9) + 1e-9)
-    left.legend(loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=4)
+    left.legend(loc='upper right', frameon=True, framealpha=0.9, edgecolor='none')
 
 
 def _draw_paths(axis: Axes, before: Flight, after: Flight) -> None:

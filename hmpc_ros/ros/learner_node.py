@@ -129,6 +129,7 @@ class Learner(Node):
         self._patience = Patience()
         self._flyer = RosFlyer(self, settings.values, self._patience, self._wait_for)
         self.create_timer(TICK, self._on_tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._best_written: Record | None = None
         self._recording: Recording | None = None
         self._procedure = Procedure(self._live(), self._on_end)
 
@@ -280,11 +281,14 @@ class Learner(Node):
         if record.get('accepted', True):
             self._accepted = self._policy_of(record)
             self._write_weights(WEIGHTS_FILE, record)
-            if best_record(records) is record:
-                self._write_weights(BEST_WEIGHTS_FILE, record)
             await self._hand_over(self._accepted)
         else:
             self._warn(f'iteration {record["k"]} is rolled back: {record["reason"]}')
+        # A rule may think better of what it had thought best.
+        best = best_record(records)
+        if best is not None and best is not self._best_written:
+            self._write_weights(BEST_WEIGHTS_FILE, best)
+            self._best_written = best
         for note in record.get('notes', ()):
             self._warn(note)
         self._recall(training_run)

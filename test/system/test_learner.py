@@ -69,6 +69,19 @@ def test_the_reference_experiment_over_ros_is_the_offline_one(stack, tmp_path: P
         assert parts == pytest.approx(timing['total'])
 
 
+def test_the_default_rule_learns_over_ros_what_it_learns_offline_the_model_included(
+    stack, tmp_path: Path
+):
+    parameters = {'learner': {'rule': 'few_flights', 'iterations': 7, 'shortcut': False}}
+    expected = offline_records(tmp_path / 'offline', **parameters)
+    graph = LearningGraph(tmp_path / 'ros', stack, **parameters).start()
+    graph.until_done()
+    records = graph.records()
+    assert_same_run(records, expected, rtol=0)
+    assert any('mpc_model' in record for record in records)
+    assert records[-1]['J'] < 0.95 * records[0]['J']
+
+
 def test_noise_is_that_of_the_flight_and_not_of_how_often_it_was_flown(stack, tmp_path: Path):
     noise = {'measurement_noise_std': [0.002] * 12, 'process_noise_std': [0.001] * 12, 'seed': 5}
     parameters = {'simulator': noise, 'learner': {'iterations': 2, 'delta': 0.01}}
@@ -131,7 +144,8 @@ def test_a_real_vehicle_is_flown_to_the_start_under_the_accepted_weights(stack, 
 
 def test_the_command_learns_records_and_resumes_after_a_power_failure(tmp_path: Path):
     out = tmp_path / 'run'
-    options = ('learn', '--config', 'demo', '--out', str(out), '--iterations')
+    options = ('learn', '--config', 'demo', '--set', 'learner.rule=paper', '--out', str(out))
+    options += ('--iterations',)
     victim = subprocess.Popen(hmpc(*options, '100', '--record'), stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
@@ -245,7 +259,8 @@ def test_the_whole_reference_experiment_is_flown_unattended(tmp_path: Path):
 
     exact = {'learner': {'iterations': 200, 'shortcut': False}}
     expected = offline_records(tmp_path / 'offline', **exact)
-    result = measure(tmp_path / 'ros', 200, overrides=('learner.shortcut=false',))
+    overrides = ('learner.rule=paper', 'learner.shortcut=false')
+    result = measure(tmp_path / 'ros', 200, overrides=overrides)
     assert result['repeats'] == 0
     assert result['unsafe'] == 0
     assert result['flat'], result['memory']
