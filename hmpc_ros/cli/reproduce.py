@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing as mp
 import os
 import queue
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hmpc_ros.cli.figures import BLUE, GREEN, ORANGE, PURPLE
 from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.cli.run_pool import run_pool, tell
 from hmpc_ros.configuration.provenance import provenance
-from hmpc_ros.learning.parallel import process_pool
 from hmpc_ros.learning.results import HEADER, ResultsError, number, read_header, read_records
 
 if TYPE_CHECKING:
@@ -223,7 +221,7 @@ def _train_all(tasks: list[Task], jobs: int, iterations: int, console: Console) 
         TimeRemainingColumn(),
         console=console,
     )
-    with _workers(jobs) as (pool, messages), progress:
+    with run_pool(jobs) as (pool, messages), progress:
         bar = progress.add_task('', total=total, completed=sum(done.values()))
         futures: dict[Future, Task] = {pool.submit(_train, task): task for task in tasks}
         while futures:
@@ -246,31 +244,6 @@ def _train_all(tasks: list[Task], jobs: int, iterations: int, console: Console) 
                 progress.update(bar, completed=sum(done.values()))
 
 
-@contextmanager
-def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
-    """Start worker processes that report to this one, and end them with it."""
-    context = mp.get_context('spawn')
-    messages, stop = context.Queue(), context.Event()
-    with process_pool(jobs, _start_worker, (messages, stop)) as pool:
-        try:
-            yield pool, messages
-        finally:
-            stop.set()
-
-
-_messages: Any = None
-_stop: Any = None
-
-
-class _StoppedError(Exception):
-    """The experiment was interrupted."""
-
-
-def _start_worker(messages: Any, stop: Any) -> None:
-    global _messages, _stop
-    _messages, _stop = messages, stop
-
-
 def _train(task: Task) -> str:
     """Run one task in a worker; return why it diverged, empty when it did not."""
     from hmpc_ros.configuration.files import from_values
@@ -279,9 +252,7 @@ def _train(task: Task) -> str:
     overrides = [f'{name}={json.dumps(value)}' for name, value in task.overrides.items()]
 
     def report(run: TrainingRun, record: Record) -> None:
-        if _stop.is_set():
-            raise _StoppedError
-        _messages.put((task.arm, task.seed, run.k, number(record['C']), number(record['V'])))
+        tell((task.arm, task.seed, run.k, number(record['C']), number(record['V'])))
 
     return train_offline(from_values(task.nodes, overrides), task.folder, on_record=report).stopped
 
