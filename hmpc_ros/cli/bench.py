@@ -365,21 +365,76 @@ def measure_latency(results: Results, repeat: int) -> None:
         results.add(section, 'lost', np.isinf(times).sum(), '', 'states without an answer')
 
 
+def measure_rule(results: Results, repeat: int) -> None:
+    """Time what the default rule does between flights, early in a run and late."""
+    from hmpc_ros.learning.results import ResultsFolder
+    from hmpc_ros.learning.training import TrainingRun
+
+    iterations = 15 * repeat
+    configuration = files.load(find_config('reference'), ['learner.rule=few_flights'])
+    training = learner.offline_training(configuration)
+    thinking = []
+    with tempfile.TemporaryDirectory() as folder:
+        header = learner.header(configuration, training)
+        with ResultsFolder(Path(folder) / 'run', header) as kept:
+            training_run = TrainingRun(
+                training.rule,
+                training.objective,
+                training.theta,
+                kept,
+                iterations=iterations,
+                seed=0,
+            )
+            begun, flying = time.perf_counter(), 0.0
+            while (request := training_run.next_request()) is not None:
+                asked = time.perf_counter()
+                flight = training.fly(request)
+                flying += time.perf_counter() - asked
+                if training_run.report(request, flight) is not None:
+                    thinking.append(1e3 * (time.perf_counter() - begun - flying))
+                    begun, flying = time.perf_counter(), 0.0
+    third = len(thinking) // 3
+    early, late = (float(np.median(part)) for part in (thinking[:third], thinking[-third:]))
+    add = results.add
+    meaning = 'an iteration of the default rule without its flights'
+    add('rule', 'iteration_ms', float(np.median(thinking)), 'ms', meaning, '<= 60')
+    add('rule', 'growth', late / early, '', f'that in the last {third} iterations over the first')
+
+
+def measure_learning(results: Results, repeat: int) -> None:
+    """Time learning over ROS by the paper's rule, and what an iteration goes into."""
+    from hmpc_ros.cli import soak
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = soak.measure(Path(folder) / 'run', 3 * repeat, overrides=('learner.rule=paper',))
+    add = results.add
+    seconds = {part: each['median'] for part, each in found['seconds'].items()}
+    total = seconds.pop('total', sum(seconds.values()))
+    meaning = 'an iteration over ROS: two flights of 200 steps, gradient, hand-over'
+    add('learning', 'iteration_ms', 1e3 * total, 'ms', meaning, '<= 1500')
+    for part, value in seconds.items():
+        add('learning', f'{part}_share', value / total, '', f'of that: {part}')
+
+
 SECTIONS: dict[str, Callable[[Results, int], None]] = {
     'solve': measure_solve,
     'gradient': measure_gradient,
     'training': measure_training,
     'parallel': measure_parallel,
+    'rule': measure_rule,
     'lockstep': measure_lockstep,
     'latency': measure_latency,
+    'learning': measure_learning,
 }
 SECTION_TITLES = {
     'solve': 'one solve of the MPC',
     'gradient': 'flights and their gradients',
     'training': "the paper's training iteration",
     'parallel': 'flights on two workers',
+    'rule': 'the default rule between flights',
     'lockstep': 'lockstep flights over ROS',
     'latency': 'odometry to command over ROS',
+    'learning': 'learning over ROS',
 }
 
 
