@@ -19,7 +19,7 @@ compared, and an incumbent is flown again before it may replace the last one tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from hmpc_ros.learning.rules import Step
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.plant.surrogate import Surrogate
+from hmpc_ros.policy.limits import BOUNDED_STATES
 from hmpc_ros.policy.weights import N_THETA, Weights
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ MEMORY = 0.7  # how much a flight counts in that which is one flight older
 # Differences of measured means beyond so many standard deviations are real.
 SIGNIFICANT = 1.0
 # What is left of a cost's standard deviation when its noise has been taken out.
-DOUBT, DOUBT_ELSEWHERE, WORTHWHILE_IN_NOISE = 0.1, 0.5, 0.02
+DOUBT, DOUBT_ELSEWHERE, WORTHWHILE_IN_NOISE = 0.1, 1.0, 0.02
+# Where flights are noisy, bounds are tightened by so many standard deviations of the noise.
+TIGHTENING = 1.0
 # How much a flight of a descent counts that is one flight older, and how many of them are as
 # believable as the surrogate.
 FADING, FLIGHTS_THAT_TELL = 0.9, 1.0
@@ -154,6 +157,8 @@ class Progress:
         excursions: Excursions so far.
         fruitless: Excursions in a row that have led to nothing.
         descent: Number of the present descent.
+        descents: Descents so far.
+        resumed: Whether it goes on from the incumbent.
         best_before: The incumbent's J when the present excursion began.
         surprise, change: Discounted sums of (measured - predicted)^2 and measured^2 changes of J.
         judged: Flights in these sums.
@@ -171,6 +176,8 @@ class Progress:
     excursions: int = 0
     fruitless: int = 0
     descent: int = 0
+    descents: int = 0
+    resumed: bool = False
     best_before: float = np.inf
     surprise: float = 0.0
     change: float = 0.0
@@ -310,7 +317,15 @@ class _Session:
                     self.surrogate.residuals(flight.deviations, flight.input_deviations)
                 )
                 self.starts[evaluation.request.task] += np.append(flight.deviations[0], 1.0)
-        self.noisy = self.noise.matters(self.objective.state_max)
+        state_max = self.rule.objective.state_max
+        self.noisy = self.noise.matters(state_max)
+        if self.noisy:
+            # Without noise, or with what the surrogate makes of it, no bound may be relied on to
+            # the last digit: keep away from them.
+            margin = TIGHTENING * np.sqrt(self.noise.noise[BOUNDED_STATES])
+            self.objective = replace(
+                self.rule.objective, state_max=np.maximum(state_max - margin, 0.5 * state_max)
+            )
         return float(np.mean(explained)) if explained else None
 
     def _judge(self, nominal: list[Evaluation], outcome: Outcome) -> tuple[bool, str]:
@@ -381,9 +396,12 @@ class _Session:
             if candidate is not None or self.incumbent is None:
                 return candidate
         while True:
+            if self.base is None and self.noisy:
+                if self.incumbent is not self.verified:
+                    return self._verification()
+                self._resume()
             if self.base is None:
-                unverified = self.noisy and self.incumbent is not self.verified
-                return self._verification() if unverified else self._excursion()
+                return self._excursion()
             candidate = self._step(self.base)
             if candidate is not None:
                 return candidate
@@ -457,7 +475,8 @@ class _Session:
         if progress.refreshes >= MAX_REFRESHES_AT_START or not self.settings.refresh:
             return None
         progress.refreshes += 1
-        progress.descent += 1
+        progress.descents += 1
+        progress.descent = progress.descents
         model = self.surrogate.hover_model()
         thetas = [start.theta if incumbent is None else incumbent.theta]
         try:
@@ -479,6 +498,16 @@ class _Session:
         self._expect(REFRESH, best_J - incumbent.J)
         return Candidate(self.rule.box.project(best), model)
 
+    def _resume(self) -> None:
+        """Go on from the incumbent, every other time: the surrogate knows more than it did then."""
+        progress, incumbent = self.progress, self.incumbent
+        assert incumbent is not None
+        progress.resumed = not progress.resumed
+        if progress.resumed:
+            self.base = incumbent
+            progress.descent = incumbent.descent
+            progress.damping, progress.rejections = DAMPING_AFTER_EXCURSION, 0
+
     def _excursion(self) -> Candidate:
         """Plan to leave the incumbent: towards the refitted model or by a kick, in turns.
 
@@ -490,7 +519,8 @@ class _Session:
         refresh = self.settings.refresh and progress.excursions % 2 == 0
         progress.excursions += 1
         progress.fruitless += 1
-        progress.descent += 1
+        progress.descents += 1
+        progress.descent = progress.descents
         progress.damping, progress.rejections = DAMPING_AFTER_EXCURSION, 0
         rehearsals, direction, share = self._rehearsals(incumbent), _direction(self.rng), 1.0
         for _ in range(self.settings.rehearsals):
