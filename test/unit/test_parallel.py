@@ -2,6 +2,12 @@
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +65,43 @@ def test_an_error_in_a_worker_reaches_the_caller(tmp_path):
     broken['simulator']['initial_state'] = [np.nan] * 12
     with workers(jobs=2) as pool, pytest.raises(ValueError, match='initial'):
         learner.train_offline(broken, tmp_path / 'run', executor=pool)
+
+
+def test_workers_end_when_their_parent_is_killed():
+    script = (
+        'import os, time\n'
+        'from hmpc_ros.learning.parallel import process_pool\n'
+        "if __name__ == '__main__':\n"
+        '    with process_pool(1) as pool:\n'
+        '        print(pool.submit(os.getpid).result(), flush=True)\n'
+        '        pool.submit(time.sleep, 600).result()\n'
+    )
+    # A file, because a spawned worker reads the main module again.
+    with tempfile.NamedTemporaryFile('w', suffix='.py') as file:
+        file.write(script)
+        file.flush()
+        parent = subprocess.Popen(
+            [sys.executable, file.name], stdout=subprocess.PIPE, text=True, env=environment()
+        )
+        with parent:
+            worker = int(parent.stdout.readline())
+            assert Path(f'/proc/{worker}').exists()
+            parent.kill()
+    deadline = time.monotonic() + 30
+    while _runs(worker):
+        assert time.monotonic() < deadline, 'the worker outlived its parent'
+        time.sleep(0.05)
+
+
+def _runs(pid):
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] not in 'ZX'
+    except FileNotFoundError:
+        return False
+
+
+def environment():
+    return {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
 
 
 @pytest.mark.parametrize(
