@@ -2,6 +2,7 @@
 
 HMPC_TEST_HURT=die_before_hand_over:2   is killed when iteration 2 is recorded and not handed over
 HMPC_TEST_HURT=full_disk:2              may not write a byte while it keeps iteration 2
+HMPC_TEST_HURT=mistake:2                has a mistake in it that shows in iteration 2
 """
 
 import os
@@ -34,7 +35,14 @@ def full_disk(self, record, memory=None):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-ResultsFolder.append = {'die_before_hand_over': die_before_hand_over, 'full_disk': full_disk}[KIND]
+def mistake(self, record, memory=None):
+    if record['k'] == int(NUMBER):
+        raise RuntimeError('nobody thought of this')
+    append(self, record, memory)
+
+
+HURTS = {'die_before_hand_over': die_before_hand_over, 'full_disk': full_disk, 'mistake': mistake}
+ResultsFolder.append = HURTS[KIND]
 
 if __name__ == '__main__':
     raise SystemExit(learner_node.main())

@@ -13,6 +13,7 @@ import math
 import os
 import socket
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -131,7 +132,7 @@ class Learner(Node):
         self.create_timer(TICK, self._on_tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._best_written: Record | None = None
         self._recording: Recording | None = None
-        self._procedure = Procedure(self._live(), self._on_end)
+        self._procedure = Procedure(self._live())
 
     # -- callbacks -----------------------------------------------------------------------------
 
@@ -188,9 +189,12 @@ class Learner(Node):
             try:
                 await self._learn()
             except (CannotGoOnError, ResultsError, ValueError, ImportError, OSError) as error:
-                self.get_logger().error(f'learning stops: {error}')
-                self._flyer.restore_at_once()
-                self._tell(STOPPED, str(error))
+                self._stop_for(str(error))
+            except Exception as error:
+                # Not left to the executor: an error in a callback that rclpy runs as a task ends
+                # the events executor of Kilted, and the process, by a segmentation fault.
+                self.get_logger().error(traceback.format_exc())
+                self._stop_for(f'a mistake in the program: {type(error).__name__}: {error}')
             await self._start
 
     async def _learn(self) -> None:
@@ -353,11 +357,11 @@ class Learner(Node):
             model = model.with_entries(record['mpc_model'])
         return self._flyer.policy(np.array(record['theta']), model)
 
-    def _on_end(self, error: BaseException | None) -> None:
-        """Say what no one foresaw; the controller goes back to the accepted weights by itself."""
-        if error is not None:
-            self._tell(STOPPED, f'a mistake in the program: {type(error).__name__}: {error}')
-            raise error
+    def _stop_for(self, reason: str) -> None:
+        """Say why learning stops, and leave the vehicle under the accepted weights."""
+        self.get_logger().error(f'learning stops: {reason}')
+        self._flyer.restore_at_once()
+        self._tell(STOPPED, reason)
 
     # -- telling -------------------------------------------------------------------------------
 

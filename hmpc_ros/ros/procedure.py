@@ -60,13 +60,14 @@ class Procedure:
 
     Args:
         coroutine: awaits nothing but `Signal`; its first stretch runs at once.
-        on_end: is called with the error that it ended by, or None.
+        on_end: is called with the error that it ended by, or None. It must not raise one itself:
+            the events executor of rclpy 9 does not survive that.
     """
 
     def __init__(
         self,
         coroutine: Coroutine[Signal[Any], None, None],
-        on_end: Callable[[BaseException | None], None],
+        on_end: Callable[[BaseException | None], None] = lambda _error: None,
     ) -> None:
         self._coroutine = coroutine
         self._on_end = on_end

@@ -192,6 +192,15 @@ def test_a_full_disk_is_said_clearly_and_learning_goes_on_once_there_is_room(
     assert_whole(graph, unbroken)
 
 
+def test_a_mistake_in_the_program_ends_learning_and_not_the_process(graph):
+    graph = graph().through('hurt_learner', HMPC_TEST_HURT='mistake:2').start()
+    graph.until_stopped('a mistake in the program: RuntimeError: nobody thought of this')
+    graph.until_output('learner', 'Traceback (most recent call last)')
+    graph.until_kept(graph.accepted_theta())
+    graph.until_flying()
+    assert graph.alive('learner')
+
+
 def test_a_folder_that_cannot_be_written_is_said_before_the_first_flight(graph):
     graph = graph(learner={'results': '/proc/self/results'}).start()  # for root, too
     graph.until_stopped('/proc/self/results')
