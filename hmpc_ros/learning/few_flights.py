@@ -263,6 +263,7 @@ class _Session:
         self.incumbent: Point | None = None
         self.verified: Point | None = None
         self.candidate_model = rule.model
+        self.rehearsed = 0  # rehearsals of this iteration so far
         self.change = np.nan  # of J by the candidate, as measured
         self.notes: list[str] = []
         if memory:
@@ -419,7 +420,8 @@ class _Session:
         worthwhile = max(WORTHWHILE * 0.5**progress.fruitless, LEAST_WORTHWHILE) * base.J
         if self.noisy:
             worthwhile = WORTHWHILE_IN_NOISE * np.sqrt(progress.scatter)
-        for rehearsal in range(self.settings.rehearsals + 1):
+        spare = max(1, self.settings.rehearsals - self.rehearsed)
+        for rehearsal in range(spare + 1):
             try:
                 d = model.step(progress.damping)
             except ValueError as error:
@@ -430,14 +432,14 @@ class _Session:
             if not expected < -worthwhile:
                 return None
             predicted = expected
-            if rehearsal == self.settings.rehearsals:
+            if rehearsal == spare:
                 break
             predicted = self._rehearse(rehearsals, theta, base.model) - base.J
             if predicted < ACCEPTABLE * expected:
                 if not predicted < -worthwhile:
                     return None
                 break
-            progress.damping *= TIGHTER if rehearsal == 0 else UNREHEARSED
+            progress.damping *= UNREHEARSED if rehearsal == spare - 1 else TIGHTER
         self._expect(STEP, predicted, expected)
         return Candidate(theta, base.model)
 
@@ -531,6 +533,7 @@ class _Session:
                 theta = self.rule.box.project(theta + share * self.settings.kick * direction)
             fly_under(self.mpc, theta, model)
             flights = [rehearsal.fly(self.mpc) for rehearsal in rehearsals]
+            self.rehearsed += 1
             J = float(np.mean([self.objective.cost(flight).J for flight in flights]))
             if J < RISKY * incumbent.J:
                 self.base = self._point(theta, model, flights, J)
@@ -571,6 +574,7 @@ class _Session:
     ) -> float:
         """Return the mean cost of the tasks under weights and model, as rehearsed."""
         fly_under(self.mpc, theta, model)
+        self.rehearsed += 1
         costs = [self.objective.cost(rehearsal.fly(self.mpc)).J for rehearsal in rehearsals]
         return float(np.mean(costs))
 
