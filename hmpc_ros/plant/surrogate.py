@@ -42,8 +42,8 @@ RELEVANCE = RIDGE_WEIGHTS.size  # index of the way with a weight for each featur
 N_WAYS = RELEVANCE + 1
 # Bounds of a feature's weight, in units of 1 / (variance of the error that is explained).
 LEAST_WEIGHT, LARGEST_WEIGHT = 1e-6, 1e12
-# Share of that variance which is never explained.
-LEAST_NOISE = 1e-10
+# Share of that variance which is never explained, and what is next to nothing of it.
+LEAST_NOISE, TINY = 1e-10, 1e-30
 # How much a prediction counts that is one flight older.
 FORGETTING = 0.7
 # Steps whose features are larger have left the region that a quadratic can describe.
@@ -122,7 +122,8 @@ class Surrogate:
         Returns:
             How well it was predicted; None for the first flight, and when no step is usable.
         """
-        features, target = self._features(states[:-1], inputs), self._target(states, inputs)
+        with np.errstate(all='ignore'):  # of a flight that ran away, no step may be finite
+            features, target = self._features(states[:-1], inputs), self._target(states, inputs)
         usable = self._usable(features) & np.isfinite(target).all(axis=1)
         features, target = features[usable], target[usable]
         if not usable.any():
@@ -162,7 +163,7 @@ class Surrogate:
 
         gamma_j, between 0 and 1, says how much of coefficient j the data have determined.
         """
-        variance = self._square / self._samples + 1e-300
+        variance = self._square / self._samples + TINY
         if not self._weights.any():
             self._weights[:] = 10.0 / variance[:, None]
             self._unexplained = 0.1 * variance
@@ -178,7 +179,7 @@ class Surrogate:
             mean = unit * (inverse @ (unit * b)) / noise
             determined = np.clip(1.0 - np.diag(inverse), 1e-12, 1.0)
             self._weights[i] = np.clip(
-                determined / np.maximum(mean * mean, 1e-300),
+                determined / np.maximum(mean * mean, TINY / LARGEST_WEIGHT),
                 LEAST_WEIGHT / variance[i],
                 LARGEST_WEIGHT / variance[i],
             )

@@ -1,0 +1,238 @@
+"""The default rule: it learns in a few flights, whatever the MPC believes, and does no harm."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reference_flight import ReferenceFlight
+
+from hmpc_ros.learning.box import Box
+from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
+from hmpc_ros.learning.flight import Flight
+from hmpc_ros.learning.objective import Outcome
+from hmpc_ros.learning.requests import NOMINAL, Evaluation
+from hmpc_ros.learning.rollout import OfflineFlyer, Task
+from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.weights import Weights
+
+BOX = Box.symmetric(100.0, 100.0, 1000.0)
+STEPS = 120
+
+
+class Bench:
+    """The reference vehicle under an MPC whose model may be wrong, and the rule on top."""
+
+    def __init__(self, model=None, tasks=(), settings=None, **imperfections):
+        reference = ReferenceFlight(steps=STEPS, **imperfections)
+        self.mpc, self.objective = reference.mpc, reference.objective
+        if model is not None:
+            self.mpc.set_model(model)
+            q, r = np.sqrt(self.objective.state_weights), np.sqrt(self.objective.input_weights)
+            self.mpc.set_weights(Weights.for_model(model, q, r))
+        self.start = self.mpc.mpc.weights
+        self.fly = OfflineFlyer(
+            reference.vehicle, self.mpc, reference.goal, reference.x0, STEPS, tasks=tasks
+        )
+        self.rule = FewFlightsRule(
+            self.mpc,
+            self.objective,
+            BOX,
+            self.mpc.model,
+            self.start,
+            settings or Settings(),
+            max(1, len(tasks)),
+        )
+
+    def iterate(self, k, theta, memory, change=lambda evaluation: evaluation):
+        asking = self.rule.iterate(k, theta, memory, np.random.default_rng([5, k]))
+        requests = next(asking)
+        flown = []
+        for number, request in enumerate(requests):
+            flight = self.fly(replace(request, number=100 * k + number))
+            flown.append(change(Evaluation(request, flight, self.objective.cost(flight))))
+        with pytest.raises(StopIteration) as stop:
+            asking.send(flown)
+        return requests, stop.value.value
+
+    def run(self, iterations, **options):
+        """Return the steps, and the requests of each."""
+        theta, memory, history = self.start.theta, {}, []
+        for k in range(iterations):
+            requests, step = self.iterate(k, theta, memory, **options)
+            history.append((requests, step))
+            if step.diverged:
+                break
+            theta, memory = step.next_theta, step.memory
+        return history
+
+
+def best(history):
+    return history[-1][1].details['best_J']
+
+
+def scaled_inputs(factor):
+    model = ReferenceFlight().model
+    return LinearModel(model.A, factor * model.B, model.c, model.time_step, model.hover_input)
+
+
+def test_a_dozen_flights_take_most_of_the_violation_away():
+    history = Bench().run(9)
+    first = history[0][1].nominal.outcome
+    assert len(history[0][0]) == 4  # nominal and three probes
+    assert all(len(requests) == 1 for requests, _ in history[1:])
+    assert first.J > 1195
+    assert best(history) < 1105
+
+
+@pytest.mark.parametrize('factor', [0.6, 1.6])
+def test_a_wrong_model_hardly_matters(factor):
+    assert best(Bench(scaled_inputs(factor)).run(14)) < 1110
+
+
+def test_the_model_of_the_mpc_is_changed_only_where_that_is_allowed():
+    wrong = scaled_inputs(1.6)
+    free = Bench(wrong).run(5)
+    assert any(requests[0].model is not None for requests, _ in free)
+    fixed = Bench(wrong, settings=Settings(refresh=False)).run(8)
+    assert all(request.model is None for requests, _ in fixed for request in requests)
+
+
+def test_the_best_is_the_lowest_cost_that_was_flown_and_never_a_probe():
+    history = Bench().run(12)
+    costs = [step.nominal.outcome.J for _, step in history]
+    for k, (_, step) in enumerate(history):
+        assert step.details['best_J'] == min(costs[: k + 1])
+        assert costs[step.details['best_k']] == step.details['best_J']
+        assert step.accepted == (costs[k] == min(costs[: k + 1]))
+        assert step.accepted or step.reason
+
+
+def test_a_run_that_goes_on_from_its_memory_is_the_same_run():
+    whole = Bench().run(7)
+    other = Bench()  # another process, as far as the rule can tell
+    theta, memory = whole[3][1].next_theta, whole[3][1].memory
+    for k in range(4, 7):
+        _, step = other.iterate(k, theta, memory)
+        assert np.array_equal(step.next_theta, whole[k][1].next_theta)
+        theta, memory = step.next_theta, step.memory
+
+
+def test_memory_is_numbers_words_and_arrays_of_constant_size():
+    history = Bench().run(6)
+    sizes = set()
+    for _, step in history[2:]:
+        assert all(
+            isinstance(value, np.ndarray | float | int | str | bool)
+            for value in step.memory.values()
+        )
+        sizes.add(sum(v.size for v in step.memory.values() if isinstance(v, np.ndarray)))
+    # Base and incumbent are the same flight or two; nothing else may differ.
+    assert max(sizes) < 2.5 * min(sizes)
+
+
+def test_predicted_and_measured_changes_are_told():
+    _, step = Bench().run(6)[-1]
+    predicted, measured = step.details['predicted_change'], step.details['measured_change']
+    assert predicted < 0
+    assert measured == pytest.approx(predicted, rel=1.0)
+    assert step.details['trust'] > 0.5
+
+
+def test_a_failed_flight_is_no_reason_to_stop():
+    def fail(evaluation):
+        flight = replace(
+            evaluation.flight,
+            states=evaluation.flight.states[:31],
+            inputs=evaluation.flight.inputs[:30],
+            solutions=(),
+            ended='cut short at step 30',
+        )
+        return Evaluation(evaluation.request, flight, Outcome(np.inf, np.inf, np.inf))
+
+    bench = Bench()
+    theta, memory = bench.start.theta, {}
+    for k in range(6):
+        _, step = bench.iterate(k, theta, memory, fail if k == 3 else lambda e: e)
+        theta, memory = step.next_theta, step.memory
+        if k == 3:
+            assert not step.accepted
+            assert step.reason == 'cut short at step 30'
+            assert step.next_theta is not None
+    assert step.details['best_J'] < 1140
+
+
+def test_a_start_that_does_not_fly_is_rescued_by_what_its_crash_taught():
+    # With the wrong sign in how the roll rate turns the vehicle, the first flight runs away.
+    model = ReferenceFlight().model
+    A = model.A.copy()
+    A[6, 9] *= -1
+    history = Bench(LinearModel(A, model.B, model.c, model.time_step, model.hover_input)).run(9)
+    assert not history[0][1].nominal.outcome.finite
+    assert not history[0][1].accepted
+    assert best(history) is not None
+    assert best(history) < 2000
+
+
+def test_where_nothing_flies_the_run_ends_with_a_reason():
+    def crash(evaluation):
+        states = evaluation.flight.states[:3]
+        flight = Flight(
+            states,
+            evaluation.flight.inputs[:2],
+            evaluation.flight.goal,
+            evaluation.flight.hover_input,
+            planned_steps=STEPS,
+            ended='cut short at step 2',
+        )
+        return Evaluation(evaluation.request, flight, Outcome(np.inf, np.inf, np.inf))
+
+    history = Bench().run(20, change=crash)
+    assert history[-1][1].diverged
+    assert 'no weights were found that fly' in history[-1][1].reason
+    assert 'cut short at step 2' in history[-1][1].reason
+
+
+def test_a_model_that_explains_nothing_is_called_so_once():
+    rng = np.random.default_rng(0)
+
+    def lottery(evaluation):
+        J = 1200.0 + 100.0 * rng.uniform(-1, 1)
+        return Evaluation(evaluation.request, evaluation.flight, Outcome(J, 0.0, J))
+
+    notes = [note for _, step in Bench().run(16, change=lottery) for note in step.notes]
+    assert any('hardly better than random' in note for note in notes)
+    assert len(notes) < 6
+
+
+def test_several_tasks_are_flown_each_and_count_alike():
+    tasks = tuple(
+        Task(Goal(position), (0.0,) * 12) for position in ((-6.0, -3.5, 0.0), (4.0, 2.0, -1.0))
+    )
+    history = Bench(tasks=tasks).run(6)
+    requests, _ = history[-1]
+    assert [request.task for request in requests] == [0, 1]
+    assert {request.purpose for request in requests} == {NOMINAL}
+    assert np.array_equal(requests[0].theta, requests[1].theta)
+    assert best(history) < 0.95 * history[0][1].nominal.outcome.J
+    assert [request.task for request in history[0][0]] == [0, 1, 0, 1, 0]
+
+
+def test_noise_is_noticed_and_the_incumbent_flown_again():
+    bench = Bench(
+        settings=Settings(repeats=2), process_noise_std=(1e-3,) * 12,
+        measurement_noise_std=(1e-3,) * 12,
+    )  # fmt: skip
+    history = bench.run(30)
+    assert any(len(requests) == 2 for requests, _ in history[1:])
+    quiet = Bench()
+    kept = history[history[-1][1].details['best_k']][0][0]
+    quiet_flight = quiet.fly(kept)
+    assert quiet.objective.cost(quiet_flight).J < 1130
+
+
+def test_theta_stays_in_the_box():
+    bench = Bench()
+    bench.rule.box = Box(bench.start.theta - 0.3, bench.start.theta + 0.3)
+    for _, step in bench.run(6):
+        assert np.abs(step.next_theta - bench.start.theta).max() <= 0.3 + 1e-12
