@@ -87,7 +87,7 @@ class LinearModel:
         return x @ self.A.T + u @ self.B.T + self.c
 
     def jacobians_along(
-        self, states: np.ndarray, inputs: np.ndarray
+        self, states: np.ndarray, inputs: np.ndarray  # noqa: ARG002
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return A (T, nx, nx) and B (T, nx, nu): the same ones at every point of a flight."""
         steps = len(inputs)
