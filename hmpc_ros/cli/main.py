@@ -46,16 +46,25 @@ def make_parser(command: str | None) -> argparse.ArgumentParser:
     """Return the parser; only the given command's own module is imported."""
     parser = argparse.ArgumentParser(
         prog='hmpc',
-        description=_DESCRIPTION,
+        usage='%(prog)s COMMAND [options]',
+        # argparse would break the line after every command longer than it likes.
+        description='\n'.join(
+            [
+                _DESCRIPTION,
+                '',
+                'commands:',
+                *(f'  {n:<11}{text}' for n, (_, text) in COMMANDS.items()),
+            ]
+        ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--version', action='version', version=f'hmpc_ros {__version__}')
-    commands = parser.add_subparsers(dest='command', metavar='COMMAND', title='commands')
+    commands = parser.add_subparsers(
+        dest='command', prog='hmpc', metavar='COMMAND', help=argparse.SUPPRESS
+    )
     for name, (module_name, summary) in COMMANDS.items():
-        child = commands.add_parser(
-            name, help=summary, description=f'{summary[0].upper()}{summary[1:]}.'
-        )
+        child = commands.add_parser(name, description=f'{summary[0].upper()}{summary[1:]}.')
         if name == command:
             module = import_module(module_name)
             module.add_arguments(child)
