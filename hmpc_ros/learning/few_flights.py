@@ -37,6 +37,7 @@ from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.limits import BOUNDED_STATES
+from hmpc_ros.policy.sensitivity import MissingDerivativeError
 from hmpc_ros.policy.weights import N_THETA, Weights
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.objective import Objective, Outcome
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.rules import Memory
+    from hmpc_ros.policy.mpc import Solution
     from hmpc_ros.policy.unconstrained import OfflineMpc
 
 # What a candidate is.
@@ -76,6 +78,8 @@ class Settings:
     repeats: int = 3
 
 
+# Steps that promise less than this share of J are rehearsed once only.
+WORTH_REHEARSING = 1e-3
 # A step is flown when its rehearsal shows this share of the decrease that the composite model
 # predicts, and the damping is made smaller when the flight shows GOOD of it.
 ACCEPTABLE, GOOD, NOTHING = 0.3, 0.5, 0.1
@@ -104,7 +108,8 @@ FADING, FLIGHTS_THAT_TELL = 0.9, 1.0
 POINTS = ('base', 'incumbent', 'verified')
 NUMBERS = ('k', 'J', 'measured', 'flights', 'descent', 'excess', 'judged')
 INTEGERS = ('k', 'flights', 'descent')
-ARRAYS = ('states', 'inputs', 'gain', 'jacobian')
+ARRAYS = ('states', 'inputs')
+DERIVATIVES = ('gain', 'jacobian')
 
 
 @dataclass
@@ -124,8 +129,9 @@ class Point:
         judged: How many flights count.
         states: Deviations, (tasks, T+1, 12).
         inputs: Deviations from hover [rad/s], (tasks, T, 4).
-        gain: du/dx of the MPC on these flights, (tasks, T, 4, 12).
-        jacobian: du/dtheta, (tasks, T, 4, 94).
+        solutions: The MPC's solutions of the flights, while they are at hand.
+        gain: du/dx of the MPC on the flights, (tasks, T, 4, 12), once it was asked for.
+        jacobian: du/dtheta alike, (tasks, T, 4, 94).
     """
 
     theta: NDArray[np.float64]
@@ -139,8 +145,9 @@ class Point:
     judged: float
     states: NDArray[np.float64]
     inputs: NDArray[np.float64]
-    gain: NDArray[np.float64]
-    jacobian: NDArray[np.float64]
+    solutions: tuple[tuple[Solution, ...], ...] = ()
+    gain: NDArray[np.float64] | None = None
+    jacobian: NDArray[np.float64] | None = None
 
 
 @dataclass
@@ -333,8 +340,8 @@ class _Session:
         """Decide what the flown candidate becomes: base of the descent, incumbent, or nothing."""
         progress = self.progress
         point = None
+        flights = [evaluation.flight for evaluation in nominal[: self.rule.tasks]]
         if outcome.finite:
-            flights = [evaluation.flight for evaluation in nominal[: self.rule.tasks]]
             point = self._point(nominal[0].theta, self.candidate_model, flights, outcome.J)
         if point is not None:
             point.flights = len(nominal) // self.rule.tasks
@@ -415,7 +422,11 @@ class _Session:
         progress = self.progress
         if progress.rejections >= REJECTIONS:
             return None
-        model = self._composite(base)
+        try:
+            model = self._composite(base)
+        except MissingDerivativeError as error:
+            self.notes.append(str(error))
+            return None
         rehearsals = self._rehearsals(base)
         worthwhile = max(WORTHWHILE * 0.5**progress.fruitless, LEAST_WORTHWHILE) * base.J
         if self.noisy:
@@ -431,35 +442,57 @@ class _Session:
             expected = model.change(theta - base.theta)
             if not expected < -worthwhile:
                 return None
+            if not expected < -WORTH_REHEARSING * base.J:
+                spare = 1
             predicted = expected
-            if rehearsal == spare:
+            if rehearsal >= spare:
                 break
             predicted = self._rehearse(rehearsals, theta, base.model) - base.J
             if predicted < ACCEPTABLE * expected:
                 if not predicted < -worthwhile:
                     return None
                 break
-            progress.damping *= UNREHEARSED if rehearsal == spare - 1 else TIGHTER
+            progress.damping *= UNREHEARSED if rehearsal + 1 == spare else TIGHTER
         self._expect(STEP, predicted, expected)
         return Candidate(theta, base.model)
 
     def _composite(self, base: Point) -> CompositeModel:
-        """Return the composite model of the mean cost at a point."""
+        """Return the composite model of the mean cost at a point.
+
+        Raises:
+            MissingDerivativeError: the MPC has no derivative somewhere along its flights.
+        """
+        flights = [self._flight(base, task) for task in range(self.rule.tasks)]
+        fly_under(self.mpc, base.theta, base.model)
+        if self.noisy:
+            # Linearise the flights as they would have been without their noise.
+            flights = [rehearsal.fly(self.mpc, True) for rehearsal in self._rehearsals(base)]
+            gains, weight_jacobians = self._differentiate(flights)
+        else:
+            if base.gain is None or base.jacobian is None:
+                base.gain, base.jacobian = self._differentiate(flights)
+            gains, weight_jacobians = base.gain, base.jacobian
         models = []
-        for i, (gain, jacobian) in enumerate(zip(base.gain, base.jacobian, strict=True)):
-            flight = self._flight(base, i)
-            if self.noisy:
-                # Linearise the flight as it would have been without its noise.
-                fly_under(self.mpc, base.theta, base.model)
-                flight = self._rehearsals(base)[i].fly(self.mpc)
-                policy = self.mpc.sensitivity(flight.solutions)
-                gain, jacobian = policy.state_gain, policy.weight_jacobian()
+        for flight, gain, weight_jacobian in zip(flights, gains, weight_jacobians, strict=True):
             jacobians = self.surrogate.augmented_jacobians_along(
                 flight.deviations[:-1], flight.inputs
             )
-            sensitivity = forward_sensitivity(gain, jacobian, *jacobians)
+            sensitivity = forward_sensitivity(gain, weight_jacobian, *jacobians)
             models.append(CompositeModel.of_flight(flight, sensitivity, self.objective))
         return CompositeModel.mean(models)
+
+    def _differentiate(
+        self, flights: list[Flight]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return du/dx and du/dtheta of the MPC, as it is set now, along flights."""
+        policies = [
+            self.mpc.sensitivity(flight.solutions or resolve(flight, self.mpc))
+            for flight in flights
+        ]
+        return (
+            np.stack([policy.state_gain for policy in policies]),
+            np.stack([policy.weight_jacobian() for policy in policies]),
+        )
 
     def _refreshing(self) -> bool:
         """Whether the start is still being sought: refreshes go on while they help much."""
@@ -532,7 +565,7 @@ class _Session:
             else:
                 theta = self.rule.box.project(theta + share * self.settings.kick * direction)
             fly_under(self.mpc, theta, model)
-            flights = [rehearsal.fly(self.mpc) for rehearsal in rehearsals]
+            flights = [rehearsal.fly(self.mpc, True) for rehearsal in rehearsals]
             self.rehearsed += 1
             J = float(np.mean([self.objective.cost(flight).J for flight in flights]))
             if J < RISKY * incumbent.J:
@@ -659,17 +692,9 @@ class _Session:
     def _point(
         self, theta: NDArray[np.float64], model: LinearModel, flights: list[Flight], J: float
     ) -> Point | None:
-        """Make a point of one flight of each task; None when they have no derivative."""
-        fly_under(self.mpc, theta, model)
-        gains, jacobians = [], []
-        for flight in flights:
-            if flight.failed_steps or not flight.complete:
-                return None
-            sensitivity = self.mpc.sensitivity(flight.solutions or resolve(flight, self.mpc))
-            if sensitivity.failed_steps:
-                return None
-            gains.append(sensitivity.state_gain)
-            jacobians.append(sensitivity.weight_jacobian())
+        """Make a point of one flight of each task; None when they are not all the MPC's own."""
+        if any(flight.failed_steps or not flight.complete for flight in flights):
+            return None
         return Point(
             theta=theta,
             model=model,
@@ -682,13 +707,13 @@ class _Session:
             judged=1.0,
             states=np.stack([flight.deviations for flight in flights]),
             inputs=np.stack([flight.input_deviations for flight in flights]),
-            gain=np.stack(gains),
-            jacobian=np.stack(jacobians),
+            solutions=tuple(flight.solutions for flight in flights),
         )
 
     def _flight(self, point: Point, task: int) -> Flight:
         hover = point.model.hover_input
-        return Flight(point.states[task], point.inputs[task] + hover, ORIGIN, hover)
+        solutions = point.solutions[task] if point.solutions else ()
+        return Flight(point.states[task], point.inputs[task] + hover, ORIGIN, hover, solutions)
 
     def _memory(self) -> Memory:
         memory: dict[str, Any] = {
@@ -715,6 +740,9 @@ class _Session:
                 memory[f'{name}_model'] = point.model.entries
                 for key in ('theta', *ARRAYS):
                     memory[f'{name}_{key}'] = getattr(point, key)
+                for key in DERIVATIVES if point is self.base else ():
+                    if getattr(point, key) is not None:
+                        memory[f'{name}_{key}'] = getattr(point, key)
         return memory
 
     def _recall(self, memory: Memory) -> None:
@@ -739,12 +767,15 @@ class _Session:
     def _point_from(self, memory: Memory, name: str) -> Point:
         numbers = dict(zip(NUMBERS, memory[f'{name}_numbers'].tolist(), strict=True))
         numbers |= {name: int(numbers[name]) for name in INTEGERS}
-        return Point(
+        point = Point(
             theta=memory[f'{name}_theta'],
             model=self._model(memory[f'{name}_model']),
             **numbers,
             **{key: memory[f'{name}_{key}'] for key in ARRAYS},
         )
+        for key in DERIVATIVES:
+            setattr(point, key, memory.get(f'{name}_{key}'))
+        return point
 
     def _model(self, entries: NDArray[np.float64]) -> LinearModel:
         start = self.rule.model

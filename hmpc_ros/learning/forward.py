@@ -83,7 +83,7 @@ def forward_sensitivity(
     forced[:, :nx] = B @ weight_jacobian
     forced[:, nx : nx + nu] = weight_jacobian
     dS = np.zeros((steps + 1, size, n))
-    for t in range(steps):
-        np.matmul(closed_loop[t], dS[t], out=dS[t + 1])
-        dS[t + 1] += forced[t]
+    for transition, force, now, then in zip(closed_loop, forced, dS[:-1], dS[1:], strict=True):
+        np.dot(transition, now, out=then)
+        then += force
     return ForwardSensitivity(dS[:, :nx], dS[1:, nx : nx + nu])

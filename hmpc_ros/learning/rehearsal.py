@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.plant.surrogate import Predictor
+    from hmpc_ros.policy.mpc import Solution
     from hmpc_ros.policy.unconstrained import OfflineMpc
 
 ORIGIN = Goal()
@@ -45,31 +46,43 @@ class Rehearsal:
     start: NDArray[np.float64]
     disturbance: NDArray[np.float64]
 
-    def fly(self, mpc: OfflineMpc) -> Flight:
+    def fly(self, mpc: OfflineMpc, keep_solutions: bool = False) -> Flight:
         """Fly under the MPC's present weights and model.
 
+        Args:
+            mpc: The policy.
+            keep_solutions: Whether the flight keeps the MPC's solutions for its derivative; without
+                them it is flown more quickly.
+
         Returns:
-            The flight, with its solutions; its goal is the origin, as its states are deviations.
-            It ends where a solve fails or it runs away.
+            The flight; its goal is the origin, as its states are deviations. It ends where a solve
+            fails or it runs away.
         """
         steps, hover = len(self.disturbance), mpc.model.hover_input
         states, inputs = np.empty((steps + 1, NX)), np.empty((steps, NU))
-        solutions, ended, flown = [], '', steps
+        solutions: list[Solution] = []
+        ended, flown = '', steps
         predictor, disturbance = self.predictor, self.disturbance
+        plan = mpc.plan() if mpc.shortcut and not keep_solutions else None
         mpc.reset()
         predictor.begin()
         states[0] = x = self.start
         for t in range(steps):
-            solution = mpc.solve_deviation(x)
-            if not solution.ok or not np.abs(x).max() < RUNAWAY:
-                flown, ended = t, f'no rehearsal beyond step {t}'
-                break
-            inputs[t] = solution.input
-            solutions.append(solution)
-            states[t + 1] = x = predictor.step(x, solution.input - hover) + disturbance[t]
+            if plan is not None and plan.holds(x):
+                u = plan.first_input(x)
+            else:
+                solution = mpc.solve_deviation(x)
+                if not solution.ok or not np.abs(x).max() < RUNAWAY:
+                    flown, ended = t, f'no rehearsal beyond step {t}'
+                    break
+                u = solution.input - hover
+                if keep_solutions:
+                    solutions.append(solution)
+            inputs[t] = u
+            states[t + 1] = x = predictor.step(x, u) + disturbance[t]
         return Flight(
             states=states[: flown + 1],
-            inputs=inputs[:flown],
+            inputs=inputs[:flown] + hover,
             goal=ORIGIN,
             hover_input=hover,
             solutions=tuple(solutions),

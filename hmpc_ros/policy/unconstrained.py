@@ -73,6 +73,7 @@ class UnconstrainedPlan:
             U[k, :, -1] += kappa[k]
             X[k + 1] = A @ X[k] + B @ U[k]
             X[k + 1, :, -1] += c
+        self._first_map = _AffineMap(U[0])
         self._plan_map = _AffineMap(np.concatenate((X.reshape(-1, NX + 1), U.reshape(-1, NX + 1))))
 
         # Every bounded entry of the plan, scaled so that its bounds are -1 and 1.
@@ -93,6 +94,10 @@ class UnconstrainedPlan:
             return False
         scaled = self._scaled_map(deviation)
         return bool(scaled.max() <= self._reach and scaled.min() >= -self._reach)
+
+    def first_input(self, deviation: np.ndarray) -> np.ndarray:
+        """Return the first input (4,) [rad/s from hover] of the plan alone."""
+        return self._first_map(deviation)
 
     def plan(self, deviation: np.ndarray) -> np.ndarray:
         """Return states (N + 1, 12), then inputs (N, 4) [rad/s from hover], as one vector."""

@@ -49,7 +49,7 @@ def test_past_inputs_are_part_of_the_sensitivities():
     def rehearse(theta):
         fly_under(lagging.mpc, theta)
         start, nothing = flight.deviations[0], np.zeros((60, 12))
-        return Rehearsal(surrogate.predictor(), start, nothing).fly(lagging.mpc)
+        return Rehearsal(surrogate.predictor(), start, nothing).fly(lagging.mpc, True)
 
     nominal = rehearse(theta)
     policy = lagging.mpc.sensitivity(nominal.solutions)
