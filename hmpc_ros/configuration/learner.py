@@ -140,6 +140,7 @@ def rule(learner: Values, gradient: FlightGradient) -> Rule:
             mpc.weights,
             Settings(**{f.name: learner[f'few_flights.{f.name}'] for f in fields(Settings)}),
             max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4),
+            learner['tasks.at_once'],
         )
     if learner['tasks.goals'] or learner['tasks.starts']:
         raise ValueError(f'several tasks need the rule few_flights, not {learner["rule"]}')

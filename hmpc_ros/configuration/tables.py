@@ -369,6 +369,14 @@ LEARNING = table(
         read_only=True,
     ),
     Parameter(
+        'tasks.at_once',
+        0,
+        'tasks that an iteration flies, drawn at random; the others are rehearsed and flown when '
+        'weights are verified; 0: all',
+        lower=0,
+        read_only=True,
+    ),
+    Parameter(
         'few_flights.probes',
         3,
         'flights under slightly perturbed weights before the first step',

@@ -170,6 +170,7 @@ class Progress:
         surprise, change: Discounted sums of (measured - predicted)^2 and measured^2 changes of J.
         judged: Flights in these sums.
         warned: Whether it was said that the surrogate explains nothing.
+        noisy: Whether flights are noisy.
         scatter: Variance of what flights cost beyond their J.
         denoised: Flights in it.
     """
@@ -190,6 +191,7 @@ class Progress:
     change: float = 0.0
     judged: int = 0
     warned: bool = False
+    noisy: bool = False
     scatter: float = 0.0
     denoised: int = 0
 
@@ -221,6 +223,8 @@ class FewFlightsRule:
         weights: Weights that the run starts with.
         settings: How the rule goes about it.
         tasks: Number of tasks (starts and goals); the objective is the mean over them.
+        tasks_at_once: How many of them an iteration flies, at random; 0: all. The others are
+            rehearsed, and flown when an incumbent is verified.
     """
 
     mpc: OfflineMpc
@@ -230,6 +234,7 @@ class FewFlightsRule:
     weights: Weights
     settings: Settings = field(default_factory=Settings)
     tasks: int = 1
+    tasks_at_once: int = 0
 
     def iterate(
         self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
@@ -238,11 +243,15 @@ class FewFlightsRule:
         session = _Session(self, k, memory, rng)
         candidate = session.candidate_model
         model = None if candidate is self.model else candidate
-        repeats = self.settings.repeats if session.progress.kind == VERIFICATION else 1
+        verifying = session.progress.kind == VERIFICATION
+        repeats = self.settings.repeats if verifying and session.progress.noisy else 1
+        chosen = np.arange(self.tasks)
+        if self.partial and session.progress.kind == STEP:
+            chosen = np.sort(rng.choice(self.tasks, self.tasks_at_once, replace=False))
         requests = [
-            FlightRequest(theta, NOMINAL, with_solutions=True, model=model, task=task)
+            FlightRequest(theta, NOMINAL, with_solutions=True, model=model, task=int(task))
             for _ in range(repeats)
-            for task in range(self.tasks)
+            for task in chosen
         ]
         nominal = len(requests)
         if k == 0:
@@ -251,6 +260,11 @@ class FewFlightsRule:
                 requests.append(FlightRequest(probe, PERTURBED, model=model, task=i % self.tasks))
         flown = yield requests
         return session.digest(flown[:nominal], flown[nominal:])
+
+    @property
+    def partial(self) -> bool:
+        """Whether an iteration flies some of the tasks only."""
+        return 0 < self.tasks_at_once < self.tasks
 
 
 class _Session:
@@ -281,9 +295,9 @@ class _Session:
     def digest(self, nominal: list[Evaluation], probes: list[Evaluation]) -> Step:
         """Learn from the flights, judge the candidate, plan the next."""
         explained = self._learn([*nominal, *probes])
-        outcome = mean_outcome([evaluation.outcome for evaluation in nominal])
+        flights, outcome = self._complete(nominal)
         lead = Evaluation(nominal[0].request, nominal[0].flight, outcome)
-        accepted, reason = self._judge(nominal, outcome)
+        accepted, reason = self._judge(lead, flights, outcome)
         details = {
             'measured_change': self.change,
             'predicted_change': self.progress.predicted,
@@ -326,7 +340,7 @@ class _Session:
                 )
                 self.starts[evaluation.request.task] += np.append(flight.deviations[0], 1.0)
         state_max = self.rule.objective.state_max
-        self.noisy = self.noise.matters(state_max)
+        self.noisy = self.progress.noisy = self.noise.matters(state_max)
         if self.noisy:
             # Without noise, or with what the surrogate makes of it, no bound may be relied on to
             # the last digit: keep away from them.
@@ -336,15 +350,30 @@ class _Session:
             )
         return float(np.mean(explained)) if explained else None
 
-    def _judge(self, nominal: list[Evaluation], outcome: Outcome) -> tuple[bool, str]:
+    def _complete(self, nominal: list[Evaluation]) -> tuple[list[Flight], Outcome]:
+        """Return a flight of each task and the mean cost; tasks not flown now are rehearsed."""
+        flights: dict[int, Flight] = {}
+        outcomes = [evaluation.outcome for evaluation in nominal]
+        for evaluation in nominal:
+            flights.setdefault(evaluation.request.task, evaluation.flight)
+        if len(flights) < self.rule.tasks and mean_outcome(outcomes).finite:
+            origin = self.base or self.incumbent
+            assert origin is not None
+            fly_under(self.mpc, nominal[0].theta, self.candidate_model)
+            for task, rehearsal in enumerate(self._rehearsals(origin)):
+                if task not in flights:
+                    flights[task] = rehearsal.fly(self.mpc, True)
+                    outcomes.append(self.objective.cost(flights[task]))
+        return [flights[task] for task in sorted(flights)], mean_outcome(outcomes)
+
+    def _judge(self, lead: Evaluation, flights: list[Flight], outcome: Outcome) -> tuple[bool, str]:
         """Decide what the flown candidate becomes: base of the descent, incumbent, or nothing."""
         progress = self.progress
         point = None
-        flights = [evaluation.flight for evaluation in nominal[: self.rule.tasks]]
         if outcome.finite:
-            point = self._point(nominal[0].theta, self.candidate_model, flights, outcome.J)
-        if point is not None:
-            point.flights = len(nominal) // self.rule.tasks
+            point = self._point(lead.theta, self.candidate_model, flights, outcome.J)
+        if point is not None and progress.kind == VERIFICATION and self.noisy:
+            point.flights = self.settings.repeats
         if self.noisy:
             self._take_noise_out([point, self.base, self.incumbent, self.verified])
             if point is not None:
@@ -376,7 +405,8 @@ class _Session:
             progress.fruitless = 0
             return True, ''
         if point is None:
-            return False, nominal[0].flight.ended or 'a flight is not whole or not finite'
+            ended = next((flight.ended for flight in flights if flight.ended), '')
+            return False, ended or 'a flight is not whole or not finite'
         assert self.incumbent is not None
         return False, f'the objective {J:.4f} is not below the best, {self.incumbent.J:.4f}'
 
@@ -384,7 +414,11 @@ class _Session:
         """Keep the incumbent that was flown again, or go back to the last one that was verified."""
         incumbent = self.incumbent
         assert incumbent is not None
-        if again is not None:
+        if again is not None and self.rule.partial:
+            # Only now all of its tasks have been flown.
+            again.excess, again.judged = incumbent.excess, incumbent.judged
+            self.incumbent = incumbent = again
+        elif again is not None:
             flights = incumbent.flights + again.flights
             total = incumbent.flights * incumbent.measured + again.flights * again.measured
             incumbent.measured, incumbent.flights = total / flights, flights
@@ -404,10 +438,12 @@ class _Session:
             if candidate is not None or self.incumbent is None:
                 return candidate
         while True:
-            if self.base is None and self.noisy:
-                if self.incumbent is not self.verified:
+            if self.base is None:
+                doubtful = self.noisy or self.rule.partial
+                if doubtful and self.incumbent is not self.verified:
                     return self._verification()
-                self._resume()
+                if self.noisy:
+                    self._resume()
             if self.base is None:
                 return self._excursion()
             candidate = self._step(self.base)
@@ -655,8 +691,10 @@ class _Session:
 
     def _is_worse(self, point: Point | None, other: Point | None) -> bool:
         """Whether the measured costs of a point are worse than another's beyond the noise."""
-        if point is None or other is None or not self.noisy:
+        if point is None or other is None:
             return False
+        if not self.noisy:
+            return point.measured > other.measured
         spread = np.sqrt(self.progress.scatter * (1 / point.flights + 1 / other.flights))
         return bool(point.measured > other.measured + SIGNIFICANT * spread)
 

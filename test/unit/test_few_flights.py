@@ -23,7 +23,7 @@ STEPS = 120
 class Bench:
     """The reference vehicle under an MPC whose model may be wrong, and the rule on top."""
 
-    def __init__(self, model=None, tasks=(), settings=None, **imperfections):
+    def __init__(self, model=None, tasks=(), at_once=0, settings=None, **imperfections):
         reference = ReferenceFlight(steps=STEPS, **imperfections)
         self.mpc, self.objective = reference.mpc, reference.objective
         if model is not None:
@@ -42,6 +42,7 @@ class Bench:
             self.start,
             settings or Settings(),
             max(1, len(tasks)),
+            at_once,
         )
 
     def iterate(self, k, theta, memory, change=lambda evaluation: evaluation):
@@ -216,6 +217,26 @@ def test_several_tasks_are_flown_each_and_count_alike():
     assert np.array_equal(requests[0].theta, requests[1].theta)
     assert best(history) < 0.95 * history[0][1].nominal.outcome.J
     assert [request.task for request in history[0][0]] == [0, 1, 0, 1, 0]
+
+
+def test_some_of_the_tasks_at_a_time_and_all_of_them_before_weights_are_verified():
+    places = ((-6.0, -3.5, 0.0), (4.0, 2.0, -1.0), (2.0, -4.0, 0.0))
+    tasks = tuple(Task(Goal(position), (0.0,) * 12) for position in places)
+    history = Bench(tasks=tasks, at_once=1).run(30)
+    flown = [sorted({request.task for request in requests}) for requests, _ in history]
+    assert flown[0] == [0, 1, 2]
+    assert {len(tasks) for tasks in flown[1:]} == {1, 3}
+    assert {tasks[0] for tasks in flown if len(tasks) == 1} == {0, 1, 2}
+    _, last = history[-1]
+    requests, kept = history[last.details['best_k']]
+    bench = Bench(tasks=tasks)
+    costs = [
+        bench.objective.cost(bench.fly(replace(r, task=i))).J
+        for i in range(3)
+        for r in requests[:1]
+    ]
+    assert np.mean(costs) == pytest.approx(kept.nominal.outcome.J, rel=1e-3)
+    assert np.mean(costs) < 0.95 * history[0][1].nominal.outcome.J
 
 
 def test_noise_is_noticed_and_the_incumbent_flown_again():
