@@ -234,6 +234,7 @@ def draw_run(
     title: str,
     subtitle: str,
     colours: Sequence[str],
+    changes: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Path:
     """Draw one training run: cost, objective and violation over the iterations.
 
@@ -245,6 +246,8 @@ def draw_run(
         title: First line.
         subtitle: Second line.
         colours: Of C, J and V.
+        changes: Predicted and measured change of J by each iteration, (n,) each, where the rule
+            foretells them.
 
     Returns:
         The path that was written.
@@ -254,8 +257,14 @@ def draw_run(
 
     C, V, J = (costs[key] for key in 'CVJ')
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(12.4, 4.6))
-        figure.subplots_adjust(left=0.055, right=0.98, top=0.78, bottom=0.12, wspace=0.16)
+        ratios, width = ((1.7, 1, 0.85), 14.6) if changes is not None else ((1, 1), 12.4)
+        figure, axes = plt.subplots(
+            1, len(ratios), figsize=(width, 4.6), gridspec_kw={'width_ratios': ratios}
+        )
+        left, right = axes[:2]
+        figure.subplots_adjust(left=0.055, right=0.98, top=0.78, bottom=0.12, wspace=0.2)
+        if changes is not None:
+            _draw_changes(axes[2], *changes, colours[0])
         figure.text(0.055, 0.94, title, fontsize=16, fontweight='bold', va='center')
         figure.text(0.055, 0.875, subtitle, fontsize=11, color=MUTED, va='center')
         best = np.fmin.accumulate(np.where(accepted, J, np.inf))
@@ -279,6 +288,28 @@ def draw_run(
             low, high = finite.min(), min(finite.max(), 1.3 * np.median(finite))
             left.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
         return _save(figure, path)
+
+
+def _draw_changes(
+    axis: Axes,
+    predicted: NDArray[np.float64],
+    measured: NDArray[np.float64],
+    colour: str,
+) -> None:
+    """Draw what was foretold of J against what came of it: on the diagonal it was right."""
+    known = np.isfinite(predicted) & np.isfinite(measured)
+    reach = 1.5 * max(1.0, float(np.max(np.abs([predicted[known], measured[known]]), initial=0.0)))
+    axis.plot([-reach, reach], [-reach, reach], color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
+    axis.axhline(0, color=MUTED, lw=0.6, zorder=1)
+    axis.plot(predicted[known], measured[known], 'o', color=colour, ms=4, alpha=0.6, mew=0)
+    for scale, limit in ((axis.set_xscale, axis.set_xlim), (axis.set_yscale, axis.set_ylim)):
+        scale('symlog', linthresh=0.1)
+        limit(-reach, reach)
+    ticks = [v for v in (-100, -10, -1, 0, 1, 10, 100) if abs(v) < reach]
+    axis.set_xticks(ticks, [f'{v:g}' for v in ticks])
+    axis.set_yticks(ticks, [f'{v:g}' for v in ticks])
+    axis.set_title('Change of J, as measured')
+    axis.set_xlabel('as predicted')
 
 
 def _save(figure: mpl.figure.Figure, path: Path) -> Path:

@@ -58,6 +58,13 @@ def draw_training(folder: Path) -> Path:
     values = {key: np.array([number(record[key]) for record in shown]) for key in 'CVJ'}
     learner = header['configuration']['learner']
     start, end = shown[0], shown[-1]
+    changes = None
+    if any(record.get('predicted_change') is not None for record in shown):
+        changes = (
+            np.array([_or_nan(record.get('predicted_change')) for record in shown]),
+            np.array([_or_nan(record.get('measured_change')) for record in shown]),
+        )
+    rule = learner['rule'] if learner['rule'] == 'few_flights' else learner['estimator']
     return figures.draw_run(
         folder / 'learning.png',
         np.array(sorted(by_iteration), dtype=float),
@@ -67,11 +74,16 @@ def draw_training(folder: Path) -> Path:
             f'J from {number(start["J"]):.2f} to {number(end["J"]):.2f} in {end["flights"]} flights'
         ),
         subtitle=(
-            f'estimator {learner["estimator"]}, seed {learner["seed"]}, '
+            f'{rule.replace("_", " ")}, seed {learner["seed"]}, '
             f'{len(iterations(records))} iterations'
         ),
         colours=(BLUE, ORANGE, GREEN),
+        changes=changes,
     )
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def draw_experiment(out: Path) -> str:

@@ -383,7 +383,7 @@ class Learner(Node):
         progress.rolled_back = sum(not record['accepted'] for record in done)
         progress.unsafe_flights = sum(record['unsafe_flights'] for record in records)
         progress.seconds = last['seconds']
-        for name in ('trust', 'step_size'):
+        for name in ('trust', 'predicted_change', 'measured_change', 'step_size'):
             value = last.get(name)
             setattr(progress, name, math.nan if value is None else float(value))
         if not progress.accepted:

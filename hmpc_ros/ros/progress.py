@@ -25,7 +25,10 @@ from std_msgs.msg import Float64MultiArray, MultiArrayDimension
 COLUMNS = ('k', 'C', 'V', 'J', 'accepted')
 
 #: Numbers of ``Progress`` that have a topic of their own.
-DRAWN = ('C', 'V', 'J', 'best', 'trust', 'step_size', 'accepted', 'seconds')
+DRAWN = (
+    'C', 'V', 'J', 'best', 'trust', 'predicted_change', 'measured_change', 'step_size', 'accepted',
+    'seconds',
+)  # fmt: skip
 
 # What a learner can be doing, and how much a user should care.
 WAITING, LEARNING, PAUSED, DONE, STOPPED = 'waiting', 'learning', 'paused', 'done', 'stopped'
@@ -52,7 +55,9 @@ class Progress:
         flight: Purpose of the flight under way.
         C, V, J: Costs of the last nominal flight.
         best: Lowest J of accepted weights.
-        trust: eta_k of the last iteration.
+        trust: eta_k of the last iteration; of the rule few_flights, the share of the measured
+            changes of J that had been predicted.
+        predicted_change, measured_change: Of J by the last candidate, as foretold and as flown.
         step_size: alpha_k of the last iteration.
         accepted: Whether the last iteration's weights were kept (1) or rolled back (0).
         rolled_back: Iterations that were rolled back.
@@ -75,6 +80,8 @@ class Progress:
     J: float = math.nan
     best: float = math.nan
     trust: float = math.nan
+    predicted_change: float = math.nan
+    measured_change: float = math.nan
     step_size: float = math.nan
     accepted: float = math.nan
     rolled_back: int = 0

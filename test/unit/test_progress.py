@@ -25,6 +25,7 @@ from hmpc_ros.ros.progress import (
 PROGRESS = Progress(
     state='learning', message='iteration 3 of 9', learner='x', iteration=3, iterations=9,
     flight='perturbed 7', C=1090.170740326, V=0.1, J=1e-300, best=1000.0, accepted=1.0,
+    predicted_change=-3.5, measured_change=-2.0,
     rolled_back=1, unsafe_flights=2, seconds=0.7, time_left=75.0, reason='it fell down',
 )  # fmt: skip
 
