@@ -405,8 +405,7 @@ class _Session:
             progress.fruitless = 0
             return True, ''
         if point is None:
-            ended = next((flight.ended for flight in flights if flight.ended), '')
-            return False, ended or 'a flight is not whole or not finite'
+            return False, _objection(flights)
         assert self.incumbent is not None
         return False, f'the objective {J:.4f} is not below the best, {self.incumbent.J:.4f}'
 
@@ -819,6 +818,16 @@ class _Session:
         start = self.rule.model
         model = start.with_entries(entries)
         return start if model.same_as(start) else model
+
+
+def _objection(flights: list[Flight]) -> str:
+    """Say what is wrong with flights that cannot be learned from."""
+    for flight in flights:
+        if flight.ended:
+            return flight.ended
+        if flight.failed_steps:
+            return f'the MPC failed at {len(flight.failed_steps)} of {flight.steps} steps'
+    return 'a flight is not whole or not finite'
 
 
 def _between(model: LinearModel, other: LinearModel, share: float) -> LinearModel:

@@ -222,6 +222,7 @@ class Learner(Node):
                 results,
                 iterations=self._settings['iterations'],
                 seed=self._settings['seed'],
+                flights=self._settings['flights'] or None,
             )
             self._recall(training_run)
             self._record()
