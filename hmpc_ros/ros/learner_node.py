@@ -385,7 +385,7 @@ class Learner(Node):
         progress.unsafe_flights = sum(record['unsafe_flights'] for record in records)
         progress.seconds = last['seconds']
         for name in ('trust', 'predicted_change', 'measured_change', 'step_size'):
-            value = last.get(name)
+            value = done[-1].get(name) if done else None  # a closing flight has none of its own
             setattr(progress, name, math.nan if value is None else float(value))
         if not progress.accepted:
             progress.reason = last['reason']
