@@ -332,14 +332,15 @@ class _Session:
             prediction = self.surrogate.add(flight.deviations, flight.input_deviations)
             if prediction is not None:
                 explained.append(prediction.explained)
+        state_max = self.rule.objective.state_max
         for evaluation in evaluations:
             flight = evaluation.flight
             if evaluation.outcome.finite:
-                self.noise.learn(
-                    self.surrogate.residuals(flight.deviations, flight.input_deviations)
-                )
+                if self.noise.hovers(flight.deviations, state_max):
+                    self.noise.learn(
+                        self.surrogate.residuals(flight.deviations, flight.input_deviations)
+                    )
                 self.starts[evaluation.request.task] += np.append(flight.deviations[0], 1.0)
-        state_max = self.rule.objective.state_max
         self.noisy = self.progress.noisy = self.noise.matters(state_max)
         if self.noisy:
             # Without noise, or with what the surrogate makes of it, no bound may be relied on to
@@ -534,10 +535,15 @@ class _Session:
         progress = self.progress
         if not self.settings.refresh or progress.refreshes >= MAX_REFRESHES_AT_START:
             return False
-        if progress.kind == START:
-            return True
         assert self.incumbent is not None
+        if progress.kind == START or not self._flies(self.incumbent):
+            return True
         return progress.kind == REFRESH and self.incumbent.J < HELPFUL * progress.best_before
+
+    def _flies(self, point: Point) -> bool:
+        """Whether the flights of a point ended in hover, as they should."""
+        state_max = self.rule.objective.state_max
+        return all(self.noise.hovers(states, state_max) for states in point.states)
 
     def _refresh_at_start(self) -> Candidate | None:
         """Plan to fly the refitted model, with old weights or its own, if it rehearses better."""
@@ -553,7 +559,8 @@ class _Session:
             thetas.insert(0, Weights.for_model(model, start.q, start.r).theta)
         except ValueError as error:
             self.notes.append(str(error))
-        if incumbent is None:
+        if incumbent is None or not self._flies(incumbent):
+            # There is nothing to lose, and no rehearsal of such flights is worth much.
             progress.best_before = np.inf
             self._expect(REFRESH, np.nan)
             return Candidate(self.rule.box.project(thetas[0]), model)
@@ -653,7 +660,9 @@ class _Session:
         seen: list[Point] = []
         for point in points:
             if point is not None and not any(point is other for other in seen):
-                point.J = self._rehearse(self._rehearsals(point), point.theta, point.model)
+                J = self._rehearse(self._rehearsals(point), point.theta, point.model)
+                # What runs away without noise but did not with it is beyond the surrogate.
+                point.J = J if np.isfinite(J) else point.measured
                 seen.append(point)
 
     def _learn_excess(self, point: Point) -> None:

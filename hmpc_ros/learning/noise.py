@@ -17,8 +17,9 @@ from hmpc_ros.plant.quadcopter import NX
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Share of a flight, at its end, in which the vehicle hovers.
-HOVERING = 0.25
+# Share of a flight, at its end, in which the vehicle is to hover, and share of the states' bounds
+# within which it does.
+HOVERING, CALM = 0.25, 0.5
 # How much a flight counts that is one flight older.
 FORGETTING = 0.7
 # Noise may be so many times what it was estimated to be: better to leave out too much than to keep
@@ -42,13 +43,19 @@ class ResidualNoise:
     total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(NX))
 
     def learn(self, residuals: NDArray[np.float64]) -> None:
-        """Take in the residuals (T, 12) of a flight."""
-        tail = residuals[-max(4, int(HOVERING * len(residuals))) :]
+        """Take in the residuals (T, 12) of a flight that ended in hover (`hovers`)."""
+        tail = _tail(residuals)
         # Third differences of white noise have 1 + 9 + 9 + 1 times its variance, while those of
         # what oscillates within ten steps or more all but vanish.
         jumps = np.mean(np.diff(tail, n=3, axis=0) ** 2, axis=0) / 20
         self.noise = np.minimum(self.noise, jumps) if self.total.any() else jumps
         self.total = FORGETTING * self.total + (1 - FORGETTING) * np.mean(residuals**2, axis=0)
+
+    @staticmethod
+    def hovers(deviations: NDArray[np.float64], state_max: NDArray[np.float64]) -> bool:
+        """Say whether a flight (T+1, 12) ended in hover: well within the bounds of the states."""
+        tail = _tail(deviations)[:, NX - len(state_max) :]
+        return bool(np.all(np.abs(tail) < CALM * state_max))
 
     def matters(self, state_max: NDArray[np.float64]) -> bool:
         """Say whether there is noise, given the bounds (9,) of the states 3..11."""
@@ -59,3 +66,7 @@ class ResidualNoise:
     def lasting_share(self) -> NDArray[np.float64]:
         """Share of the residuals that is no noise, 0 ... 1, (12,)."""
         return np.clip(1.0 - DOUBT * self.noise / np.maximum(self.total, 1e-300), 0.0, 1.0)
+
+
+def _tail(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return rows[-max(4, int(HOVERING * len(rows))) :]

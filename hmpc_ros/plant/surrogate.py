@@ -3,14 +3,15 @@
 The one-step error of the linear model, as it was flown, is regressed on features of the step,
 
     x+ - (A x + B u + c) = W' phi(z, past) + e,
-    z = (x_3..x_11 / x_max, u / u_scale),      phi = (1, z, z_i z_j, u_{t-1}, u_{t-2})
+    z = (x / x_scale, u / u_scale),     phi = (1, z, z_i z_j beyond the position, u_{t-1}, u_{t-2})
 
 Thrust is quadratic in the rotor speeds and tilts with the attitude, so the quadratic terms carry
-most of what linear models miss; the past inputs carry motor lag and delay. The position is no
-feature: it does not act on the vehicle. The regression works on sums over all flights so far, so
-that memory and time per flight do not grow. It is done for each state in several ways,
+most of what linear models miss; the past inputs carry motor lag and delay. The position does not
+act on the vehicle, but it may well act in a model from noisy data. The regression works on sums
+over all flights so far, so that memory and time per flight do not grow. It is done for each state
+in several ways,
 
-* ridge regression, with several weights,
+* ridge regression with several weights, with and without the position,
 * ridge regression with a weight of its own for each feature, the one that makes the data most
   likely (automatic relevance determination): few features matter to a state, the others go,
 
@@ -32,14 +33,18 @@ from hmpc_ros.plant.quadcopter import NU, NX
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FIRST_FEATURE = 3  # the states from here on are features
+POSITION_SCALE = 3.0  # m
 LAGS = 2  # past inputs among the features
 INPUT_SCALE = 10.0  # rad/s, about the usual distance between hover and limit
 # Ridge weights per sample, for features of order 1.
 RIDGE_WEIGHTS = 10.0 ** np.arange(-8.0, 2.0)
 FIRST_CHOICE = 3  # index of the way before any flight could be predicted
 RELEVANCE = RIDGE_WEIGHTS.size  # index of the way with a weight for each feature
-N_WAYS = RELEVANCE + 1
+WITH_POSITION = RELEVANCE + 1  # from here on the ways that know of the position
+N_WAYS = WITH_POSITION + RIDGE_WEIGHTS.size
+# How many times smaller the squared error of those must be to be believed: what happens to go with
+# the position on one flight need not on the next.
+RELUCTANCE = 1.5
 # Bounds of a feature's weight, in units of 1 / (variance of the error that is explained).
 LEAST_WEIGHT, LARGEST_WEIGHT = 1e-6, 1e12
 # Share of that variance which is never explained, and what is next to nothing of it.
@@ -50,13 +55,15 @@ FORGETTING = 0.7
 LARGEST_STATE_FEATURE = 3.0
 LARGEST_INPUT_FEATURE = 6.0
 
-_N_STATES = NX - FIRST_FEATURE
-_N_Z = _N_STATES + NU
-_ROWS, _COLUMNS = np.triu_indices(_N_Z)
-_LINEAR = slice(1, 1 + _N_Z)
+_BENT = 3  # features from here on have products
+_N_BENT = NX + NU - _BENT
+_ROWS, _COLUMNS = np.triu_indices(_N_BENT)
+_LINEAR = slice(1, 1 + NX + NU)
+_POSITION = slice(1, 1 + _BENT)
 _QUADRATIC = slice(_LINEAR.stop, _LINEAR.stop + _ROWS.size)
 _PAST = slice(_QUADRATIC.stop, _QUADRATIC.stop + LAGS * NU)
 N_FEATURES = _PAST.stop
+_WITHOUT_POSITION = np.delete(np.arange(N_FEATURES), _POSITION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +105,9 @@ class Surrogate:
         input_scale: float = INPUT_SCALE,
     ) -> None:
         self.model = model
-        self._scale = np.concatenate((state_scale, np.full(NU, input_scale)))
+        self._scale = np.concatenate(
+            (np.full(3, POSITION_SCALE), state_scale, np.full(NU, input_scale))
+        )
         self.flights = 0
         self._samples = 0
         self._gram = np.zeros((N_FEATURES, N_FEATURES))
@@ -146,11 +155,14 @@ class Surrogate:
         return prediction
 
     def _fit_ridges(self) -> None:
-        for i, weight in enumerate(RIDGE_WEIGHTS):
-            normal = self._gram.copy()
-            normal.flat[:: N_FEATURES + 1] += weight * self._samples
-            factor = scipy.linalg.cho_factor(normal, overwrite_a=True, check_finite=False)
-            self._candidates[i] = scipy.linalg.cho_solve(factor, self._moment, check_finite=False)
+        for first, known in ((0, _WITHOUT_POSITION), (WITH_POSITION, np.arange(N_FEATURES))):
+            gram, moment = self._gram[np.ix_(known, known)], self._moment[known]
+            for i, weight in enumerate(RIDGE_WEIGHTS, start=first):
+                normal = gram.copy()
+                normal.flat[:: len(known) + 1] += weight * self._samples
+                factor = scipy.linalg.cho_factor(normal, overwrite_a=True, check_finite=False)
+                coefficients = scipy.linalg.cho_solve(factor, moment, check_finite=False)
+                self._candidates[i][known] = coefficients
 
     def _fit_relevance(self) -> None:
         """Make one sweep of MacKay's fixed-point iteration over the weights of the features.
@@ -166,6 +178,7 @@ class Surrogate:
         variance = self._square / self._samples + TINY
         if not self._weights.any():
             self._weights[:] = 10.0 / variance[:, None]
+            self._weights[:, _POSITION] = LARGEST_WEIGHT / variance[:, None]
             self._unexplained = 0.1 * variance
         for i in range(NX):
             weights, noise, b = self._weights[i], self._unexplained[i], self._moment[:, i]
@@ -190,14 +203,18 @@ class Surrogate:
 
     def _choose(self) -> None:
         """Choose for each state the way that predicts best."""
-        self.choice = self._error.argmin(axis=0) if self._error.any() else np.full(NX, FIRST_CHOICE)
+        self.choice = np.full(NX, FIRST_CHOICE)
+        if self._error.any():
+            reluctance = np.ones((N_WAYS, 1))
+            reluctance[WITH_POSITION:] = RELUCTANCE
+            self.choice = np.argmin(reluctance * self._error, axis=0)
         W = self._candidates[self.choice, :, np.arange(NX)]  # (12, features)
         self._offset = W[:, 0].copy()
         self._slope = W[:, _LINEAR] / self._scale
         self._past_slope = W[:, _PAST] / self._scale[-1]
-        curvature = np.zeros((NX, _N_Z, _N_Z))
+        curvature = np.zeros((NX, _N_BENT, _N_BENT))
         curvature[:, _ROWS, _COLUMNS] = W[:, _QUADRATIC]
-        curvature /= np.outer(self._scale, self._scale)
+        curvature /= np.outer(self._scale[_BENT:], self._scale[_BENT:])
         self._curvature = curvature + curvature.transpose(0, 2, 1)
 
     # -- predicting ----------------------------------------------------------------------------
@@ -206,9 +223,10 @@ class Surrogate:
         self, states: NDArray[np.float64], inputs: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Return the one-step errors x+ - f(x, u) of a flight in deviations, (T, 12)."""
-        z = np.concatenate((states[:-1, FIRST_FEATURE:], inputs), axis=1)
+        z = np.concatenate((states[:-1], inputs), axis=1)
         correction = self._offset + z @ self._slope.T + _past(inputs) @ self._past_slope.T
-        bent = (z @ self._curvature.reshape(-1, _N_Z).T).reshape(len(z), NX, _N_Z)
+        z = z[:, _BENT:]
+        bent = (z @ self._curvature.reshape(-1, _N_BENT).T).reshape(len(z), NX, _N_BENT)
         correction += 0.5 * (bent @ z[:, :, None])[:, :, 0]
         return self._target(states, inputs) - correction
 
@@ -242,18 +260,18 @@ class Surrogate:
             L (T, lags, 12, 4).
         """
         steps = len(inputs)
-        z = np.concatenate((states[:, FIRST_FEATURE:], inputs - self.model.hover_input), axis=1)
-        slope = self._slope + (z @ self._curvature.reshape(-1, _N_Z).T).reshape(steps, NX, _N_Z)
-        A = np.repeat(self.model.A[None], steps, axis=0)
-        A[:, :, FIRST_FEATURE:] += slope[:, :, :_N_STATES]
-        B = self.model.B + slope[:, :, _N_STATES:]
+        z = np.concatenate((states[:, _BENT:], inputs - self.model.hover_input), axis=1)
+        slope = np.repeat(self._slope[None], steps, axis=0)
+        slope[:, :, _BENT:] += (z @ self._curvature.reshape(-1, _N_BENT).T).reshape(
+            steps, NX, _N_BENT
+        )
+        A, B = self.model.A + slope[:, :, :NX], self.model.B + slope[:, :, NX:]
         lagged = self._past_slope.reshape(NX, LAGS, NU).transpose(1, 0, 2)
         return A, B, np.broadcast_to(lagged, (steps, LAGS, NX, NU))
 
     def hover_model(self) -> LinearModel:
         """Return the linearisation at hover; past inputs act as if they were the present one."""
-        A, B = self.model.A.copy(), self.model.B + self._slope[:, _N_STATES:]
-        A[:, FIRST_FEATURE:] += self._slope[:, :_N_STATES]
+        A, B = self.model.A + self._slope[:, :NX], self.model.B + self._slope[:, NX:]
         B = B + self._past_slope.reshape(NX, LAGS, NU).sum(axis=1)
         c = self.model.c + self._offset
         return LinearModel(A, B, c, self.model.time_step, self.model.hover_input)
@@ -296,16 +314,17 @@ class Surrogate:
     def _features(
         self, states: NDArray[np.float64], inputs: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        z = np.concatenate((states[:, FIRST_FEATURE:], inputs), axis=1) / self._scale
+        z = np.concatenate((states, inputs), axis=1) / self._scale
         ones = np.ones((len(z), 1))
-        quadratic = z[:, _ROWS] * z[:, _COLUMNS]
+        quadratic = z[:, _BENT + _ROWS] * z[:, _BENT + _COLUMNS]
         return np.concatenate((ones, z, quadratic, _past(inputs) / self._scale[-1]), axis=1)
 
     @staticmethod
     def _usable(features: NDArray[np.float64]) -> NDArray[np.bool_]:
         limits = np.full(N_FEATURES, np.inf)
-        limits[_LINEAR.start : _LINEAR.start + _N_STATES] = LARGEST_STATE_FEATURE
-        limits[_LINEAR.start + _N_STATES : _LINEAR.stop] = LARGEST_INPUT_FEATURE
+        first_input = _LINEAR.stop - NU
+        limits[_LINEAR.start + _BENT : first_input] = LARGEST_STATE_FEATURE
+        limits[first_input : _LINEAR.stop] = LARGEST_INPUT_FEATURE
         limits[_PAST] = LARGEST_INPUT_FEATURE
         with np.errstate(invalid='ignore'):
             usable: NDArray[np.bool_] = np.all(np.abs(features) <= limits, axis=1)
@@ -324,11 +343,9 @@ class Predictor:
         past_slope: NDArray[np.float64],
     ) -> None:
         # One matrix for all that is linear in (x, u, past, 1).
-        A = model.A.copy()
-        A[:, FIRST_FEATURE:] += slope[:, :_N_STATES]
-        B = model.B + slope[:, _N_STATES:]
+        A, B = model.A + slope[:, :NX], model.B + slope[:, NX:]
         self._linear = np.concatenate((A, B, past_slope, (model.c + offset)[:, None]), axis=1)
-        self._curvature = curvature.reshape(NX * _N_Z, _N_Z)
+        self._curvature = curvature.reshape(NX * _N_BENT, _N_BENT)
         self._row = np.zeros(self._linear.shape[1])
         self._row[-1] = 1.0
 
@@ -340,8 +357,8 @@ class Predictor:
         """Return the next state (12,), and remember the input."""
         row = self._row
         row[:NX], row[NX : NX + NU] = x, u
-        z = row[FIRST_FEATURE : NX + NU]
-        x_next = self._linear @ row + (self._curvature @ z).reshape(NX, _N_Z) @ z
+        z = row[_BENT : NX + NU]
+        x_next = self._linear @ row + (self._curvature @ z).reshape(NX, _N_BENT) @ z
         row[NX + 2 * NU : -1] = row[NX + NU : -1 - NU].copy()
         row[NX + NU : NX + 2 * NU] = u
         return x_next
