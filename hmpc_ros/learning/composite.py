@@ -64,15 +64,16 @@ class CompositeModel:
     ) -> CompositeModel:
         """Build the model at a flight of T steps."""
         x, u = flight.deviations, flight.input_deviations
-        n = sensitivity.states.shape[-1]
-        root_x = np.sqrt(np.tile(objective.state_weights, (len(x), 1)))
-        root_x[-1] = np.sqrt(objective.terminal_weights)
-        root_u = np.sqrt(objective.input_weights)
-        # C = |s|^2 with s the scaled flight, so that g = 2 S' s and H = 2 S' S.
-        rows_x = (sensitivity.states * root_x[:, :, None]).reshape(-1, n)
-        rows_u = (sensitivity.inputs * root_u[:, None]).reshape(-1, n)
-        gradient = 2 * ((root_x * x).ravel() @ rows_x + (root_u * u).ravel() @ rows_u)
-        hessian = 2 * (_gram(rows_x) + _gram(rows_u))
+        weights_x = np.tile(objective.state_weights, (len(x), 1))
+        weights_x[-1] = objective.terminal_weights
+        weights_u = np.tile(objective.input_weights, (len(u), 1))
+        gradient = 2 * (
+            np.einsum('ti,tin->n', weights_x * x, sensitivity.states)
+            + np.einsum('ti,tin->n', weights_u * u, sensitivity.inputs)
+        )
+        hessian = 2 * _gram(
+            (np.sqrt(weights_x), sensitivity.states), (np.sqrt(weights_u), sensitivity.inputs)
+        )
 
         bounded = x[:, BOUNDED_STATES]
         distances = np.abs(bounded) - objective.state_max
@@ -128,10 +129,17 @@ class CompositeModel:
         return -unit * (free + answers @ y)
 
 
-def _gram(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return rows' rows, computed as one triangle."""
-    # Single precision is plenty for a curvature, and twice as quick.
-    upper = scipy.linalg.blas.ssyrk(1.0, rows.T.astype(np.float32))
+def _gram(*parts: tuple[NDArray[np.float64], NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Return the sum of (s D)' (s D) of parts with scales s (T, i) and derivatives D (T, i, n)."""
+    # Single precision is plenty for a curvature, and twice as quick. One triangle is computed.
+    n = parts[0][1].shape[-1]
+    rows = np.empty((sum(s.size for s, _ in parts), n), dtype=np.float32)
+    first = 0
+    for s, D in parts:
+        part = rows[first : first + s.size].reshape(*s.shape, n)
+        np.multiply(s[:, :, None], D, out=part, casting='same_kind')
+        first += s.size
+    upper = scipy.linalg.blas.ssyrk(1.0, rows.T)
     return np.asarray(upper + np.triu(upper, 1).T, dtype=float)
 
 

@@ -78,8 +78,9 @@ class Settings:
     repeats: int = 3
 
 
-# Steps that promise less than this share of J are rehearsed once only.
-WORTH_REHEARSING = 1e-3
+# Steps that promise less than this share of J are rehearsed once only, or not at all: composite
+# models are as good as rehearsals there (but for noise).
+WORTH_REHEARSING_TWICE, WORTH_REHEARSING = 1e-3, 3e-4
 # A step is flown when its rehearsal shows this share of the decrease that the composite model
 # predicts, and the damping is made smaller when the flight shows GOOD of it.
 ACCEPTABLE, GOOD, NOTHING = 0.3, 0.5, 0.1
@@ -99,6 +100,8 @@ MEMORY = 0.7  # how much a flight counts in that which is one flight older
 SIGNIFICANT = 1.0
 # What is left of a cost's standard deviation when its noise has been taken out.
 DOUBT, DOUBT_ELSEWHERE, WORTHWHILE_IN_NOISE = 0.1, 1.0, 0.02
+# How much of the average of a descent's weights is kept from step to step.
+AVERAGING = 0.7
 # Where flights are noisy, bounds are tightened by so many standard deviations of the noise.
 TIGHTENING = 1.0
 # How much a flight of a descent counts that is one flight older, and how many of them are as
@@ -109,7 +112,6 @@ POINTS = ('base', 'incumbent', 'verified')
 NUMBERS = ('k', 'J', 'measured', 'flights', 'descent', 'excess', 'judged')
 INTEGERS = ('k', 'flights', 'descent')
 ARRAYS = ('states', 'inputs')
-DERIVATIVES = ('gain', 'jacobian')
 
 
 @dataclass
@@ -118,6 +120,7 @@ class Point:
 
     Attributes:
         theta: (94,).
+        average: Discounted mean of the weights along the descent up to here, (94,).
         model: Prediction model of the MPC.
         k: Iteration that flew it.
         J: Mean cost over the tasks; where flights are noisy, with the noise taken out.
@@ -130,11 +133,10 @@ class Point:
         states: Deviations, (tasks, T+1, 12).
         inputs: Deviations from hover [rad/s], (tasks, T, 4).
         solutions: The MPC's solutions of the flights, while they are at hand.
-        gain: du/dx of the MPC on the flights, (tasks, T, 4, 12), once it was asked for.
-        jacobian: du/dtheta alike, (tasks, T, 4, 94).
     """
 
     theta: NDArray[np.float64]
+    average: NDArray[np.float64]
     model: LinearModel
     k: int
     J: float
@@ -146,8 +148,6 @@ class Point:
     states: NDArray[np.float64]
     inputs: NDArray[np.float64]
     solutions: tuple[tuple[Solution, ...], ...] = ()
-    gain: NDArray[np.float64] | None = None
-    jacobian: NDArray[np.float64] | None = None
 
 
 @dataclass
@@ -298,14 +298,17 @@ class _Session:
         flights, outcome = self._complete(nominal)
         lead = Evaluation(nominal[0].request, nominal[0].flight, outcome)
         accepted, reason = self._judge(lead, flights, outcome)
+        best = self._best
+        if accepted and best is not None and best.k != self.k:
+            accepted, reason = False, 'better so far, but not verified yet'
         details = {
             'measured_change': self.change,
             'predicted_change': self.progress.predicted,
             'trust': self.progress.trust,
             'damping': self.progress.damping,
             'surrogate_explains': explained,
-            'best_J': self.incumbent.J if self.incumbent else None,
-            'best_k': self.incumbent.k if self.incumbent else None,
+            'best_J': best.J if best else None,
+            'best_k': best.k if best else None,
         }
         candidate = self._plan()
         if candidate is None:
@@ -321,6 +324,12 @@ class _Session:
             details=details,
             notes=tuple(self.notes),
         )
+
+    @property
+    def _best(self) -> Point | None:
+        """What is handed over: the incumbent, where it needs to be verified the last that was."""
+        doubtful = self.noisy or self.rule.partial
+        return self.verified if doubtful and self.verified is not None else self.incumbent
 
     def _learn(self, evaluations: list[Evaluation]) -> float | None:
         """Learn the plant and its noise from flights; return how well they had been predicted."""
@@ -393,6 +402,7 @@ class _Session:
                 progress.damping *= LOOSER
             progress.rejections = progress.rejections + 1 if not ratio > NOTHING else 0
             if point is not None and J < self.base.J:
+                point.average = AVERAGING * self.base.average + (1 - AVERAGING) * point.theta
                 self.base = point
             else:
                 progress.damping *= AFTER_REJECTION
@@ -414,8 +424,8 @@ class _Session:
         """Keep the incumbent that was flown again, or go back to the last one that was verified."""
         incumbent = self.incumbent
         assert incumbent is not None
-        if again is not None and self.rule.partial:
-            # Only now all of its tasks have been flown.
+        if again is not None and (self.rule.partial or self.noisy):
+            # Only now all of its tasks have been flown, or its average.
             again.excess, again.judged = incumbent.excess, incumbent.judged
             self.incumbent = incumbent = again
         elif again is not None:
@@ -478,8 +488,10 @@ class _Session:
             expected = model.change(theta - base.theta)
             if not expected < -worthwhile:
                 return None
-            if not expected < -WORTH_REHEARSING * base.J:
+            if not expected < -WORTH_REHEARSING_TWICE * base.J:
                 spare = 1
+            if not self.noisy and not expected < -WORTH_REHEARSING * base.J:
+                spare = 0
             predicted = expected
             if rehearsal >= spare:
                 break
@@ -503,32 +515,15 @@ class _Session:
         if self.noisy:
             # Linearise the flights as they would have been without their noise.
             flights = [rehearsal.fly(self.mpc, True) for rehearsal in self._rehearsals(base)]
-            gains, weight_jacobians = self._differentiate(flights)
-        else:
-            if base.gain is None or base.jacobian is None:
-                base.gain, base.jacobian = self._differentiate(flights)
-            gains, weight_jacobians = base.gain, base.jacobian
         models = []
-        for flight, gain, weight_jacobian in zip(flights, gains, weight_jacobians, strict=True):
-            jacobians = self.surrogate.augmented_jacobians_along(
-                flight.deviations[:-1], flight.inputs
+        for flight in flights:
+            policy = self.mpc.sensitivity(flight.solutions or resolve(flight, self.mpc))
+            plant = self.surrogate.augmented_jacobians_along(flight.deviations[:-1], flight.inputs)
+            sensitivity = forward_sensitivity(
+                policy.state_gain, policy.weight_jacobian(), *plant, dtype=np.float32
             )
-            sensitivity = forward_sensitivity(gain, weight_jacobian, *jacobians)
             models.append(CompositeModel.of_flight(flight, sensitivity, self.objective))
         return CompositeModel.mean(models)
-
-    def _differentiate(
-        self, flights: list[Flight]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return du/dx and du/dtheta of the MPC, as it is set now, along flights."""
-        policies = [
-            self.mpc.sensitivity(flight.solutions or resolve(flight, self.mpc))
-            for flight in flights
-        ]
-        return (
-            np.stack([policy.state_gain for policy in policies]),
-            np.stack([policy.weight_jacobian() for policy in policies]),
-        )
 
     def _refreshing(self) -> bool:
         """Whether the start is still being sought: refreshes go on while they help much."""
@@ -624,7 +619,9 @@ class _Session:
         """Plan to fly the incumbent again."""
         assert self.incumbent is not None
         self._expect(VERIFICATION, np.nan)
-        return Candidate(self.incumbent.theta, self.incumbent.model)
+        # Noise throws the points of a descent about; their average is thrown about less.
+        theta = self.incumbent.average if self.noisy else self.incumbent.theta
+        return Candidate(theta, self.incumbent.model)
 
     def _expect(self, kind: str, predicted: float, composite: float = np.nan) -> None:
         self.progress.kind = kind
@@ -743,6 +740,7 @@ class _Session:
             return None
         return Point(
             theta=theta,
+            average=theta,
             model=model,
             k=self.k,
             J=J,
@@ -784,11 +782,8 @@ class _Session:
                     [getattr(point, key) for key in NUMBERS], dtype=float
                 )
                 memory[f'{name}_model'] = point.model.entries
-                for key in ('theta', *ARRAYS):
+                for key in ('theta', 'average', *ARRAYS):
                     memory[f'{name}_{key}'] = getattr(point, key)
-                for key in DERIVATIVES if point is self.base else ():
-                    if getattr(point, key) is not None:
-                        memory[f'{name}_{key}'] = getattr(point, key)
         return memory
 
     def _recall(self, memory: Memory) -> None:
@@ -813,15 +808,13 @@ class _Session:
     def _point_from(self, memory: Memory, name: str) -> Point:
         numbers = dict(zip(NUMBERS, memory[f'{name}_numbers'].tolist(), strict=True))
         numbers |= {name: int(numbers[name]) for name in INTEGERS}
-        point = Point(
+        return Point(
             theta=memory[f'{name}_theta'],
+            average=memory[f'{name}_average'],
             model=self._model(memory[f'{name}_model']),
             **numbers,
             **{key: memory[f'{name}_{key}'] for key in ARRAYS},
         )
-        for key in DERIVATIVES:
-            setattr(point, key, memory.get(f'{name}_{key}'))
-        return point
 
     def _model(self, entries: NDArray[np.float64]) -> LinearModel:
         start = self.rule.model

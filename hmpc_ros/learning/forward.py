@@ -39,8 +39,8 @@ class ForwardSensitivity:
         inputs: dU, (T, 4, 94).
     """
 
-    states: NDArray[np.float64]
-    inputs: NDArray[np.float64]
+    states: NDArray[np.floating]
+    inputs: NDArray[np.floating]
 
 
 def forward_sensitivity(
@@ -49,6 +49,7 @@ def forward_sensitivity(
     A: NDArray[np.float64],
     B: NDArray[np.float64],
     lagged: NDArray[np.float64] | None = None,
+    dtype: type[np.floating] = np.float64,
 ) -> ForwardSensitivity:
     """Run the recursion over a flight.
 
@@ -58,6 +59,7 @@ def forward_sensitivity(
         A: (T, 12, 12).
         B: (T, 12, 4).
         lagged: L, (T, lags, 12, 4); None where only the present input acts.
+        dtype: Precision of the recursion over past inputs; memory is what it takes time for.
     """
     steps, nu, n = weight_jacobian.shape
     nx = A.shape[-1]
@@ -71,19 +73,20 @@ def forward_sensitivity(
         np.matmul(state_gain, dX[:-1], out=dU)
         return ForwardSensitivity(dX, dU + weight_jacobian)
 
-    # The state is augmented by the past inputs: s = (x, u_{t-1}, u_{t-2}, ...).
+    # The state is augmented by the past inputs: s = (x, u_{t-1}, u_{t-2}, ...). x and u_{t-1} come
+    # of a matrix product, the older inputs only move on.
     lags = lagged.shape[1]
-    size = nx + lags * nu
-    closed_loop, forced = np.zeros((steps, size, size)), np.zeros((steps, size, n))
+    size, new = nx + lags * nu, nx + nu
+    closed_loop = np.zeros((steps, new, size), dtype)
+    forced = np.empty((steps, new, n), dtype)
     closed_loop[:, :nx, :nx] = A + B @ state_gain
     closed_loop[:, :nx, nx:] = lagged.transpose(0, 2, 1, 3).reshape(steps, nx, lags * nu)
-    closed_loop[:, nx : nx + nu, :nx] = state_gain
-    if lags > 1:
-        closed_loop[:, nx + nu :, nx:-nu] = np.eye((lags - 1) * nu)
-    forced[:, :nx] = B @ weight_jacobian
-    forced[:, nx : nx + nu] = weight_jacobian
-    dS = np.zeros((steps + 1, size, n))
+    closed_loop[:, nx:, :nx] = state_gain
+    forced[:, nx:] = weight_jacobian
+    np.matmul(B.astype(dtype), forced[:, nx:], out=forced[:, :nx])
+    dS = np.zeros((steps + 1, size, n), dtype)
     for transition, force, now, then in zip(closed_loop, forced, dS[:-1], dS[1:], strict=True):
-        np.dot(transition, now, out=then)
-        then += force
-    return ForwardSensitivity(dS[:, :nx], dS[1:, nx : nx + nu])
+        np.dot(transition, now, out=then[:new])
+        then[:new] += force
+        then[new:] = now[nx:-nu]
+    return ForwardSensitivity(dS[:, :nx], dS[1:, nx:new])

@@ -289,6 +289,8 @@ def _plain(value: Any) -> Any:
     """Turn numpy values into JSON's; what is not finite becomes null."""
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray) and np.isfinite(value).all():
+        return value.tolist()
     if isinstance(value, np.ndarray | list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, np.bool_):

@@ -160,8 +160,10 @@ class Surrogate:
             for i, weight in enumerate(RIDGE_WEIGHTS, start=first):
                 normal = gram.copy()
                 normal.flat[:: len(known) + 1] += weight * self._samples
-                factor = scipy.linalg.cho_factor(normal, overwrite_a=True, check_finite=False)
-                coefficients = scipy.linalg.cho_solve(factor, moment, check_finite=False)
+                # LAPACK itself: scipy's wrappers take as long as the factorisation.
+                _, coefficients, failed = scipy.linalg.lapack.dposv(normal.T, moment, overwrite_a=1)
+                if failed:
+                    raise np.linalg.LinAlgError('the features of the flights are not finite')
                 self._candidates[i][known] = coefficients
 
     def _fit_relevance(self) -> None:
@@ -184,12 +186,14 @@ class Surrogate:
             weights, noise, b = self._weights[i], self._unexplained[i], self._moment[:, i]
             # In units of the prior's standard deviation, in which S is well conditioned.
             unit = 1.0 / np.sqrt(weights)
-            precision = self._gram * np.outer(unit, unit / noise)
+            precision = unit[:, None] * self._gram
+            precision *= unit / noise
             precision.flat[:: N_FEATURES + 1] += 1.0
-            inverse, failed = _inverse(precision)
+            factor, failed = scipy.linalg.lapack.dpotrf(precision.T, overwrite_a=1)
             if failed:
                 continue
-            mean = unit * (inverse @ (unit * b)) / noise
+            mean = unit * scipy.linalg.lapack.dpotrs(factor, unit * b)[0] / noise
+            inverse, _ = scipy.linalg.lapack.dpotri(factor, overwrite_c=1)  # its upper triangle
             determined = np.clip(1.0 - np.diag(inverse), 1e-12, 1.0)
             self._weights[i] = np.clip(
                 determined / np.maximum(mean * mean, TINY / LARGEST_WEIGHT),
@@ -362,16 +366,6 @@ class Predictor:
         row[NX + 2 * NU : -1] = row[NX + NU : -1 - NU].copy()
         row[NX + NU : NX + 2 * NU] = u
         return x_next
-
-
-def _inverse(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
-    """Return the inverse of a positive definite matrix, and whether it failed."""
-    factor, failed = scipy.linalg.lapack.dpotrf(matrix, lower=1, overwrite_a=1)
-    if failed:
-        return matrix, True
-    lower, failed = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
-    lower = np.tril(lower)
-    return lower + np.tril(lower, -1).T, bool(failed)
 
 
 def _past(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
