@@ -19,23 +19,29 @@ compared, and an incumbent is flown again before it may replace the last one tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hmpc_ros.learning.composite import CompositeModel
 from hmpc_ros.learning.costate import fly_under
+from hmpc_ros.learning.few_flights_state import (
+    EXCURSION,
+    REFRESH,
+    START,
+    STEP,
+    VERIFICATION,
+    Point,
+    State,
+)
 from hmpc_ros.learning.flight import Flight, resolve
 from hmpc_ros.learning.forward import forward_sensitivity
-from hmpc_ros.learning.noise import ResidualNoise
 from hmpc_ros.learning.objective import mean_outcome
 from hmpc_ros.learning.rehearsal import ORIGIN, Rehearsal
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest
 from hmpc_ros.learning.rules import Step
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.plant.quadcopter import NX
-from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.limits import BOUNDED_STATES
 from hmpc_ros.policy.sensitivity import MissingDerivativeError
 from hmpc_ros.policy.weights import N_THETA, Weights
@@ -47,12 +53,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.objective import Objective, Outcome
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.rules import Memory
-    from hmpc_ros.policy.mpc import Solution
     from hmpc_ros.policy.unconstrained import OfflineMpc
-
-# What a candidate is.
-START, STEP, REFRESH, EXCURSION = 'start', 'step', 'refresh', 'excursion'
-VERIFICATION = 'verification'
 
 
 @dataclass(frozen=True)
@@ -107,100 +108,6 @@ TIGHTENING = 1.0
 # How much a flight of a descent counts that is one flight older, and how many of them are as
 # believable as the surrogate.
 FADING, FLIGHTS_THAT_TELL = 0.9, 1.0
-# What is remembered of flights.
-POINTS = ('base', 'incumbent', 'verified')
-NUMBERS = ('k', 'J', 'measured', 'flights', 'descent', 'excess', 'judged')
-INTEGERS = ('k', 'flights', 'descent')
-ARRAYS = ('states', 'inputs')
-
-
-@dataclass
-class Point:
-    """Weights and model that were flown, with what the flights of all tasks showed.
-
-    Attributes:
-        theta: (94,).
-        average: Discounted mean of the weights along the descent up to here, (94,).
-        model: Prediction model of the MPC.
-        k: Iteration that flew it.
-        J: Mean cost over the tasks; where flights are noisy, with the noise taken out.
-        measured: Mean cost of its flights as they were.
-        flights: How often every task was flown.
-        descent: Which descent it belongs to.
-        excess: By how much the flights of that descent cost more than J, on average; no flights
-            count more than the last few.
-        judged: How many flights count.
-        states: Deviations, (tasks, T+1, 12).
-        inputs: Deviations from hover [rad/s], (tasks, T, 4).
-        solutions: The MPC's solutions of the flights, while they are at hand.
-    """
-
-    theta: NDArray[np.float64]
-    average: NDArray[np.float64]
-    model: LinearModel
-    k: int
-    J: float
-    measured: float
-    flights: int
-    descent: int
-    excess: float
-    judged: float
-    states: NDArray[np.float64]
-    inputs: NDArray[np.float64]
-    solutions: tuple[tuple[Solution, ...], ...] = ()
-
-
-@dataclass
-class Progress:
-    """Where the rule stands between two iterations; numbers only, so that it can be kept.
-
-    Attributes:
-        kind: What the candidate is that is to be flown.
-        predicted: By how much J is to change by it; NaN where nothing is said.
-        composite: The same prediction by the composite model, for steps.
-        damping: Of the next step.
-        rejections: Failed steps in a row.
-        refreshes: Refreshes at the start so far.
-        excursions: Excursions so far.
-        fruitless: Excursions in a row that have led to nothing.
-        descent: Number of the present descent.
-        descents: Descents so far.
-        resumed: Whether it goes on from the incumbent.
-        best_before: The incumbent's J when the present excursion began.
-        surprise, change: Discounted sums of (measured - predicted)^2 and measured^2 changes of J.
-        judged: Flights in these sums.
-        warned: Whether it was said that the surrogate explains nothing.
-        noisy: Whether flights are noisy.
-        scatter: Variance of what flights cost beyond their J.
-        denoised: Flights in it.
-    """
-
-    kind: str = START
-    predicted: float = np.nan
-    composite: float = np.nan
-    damping: float = 0.0
-    rejections: int = 0
-    refreshes: int = 0
-    excursions: int = 0
-    fruitless: int = 0
-    descent: int = 0
-    descents: int = 0
-    resumed: bool = False
-    best_before: float = np.inf
-    surprise: float = 0.0
-    change: float = 0.0
-    judged: int = 0
-    warned: bool = False
-    noisy: bool = False
-    scatter: float = 0.0
-    denoised: int = 0
-
-    @property
-    def trust(self) -> float | None:
-        """Share of the measured changes of J that had been predicted, 0 ... 1; None before any."""
-        if not self.change > 0:
-            return None
-        return float(np.clip(1.0 - self.surprise / self.change, 0.0, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,7 +174,7 @@ class FewFlightsRule:
         return 0 < self.tasks_at_once < self.tasks
 
 
-class _Session:
+class _Session(State):
     """One iteration of the rule: what it knew, what it is told, what it decides."""
 
     def __init__(
@@ -276,19 +183,12 @@ class _Session:
         self.rule, self.k, self.rng = rule, k, rng
         self.settings = rule.settings
         self.mpc, self.objective = rule.mpc, rule.objective
-        self.surrogate = Surrogate(rule.model, rule.objective.state_max)
-        self.noise = ResidualNoise()
-        self.starts = np.zeros((rule.tasks, NX + 1))  # sums of the states flights began with
-        self.progress = Progress(damping=self.settings.damping)
-        self.base: Point | None = None
-        self.incumbent: Point | None = None
-        self.verified: Point | None = None
-        self.candidate_model = rule.model
         self.rehearsed = 0  # rehearsals of this iteration so far
         self.change = np.nan  # of J by the candidate, as measured
         self.notes: list[str] = []
-        if memory:
-            self._recall(memory)
+        super().__init__(rule.model, rule.objective.state_max, rule.tasks, memory)
+        if not memory:
+            self.progress.damping = rule.settings.damping
 
     # -- the iteration -------------------------------------------------------------------------
 
@@ -320,7 +220,7 @@ class _Session:
             candidate.theta,
             accepted=accepted,
             reason=reason,
-            memory=self._memory(),
+            memory=self.memory(),
             details=details,
             notes=tuple(self.notes),
         )
@@ -758,68 +658,6 @@ class _Session:
         hover = point.model.hover_input
         solutions = point.solutions[task] if point.solutions else ()
         return Flight(point.states[task], point.inputs[task] + hover, ORIGIN, hover, solutions)
-
-    def _memory(self) -> Memory:
-        memory: dict[str, Any] = {
-            f'progress_{item.name}': getattr(self.progress, item.name)
-            for item in fields(self.progress)
-        }
-        memory['candidate_model'] = self.candidate_model.entries
-        memory['noise'] = np.stack((self.noise.noise, self.noise.total))
-        memory['starts'] = self.starts
-        for name, array in self.surrogate.arrays().items():
-            memory[f'surrogate_{name}'] = array
-        kept: list[tuple[str, Point]] = []
-        for name in POINTS:
-            point = getattr(self, name)
-            if point is None:
-                continue
-            # Points are often the same; each is kept once.
-            memory[name] = next((other for other, p in kept if p is point), name)
-            if memory[name] == name:
-                kept.append((name, point))
-                memory[f'{name}_numbers'] = np.array(
-                    [getattr(point, key) for key in NUMBERS], dtype=float
-                )
-                memory[f'{name}_model'] = point.model.entries
-                for key in ('theta', 'average', *ARRAYS):
-                    memory[f'{name}_{key}'] = getattr(point, key)
-        return memory
-
-    def _recall(self, memory: Memory) -> None:
-        for item in fields(self.progress):
-            value = memory[f'progress_{item.name}']
-            # What was not finite has become null on its way through the results.
-            setattr(self.progress, item.name, np.nan if value is None else value)
-        if np.isnan(self.progress.best_before):
-            self.progress.best_before = np.inf
-        self.candidate_model = self._model(memory['candidate_model'])
-        self.noise = ResidualNoise(*memory['noise'])
-        self.starts = np.array(memory['starts'])
-        self.surrogate.restore(
-            {name: memory[f'surrogate_{name}'] for name in self.surrogate.arrays()}
-        )
-        for name in POINTS:
-            if name in memory:
-                same = memory[name]
-                point = self._point_from(memory, name) if same == name else getattr(self, same)
-                setattr(self, name, point)
-
-    def _point_from(self, memory: Memory, name: str) -> Point:
-        numbers = dict(zip(NUMBERS, memory[f'{name}_numbers'].tolist(), strict=True))
-        numbers |= {name: int(numbers[name]) for name in INTEGERS}
-        return Point(
-            theta=memory[f'{name}_theta'],
-            average=memory[f'{name}_average'],
-            model=self._model(memory[f'{name}_model']),
-            **numbers,
-            **{key: memory[f'{name}_{key}'] for key in ARRAYS},
-        )
-
-    def _model(self, entries: NDArray[np.float64]) -> LinearModel:
-        start = self.rule.model
-        model = start.with_entries(entries)
-        return start if model.same_as(start) else model
 
 
 def _objection(flights: list[Flight]) -> str:

@@ -245,7 +245,13 @@ def test_noise_is_noticed_and_the_incumbent_flown_again():
         measurement_noise_std=(1e-3,) * 12,
     )  # fmt: skip
     history = bench.run(30)
-    assert any(len(requests) == 2 for requests, _ in history[1:])
+    verifications = [k for k, (requests, _) in enumerate(history) if k and len(requests) == 2]
+    assert verifications
+    # From the first of them on, nothing else is accepted and nothing else is the best.
+    for k, (_, step) in enumerate(history[verifications[0] :], start=verifications[0]):
+        assert k in verifications or not step.accepted
+        assert step.details['best_k'] in verifications or step.details['best_k'] < verifications[0]
+    assert any(history[k][1].accepted for k in verifications)
     quiet = Bench()
     kept = history[history[-1][1].details['best_k']][0][0]
     quiet_flight = quiet.fly(kept)
