@@ -238,13 +238,20 @@ def _acados_forward_time(reference: _Reference, repeat: int) -> float | None:
 
 def measure_training(results: Results, repeat: int) -> None:
     """Time one iteration of the paper's hybrid rule, offline."""
+    overrides = ['learner.rule=paper', 'learner.estimator=hybrid']
+    times = [whole for whole, _ in _iteration_times(overrides, 4 * repeat)]
+    meaning = 'an iteration of the paper (two flights, gradient, record)'
+    results.add('training', 'paper_iteration_ms', float(np.median(times)), 'ms', meaning, '<= 200')
+
+
+def _iteration_times(overrides: list[str], iterations: int) -> list[tuple[float, float]]:
+    """Return how long each iteration of an offline run took, and its flights alone [ms]."""
     from hmpc_ros.learning.results import ResultsFolder
     from hmpc_ros.learning.training import TrainingRun
 
-    overrides = ['learner.rule=paper', 'learner.estimator=hybrid']
     configuration = files.load(find_config('reference'), overrides)
     training = learner.offline_training(configuration)
-    iterations = 4 * repeat
+    times = []
     with tempfile.TemporaryDirectory() as folder:
         header = learner.header(configuration, training)
         with ResultsFolder(Path(folder) / 'run', header) as kept:
@@ -256,14 +263,15 @@ def measure_training(results: Results, repeat: int) -> None:
                 iterations=iterations,
                 seed=0,
             )
-            times, begun = [], time.perf_counter()
+            begun, flying = time.perf_counter(), 0.0
             while (request := training_run.next_request()) is not None:
-                if training_run.report(request, training.fly(request)) is not None:
-                    times.append(time.perf_counter() - begun)
-                    begun = time.perf_counter()
-    median = 1e3 * float(np.median(times))
-    meaning = 'an iteration of the paper (two flights, gradient, record)'
-    results.add('training', 'paper_iteration_ms', median, 'ms', meaning, '<= 200')
+                asked = time.perf_counter()
+                flight = training.fly(request)
+                flying += time.perf_counter() - asked
+                if training_run.report(request, flight) is not None:
+                    times.append((1e3 * (time.perf_counter() - begun), 1e3 * flying))
+                    begun, flying = time.perf_counter(), 0.0
+    return times[:iterations]  # without the closing flight
 
 
 def measure_parallel(results: Results, repeat: int) -> None:
@@ -367,32 +375,8 @@ def measure_latency(results: Results, repeat: int) -> None:
 
 def measure_rule(results: Results, repeat: int) -> None:
     """Time what the default rule does between flights, early in a run and late."""
-    from hmpc_ros.learning.results import ResultsFolder
-    from hmpc_ros.learning.training import TrainingRun
-
-    iterations = 15 * repeat
-    configuration = files.load(find_config('reference'), ['learner.rule=few_flights'])
-    training = learner.offline_training(configuration)
-    thinking = []
-    with tempfile.TemporaryDirectory() as folder:
-        header = learner.header(configuration, training)
-        with ResultsFolder(Path(folder) / 'run', header) as kept:
-            training_run = TrainingRun(
-                training.rule,
-                training.objective,
-                training.theta,
-                kept,
-                iterations=iterations,
-                seed=0,
-            )
-            begun, flying = time.perf_counter(), 0.0
-            while (request := training_run.next_request()) is not None:
-                asked = time.perf_counter()
-                flight = training.fly(request)
-                flying += time.perf_counter() - asked
-                if training_run.report(request, flight) is not None:
-                    thinking.append(1e3 * (time.perf_counter() - begun - flying))
-                    begun, flying = time.perf_counter(), 0.0
+    times = _iteration_times(['learner.rule=few_flights'], 15 * repeat)
+    thinking = [whole - flying for whole, flying in times]
     third = len(thinking) // 3
     early, late = (float(np.median(part)) for part in (thinking[:third], thinking[-third:]))
     add = results.add

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import os
-import queue
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -15,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hmpc_ros.cli.figures import GREEN, MUTED
 from hmpc_ros.cli.reproduce import ARMS
-from hmpc_ros.cli.run_pool import run_pool, tell
+from hmpc_ros.cli.run_pool import tell, work_off
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import Configuration, from_values, load
 from hmpc_ros.configuration.learner import OfflineTraining, header, offline_training
@@ -348,41 +346,27 @@ def _fly_all(tasks: Sequence[Task], jobs: int, console: Console) -> bool:
     missing = [task for task in tasks if task.outcome() is None]
     if not missing:
         return True
-    total = sum(task.flights for task in tasks)
-    done = {task.name: task.flights for task in tasks if task not in missing}
     whole = True
-    progress = Progress(
-        TextColumn('flights'),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=None),
-        TextColumn('{task.description}'),
-        TimeRemainingColumn(),
+
+    def tell_of(task: Task, future: Future[str]) -> None:
+        nonlocal whole
+        if (error := future.exception()) is not None:
+            whole = False
+            console.print(f'[red]{task.name} could not be flown:[/] {error}')
+        elif stopped := future.result():
+            console.print(f'{task.name} ended: {stopped}')
+
+    steps = missing[0].flights
+    done = {task.name: steps for task in tasks if task not in missing}
+    work_off(
+        missing, _fly_as_worker, tell_of, jobs=jobs, steps=steps, unit='flights', done=done,
         console=console,
-    )
-    with run_pool(jobs) as (pool, messages), progress:
-        bar = progress.add_task('', total=total, completed=sum(done.values()))
-        futures: dict[Future, Task] = {pool.submit(_fly_as_worker, task): task for task in missing}
-        while futures:
-            try:
-                name, flights, J = messages.get(timeout=0.2)
-                done[name] = min(flights, missing[0].flights)
-                progress.update(bar, completed=sum(done.values()), description=f'{name}: J {J:.2f}')
-            except queue.Empty:
-                pass
-            for future in [future for future in futures if future.done()]:
-                task = futures.pop(future)
-                done[task.name] = task.flights
-                progress.update(bar, completed=sum(done.values()))
-                if (error := future.exception()) is not None:
-                    whole = False
-                    console.print(f'[red]{task.name} could not be flown:[/] {error}')
-                elif stopped := future.result():
-                    console.print(f'{task.name} ended: {stopped}')
+    )  # fmt: skip
     return whole
 
 
 def _fly_as_worker(task: Task) -> str:
-    return fly(task, lambda flights, J: tell((task.name, flights, J)))
+    return fly(task, lambda flights, J: tell(task.name, flights, f'J {J:.2f}'))
 
 
 def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -14,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hmpc_ros.cli.figures import BLUE, GREEN, ORANGE, PURPLE
 from hmpc_ros.cli.options import add_configuration, read_configuration
-from hmpc_ros.cli.run_pool import run_pool, tell
+from hmpc_ros.cli.run_pool import tell, work_off
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.results import HEADER, ResultsError, number, read_header, read_records
 
@@ -197,6 +195,11 @@ class Task:
     nodes: dict[str, dict[str, Any]]
     overrides: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f'{self.arm} seed {self.seed}'
+
     def iterations_done(self) -> int:
         """Return how many iterations are kept already.
 
@@ -211,37 +214,16 @@ class Task:
 
 def _train_all(tasks: list[Task], jobs: int, iterations: int, console: Console) -> None:
     """Fly all runs on a pool of processes, with one bar for all iterations."""
-    total = iterations * len(tasks)
-    done = {(task.arm, task.seed): task.iterations_done() for task in tasks}
-    progress = Progress(
-        TextColumn('iterations'),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=None),
-        TextColumn('{task.description}'),
-        TimeRemainingColumn(),
+
+    def tell_of(task: Task, future: Future[str]) -> None:
+        if stopped := future.result():
+            console.print(f'{task.name} ended: {stopped}')
+
+    done = {task.name: task.iterations_done() for task in tasks}
+    work_off(
+        tasks, _train, tell_of, jobs=jobs, steps=iterations, unit='iterations', done=done,
         console=console,
-    )
-    with run_pool(jobs) as (pool, messages), progress:
-        bar = progress.add_task('', total=total, completed=sum(done.values()))
-        futures: dict[Future, Task] = {pool.submit(_train, task): task for task in tasks}
-        while futures:
-            try:
-                arm, seed, k, cost, violation = messages.get(timeout=0.2)
-                done[arm, seed] = k
-                progress.update(
-                    bar,
-                    completed=sum(done.values()),
-                    description=f'{arm} seed {seed}: C {cost:.2f}  V {violation:.4f}',
-                )
-            except queue.Empty:
-                pass
-            for future in [future for future in futures if future.done()]:
-                task = futures.pop(future)
-                stopped = future.result()
-                done[task.arm, task.seed] = iterations
-                if stopped:
-                    console.print(f'{task.arm}, seed {task.seed} ended: {stopped}')
-                progress.update(bar, completed=sum(done.values()))
+    )  # fmt: skip
 
 
 def _train(task: Task) -> str:
@@ -252,7 +234,8 @@ def _train(task: Task) -> str:
     overrides = [f'{name}={json.dumps(value)}' for name, value in task.overrides.items()]
 
     def report(run: TrainingRun, record: Record) -> None:
-        tell((task.arm, task.seed, run.k, number(record['C']), number(record['V'])))
+        C, V = number(record['C']), number(record['V'])
+        tell(task.name, run.k, f'C {C:.2f}  V {V:.4f}')
 
     return train_offline(from_values(task.nodes, overrides), task.folder, on_record=report).stopped
 

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import multiprocessing as mp
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from typing import Any
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hmpc_ros.learning.parallel import process_pool
+
+
+class Run(Protocol):
+    """What a worker is given to do."""
+
+    @property
+    def name(self) -> str:
+        """For people, and different for each."""
+        ...
+
+
+AnyRun = TypeVar('AnyRun', bound=Run)
 
 
 class StoppedError(Exception):
@@ -34,6 +50,55 @@ def run_pool(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
             stop.set()
 
 
+def work_off(
+    runs: Sequence[AnyRun],
+    work: Callable[[AnyRun], str],
+    on_end: Callable[[AnyRun, Future[str]], None],
+    *,
+    jobs: int,
+    steps: int,
+    unit: str,
+    done: Mapping[str, int],
+    console: Console,
+) -> None:
+    """Work off runs on a pool of processes, with one progress bar for all.
+
+    Args:
+        runs: What is to be done.
+        work: Called with a run in a worker; it may `tell` (name, steps done, text) as it goes.
+        on_end: Called here with each run that has ended.
+        jobs: How many processes.
+        steps: Of each run.
+        unit: What steps are.
+        done: How many steps of which run are done already, by name; also of runs that are not to
+            be done any more.
+        console: Where the bar is shown.
+    """
+    done = {name: min(count, steps) for name, count in done.items()}
+    total = steps * len({*done, *(run.name for run in runs)})
+    progress = Progress(
+        TextColumn(unit),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=None),
+        TextColumn('{task.description}'),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with run_pool(jobs) as (pool, messages), progress:
+        bar = progress.add_task('', total=total, completed=sum(done.values()))
+        futures = {pool.submit(work, run): run for run in runs}
+        while futures:
+            with suppress(queue.Empty):
+                name, count, text = messages.get(timeout=0.2)
+                done[name] = min(count, steps)
+                progress.update(bar, completed=sum(done.values()), description=f'{name}: {text}')
+            for future in [future for future in futures if future.done()]:
+                run = futures.pop(future)
+                done[run.name] = steps
+                progress.update(bar, completed=sum(done.values()))
+                on_end(run, future)
+
+
 _messages: Any = None
 _stop: Any = None
 
@@ -43,12 +108,12 @@ def _start_worker(messages: Any, stop: Any) -> None:
     _messages, _stop = messages, stop
 
 
-def tell(message: tuple) -> None:
-    """Send a message to the process that started this worker.
+def tell(name: str, steps: int, text: str) -> None:
+    """Tell the process that started this worker how far a run is, see `work_off`.
 
     Raises:
         StoppedError: the block of `run_pool` was left, so that the task should end.
     """
     if _stop.is_set():
         raise StoppedError
-    _messages.put(message)
+    _messages.put((name, steps, text))

@@ -17,6 +17,7 @@ from random_flight_states import (
     reference_model,
     reference_weights,
 )
+from reference_flight import ReferenceFlight
 from reference_qp import PiqpMpc, active_set, kkt_residual, multipliers_are_unique
 
 import hmpc_ros
@@ -73,6 +74,23 @@ def test_inputs_states_slacks_and_multipliers_are_those_of_an_independent_solver
                     )
     assert min(acting) > 20
     assert compared > 100
+
+
+def test_the_barrier_begins_where_solves_with_bounds_need_fewer_iterations():
+    reference = ReferenceFlight(steps=60)
+    flight = reference.fly()
+    ours, plan = reference.mpc.mpc, reference.mpc.plan()
+    hpipms_own = Mpc(ours.model, LIMITS, ours.weights, options=SolverOptions(qp_mu0=1.0))
+    bounded = [x for x in flight.deviations[:-1] if not plan.holds(x)]
+    assert len(bounded) > 10
+    iterations = np.zeros(2)
+    for x in bounded:
+        one, other = ours.solve_deviation(x), hpipms_own.solve_deviation(x)
+        assert one.ok
+        assert other.ok
+        np.testing.assert_allclose(one.inputs, other.inputs, rtol=0, atol=5e-4)  # rad/s
+        iterations += one.iterations, other.iterations
+    assert iterations[0] < 0.9 * iterations[1]
 
 
 def test_the_input_is_absolute_and_never_outside_the_rotor_limits(mpc):
