@@ -17,7 +17,7 @@ from hmpc_ros.policy.weights import Weights
 class ReferenceFlight:
     """The vehicle, its MPC with the hover linearisation, the goal and the objective."""
 
-    def __init__(self, shortcut=True, steps=200, goal=None, **imperfections):
+    def __init__(self, shortcut=True, steps=200, goal=None, options=None, **imperfections):
         self.quadcopter = Quadcopter()
         self.model = self.quadcopter.linearise()
         self.limits = Limits()
@@ -27,7 +27,7 @@ class ReferenceFlight:
             np.sqrt(self.objective.state_weights),
             np.sqrt(self.objective.input_weights),
         )
-        self.mpc = OfflineMpc(Mpc(self.model, self.limits, self.weights), shortcut)
+        self.mpc = OfflineMpc(Mpc(self.model, self.limits, self.weights, options=options), shortcut)
         self.goal = goal or Goal((-6.0, -3.5, 0.0))
         self.vehicle = Vehicle(self.quadcopter, Imperfections(**imperfections))
         self.x0 = np.zeros(12)

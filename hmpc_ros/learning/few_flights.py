@@ -42,6 +42,8 @@ from hmpc_ros.learning.rehearsal import ORIGIN, Rehearsal
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest
 from hmpc_ros.learning.rules import Step
 from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.plant.quadcopter import NX
+from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.limits import BOUNDED_STATES
 from hmpc_ros.policy.sensitivity import MissingDerivativeError
 from hmpc_ros.policy.weights import N_THETA, Weights
@@ -187,6 +189,7 @@ class _Session(State):
         self.change = np.nan  # of J by the candidate, as measured
         self.notes: list[str] = []
         super().__init__(rule.model, rule.objective.state_max, rule.tasks, memory)
+        self.noisy = self.progress.noisy
         if not memory:
             self.progress.damping = rule.settings.damping
 
@@ -233,14 +236,7 @@ class _Session(State):
 
     def _learn(self, evaluations: list[Evaluation]) -> float | None:
         """Learn the plant and its noise from flights; return how well they had been predicted."""
-        explained = []
-        for evaluation in evaluations:
-            flight = evaluation.flight
-            if not flight.steps:
-                continue
-            prediction = self.surrogate.add(flight.deviations, flight.input_deviations)
-            if prediction is not None:
-                explained.append(prediction.explained)
+        explained = self._learn_plant(evaluations)
         state_max = self.rule.objective.state_max
         for evaluation in evaluations:
             flight = evaluation.flight
@@ -250,7 +246,12 @@ class _Session(State):
                         self.surrogate.residuals(flight.deviations, flight.input_deviations)
                     )
                 self.starts[evaluation.request.task] += np.append(flight.deviations[0], 1.0)
-        self.noisy = self.progress.noisy = self.noise.matters(state_max)
+        self.noisy = self.noise.matters(state_max)
+        if self.noisy and not self.surrogate.instrumented:
+            # What was learned as if there were no noise is not worth keeping.
+            self.surrogate = Surrogate(self.rule.model, state_max)
+            self._learn_plant(evaluations)
+        self.progress.noisy = self.noisy
         if self.noisy:
             # Without noise, or with what the surrogate makes of it, no bound may be relied on to
             # the last digit: keep away from them.
@@ -259,6 +260,39 @@ class _Session(State):
                 self.rule.objective, state_max=np.maximum(state_max - margin, 0.5 * state_max)
             )
         return float(np.mean(explained)) if explained else None
+
+    def _learn_plant(self, evaluations: list[Evaluation]) -> list[float]:
+        """Learn the plant from flights; return which shares of them had been predicted."""
+        explained = []
+        for evaluation in evaluations:
+            flight = evaluation.flight
+            if not flight.steps:
+                continue
+            prediction = self.surrogate.add(
+                flight.deviations,
+                flight.input_deviations,
+                self._expected(evaluation) if self.noisy else None,
+            )
+            if prediction is not None:
+                explained.append(prediction.explained)
+        return explained
+
+    def _expected(
+        self, evaluation: Evaluation
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return a flight as the surrogate would have it without noise; None where it crashes."""
+        request, flight = evaluation.request, evaluation.flight
+        fly_under(self.mpc, request.theta, request.model or self.rule.model)
+        start = self._start(request.task) if self.starts[request.task, -1] else flight.deviations[0]
+        rehearsal = Rehearsal(self.surrogate.predictor(), start, np.zeros((flight.steps, NX)))
+        expected = rehearsal.fly(self.mpc)
+        if not expected.complete:
+            return None
+        return expected.deviations, expected.input_deviations
+
+    def _start(self, task: int) -> NDArray[np.float64]:
+        """Return the mean of the states that the flights of a task began with."""
+        return np.asarray(self.starts[task, :-1] / self.starts[task, -1])
 
     def _complete(self, nominal: list[Evaluation]) -> tuple[list[Flight], Outcome]:
         """Return a flight of each task and the mean cost; tasks not flown now are rehearsed."""
@@ -536,7 +570,7 @@ class _Session(State):
         for task, (states, inputs) in enumerate(zip(point.states, point.inputs, strict=True)):
             start, residuals = states[0], self.surrogate.residuals(states, inputs)
             if self.noisy:
-                start = self.starts[task, :-1] / self.starts[task, -1]
+                start = self._start(task)
                 residuals = residuals * self.noise.lasting_share
             rehearsals.append(Rehearsal(predictor, start, residuals))
         return rehearsals

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.rules import Memory
 
-FORMAT = 2
+FORMAT = 3
 HEADER = 'run.json'
 LOG = 'iterations.jsonl'
 

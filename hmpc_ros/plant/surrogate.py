@@ -17,6 +17,17 @@ in several ways,
 
 and for each state that one is used that predicts best: every new flight is predicted in all ways
 before it is learned from.
+
+Where states are measured with noise, least squares are wrong however many flights there are: noise
+is in the features, and by feedback in the inputs as well, so that what predicts the next
+*measurement* best is no model of the vehicle. Then the features of the flight as it should have
+been, without noise, serve as instrumental variables (two-stage least squares): with Z those
+features, Phi the measured ones and r the one-step errors,
+
+    gram = Phi' P Phi,    moment = Phi' P r,    P = Z (Z'Z)^-1 Z'
+
+take the place of Phi' Phi and Phi' r (M. Gilson and P. Van den Hof, "Instrumental variable methods
+for closed-loop system identification", Automatica 2005).
 """
 
 from __future__ import annotations
@@ -54,6 +65,9 @@ FORGETTING = 0.7
 # Steps whose features are larger have left the region that a quadratic can describe.
 LARGEST_STATE_FEATURE = 3.0
 LARGEST_INPUT_FEATURE = 6.0
+
+# Instruments smaller than this, in units of the features' scale, say nothing.
+LEAST_INSTRUMENT = 1e-3
 
 _BENT = 3  # features from here on have products
 _N_BENT = NX + NU - _BENT
@@ -113,6 +127,10 @@ class Surrogate:
         self._gram = np.zeros((N_FEATURES, N_FEATURES))
         self._moment = np.zeros((N_FEATURES, NX))
         self._square = np.zeros(NX)
+        # Z'Z, Z'Phi and Z'r, where there are instruments.
+        self._instruments = np.zeros((N_FEATURES, N_FEATURES))
+        self._cross = np.zeros((N_FEATURES, N_FEATURES))
+        self._instrumented_moment = np.zeros((N_FEATURES, NX))
         self._error = np.zeros((N_WAYS, NX))
         self._weights = np.zeros((NX, N_FEATURES))  # of the features; zeros: not yet known
         self._unexplained = np.zeros(NX)  # variance
@@ -121,12 +139,19 @@ class Surrogate:
 
     # -- learning ------------------------------------------------------------------------------
 
-    def add(self, states: NDArray[np.float64], inputs: NDArray[np.float64]) -> Prediction | None:
+    def add(
+        self,
+        states: NDArray[np.float64],
+        inputs: NDArray[np.float64],
+        expected: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    ) -> Prediction | None:
         """Predict a flight, then learn from it.
 
         Args:
             states: Deviations from the goal, (T+1, 12).
             inputs: Deviations from hover [rad/s], (T, 4).
+            expected: The same two as they should have been without noise, where there is noise:
+                correlated with the flight, but not with its noise.
 
         Returns:
             How well it was predicted; None for the first flight, and when no step is usable.
@@ -134,25 +159,50 @@ class Surrogate:
         with np.errstate(all='ignore'):  # of a flight that ran away, no step may be finite
             features, target = self._features(states[:-1], inputs), self._target(states, inputs)
         usable = self._usable(features) & np.isfinite(target).all(axis=1)
-        features, target = features[usable], target[usable]
+        instruments = features
+        if expected is not None:
+            instruments = self._features(expected[0][:-1], expected[1])
+            usable &= self._usable(instruments)
+        features, target, instruments = features[usable], target[usable], instruments[usable]
         if not usable.any():
             return None
         prediction = None
         if self.flights:
-            misses = target - features @ self._candidates
+            misses = target - instruments @ self._candidates
             error = np.mean(misses**2, axis=1)
             chosen = error[self.choice, np.arange(NX)]
             prediction = Prediction(chosen, np.mean(target**2, axis=0))
             self._error = FORGETTING * self._error + error
-        self._gram += features.T @ features
-        self._moment += features.T @ target
+        if expected is None and not self.instrumented:
+            self._gram += features.T @ features
+            self._moment += features.T @ target
+        else:
+            self._instruments += instruments.T @ instruments
+            self._cross += instruments.T @ features
+            self._instrumented_moment += instruments.T @ target
         self._square += np.sum(target**2, axis=0)
         self._samples += len(features)
         self.flights += 1
+        if self.instrumented:
+            self._project()
         self._fit_ridges()
         self._fit_relevance()
         self._choose()
         return prediction
+
+    @property
+    def instrumented(self) -> bool:
+        """Whether it has learned by instruments."""
+        return bool(self._instruments.any())
+
+    def _project(self) -> None:
+        """Set the sums of the regression to those of the second stage of least squares."""
+        instruments = self._instruments.copy()
+        instruments.flat[:: N_FEATURES + 1] += LEAST_INSTRUMENT**2 * self._samples
+        factor = scipy.linalg.cho_factor(instruments, overwrite_a=True, check_finite=False)
+        first_stage = scipy.linalg.cho_solve(factor, self._cross, check_finite=False)
+        self._gram = self._cross.T @ first_stage
+        self._moment = first_stage.T @ self._instrumented_moment
 
     def _fit_ridges(self) -> None:
         for first, known in ((0, _WITHOUT_POSITION), (WITH_POSITION, np.arange(N_FEATURES))):
@@ -208,7 +258,10 @@ class Surrogate:
     def _choose(self) -> None:
         """Choose for each state the way that predicts best."""
         self.choice = np.full(NX, FIRST_CHOICE)
-        if self._error.any():
+        if self.instrumented:
+            # Noise makes all predictions alike; the evidence is in all flights, not in the last.
+            self.choice[:] = RELEVANCE
+        elif self._error.any():
             reluctance = np.ones((N_WAYS, 1))
             reluctance[WITH_POSITION:] = RELUCTANCE
             self.choice = np.argmin(reluctance * self._error, axis=0)
@@ -287,6 +340,9 @@ class Surrogate:
         return {
             'gram': self._gram[np.triu_indices(N_FEATURES)],
             'moment': self._moment,
+            'instruments': self._instruments[np.triu_indices(N_FEATURES)],
+            'cross': self._cross,
+            'instrumented_moment': self._instrumented_moment,
             'square': self._square,
             'error': self._error,
             'weights': self._weights,
@@ -297,10 +353,10 @@ class Surrogate:
 
     def restore(self, arrays: dict[str, Any]) -> None:
         """Take over what `arrays` returned."""
-        upper = np.triu_indices(N_FEATURES)
-        gram = np.zeros((N_FEATURES, N_FEATURES))
-        gram[upper] = arrays['gram']
-        self._gram = np.triu(gram) + np.triu(gram, 1).T
+        self._gram = _symmetric(arrays['gram'])
+        self._instruments = _symmetric(arrays['instruments'])
+        self._cross = np.array(arrays['cross'])
+        self._instrumented_moment = np.array(arrays['instrumented_moment'])
         self._moment, self._square = np.array(arrays['moment']), np.array(arrays['square'])
         self._error, self._weights = np.array(arrays['error']), np.array(arrays['weights'])
         self._unexplained = np.array(arrays['unexplained'])
@@ -366,6 +422,13 @@ class Predictor:
         row[NX + 2 * NU : -1] = row[NX + NU : -1 - NU].copy()
         row[NX + NU : NX + 2 * NU] = u
         return x_next
+
+
+def _symmetric(upper: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the symmetric matrix over all features that has this upper triangle."""
+    matrix = np.zeros((N_FEATURES, N_FEATURES))
+    matrix[np.triu_indices(N_FEATURES)] = upper
+    return np.triu(matrix) + np.triu(matrix, 1).T
 
 
 def _past(inputs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,10 +7,10 @@ the corner (typical errors: 1e-4 at a margin of 2e-5, 1e-2 at 5e-6). A central d
 compared where both of its ends have the same signature, i.e. the same acting bounds in every solve
 and the same violated states at every step.
 
-Relative errors of slopes in random directions, as printed with -s: on the reference flight 4e-9 to
-2e-6; on flights to other goals under other weights, away from kinks, 1e-8 to 3e-5. With another
-seed 16 of 18 were below 1e-4 and the largest was 4e-4: acados solves to 1e-8, and a weakly acting
-bound multiplies that.
+Relative errors of slopes in random directions, as printed with -s: on the reference flight 7e-7 to
+6e-6; on flights to other goals under other weights, away from kinks, 2e-10 to 8e-6. (Those others
+are flown with a solver tolerance of 1e-10; four seeds, 60 slopes, gave at most 1e-4. With the usual
+1e-8 it is 4e-4: a weakly acting bound multiplies what the solver leaves open.)
 """
 
 import numpy as np
@@ -21,6 +21,7 @@ from hmpc_ros.learning.costate import FlightGradient, gradient
 from hmpc_ros.learning.estimators import orthonormal_directions
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Objective
+from hmpc_ros.policy.acados_backend import SolverOptions
 from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.limits import BOUNDED_STATES
 from hmpc_ros.policy.sensitivity import (
@@ -32,6 +33,7 @@ from hmpc_ros.policy.weights import N_THETA, Weights
 
 STEP = 1e-5
 NEAR_A_KINK = 3e-4
+TIGHT = SolverOptions(qp_tolerance=1e-10)
 
 
 @pytest.fixture(scope='module')
@@ -89,14 +91,14 @@ def test_with_the_true_jacobians_it_is_the_derivative_of_the_reference_flight(re
 
 
 def test_with_the_true_jacobians_it_is_the_derivative_of_other_flights(reference):
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(6)
     errors, kinks = [], 0
     for place in range(14):
         theta = reference.weights.theta
         if place % 2:
             theta = theta * (1 + 0.1 * rng.standard_normal(N_THETA))
         goal = Goal(rng.uniform((-6, -6, 0), (6, 6, 1)), rng.uniform(-0.5, 0.5))
-        there = ReferenceFlight(goal=goal)
+        there = ReferenceFlight(goal=goal, options=TIGHT)
         flight = there.fly(theta)
         if near_a_kink(there, flight):
             kinks += 1
@@ -104,8 +106,7 @@ def test_with_the_true_jacobians_it_is_the_derivative_of_other_flights(reference
             errors += slope_errors(there, theta, flight, rng, directions=3)
     print(f'other flights: {np.array2string(np.sort(errors), precision=1)}, {kinks} near a kink')
     assert len(errors) >= 9
-    assert np.percentile(errors, 80) < 1e-4
-    assert max(errors) < 1e-3
+    assert max(errors) < 1e-4
 
 
 def test_the_models_jacobians_give_another_gradient_that_still_descends(reference):

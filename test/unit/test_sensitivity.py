@@ -8,17 +8,17 @@ counted, and judged apart. Errors relative to the largest entry of the exact der
 the quantiles 50 %, 90 % and 100 %, as printed by `pytest test/unit/test_sensitivity.py -s`:
 
     regular: 287 solves
-      du_0/dx, against the active-set system                    1.4e-10  9.1e-08  8.0e-04
-      du_0/dtheta, against the active-set system                7.1e-10  5.6e-08  2.1e-03
+      du_0/dx, against the active-set system                    1.8e-10  8.7e-08  1.2e-04
+      du_0/dtheta, against the active-set system                5.6e-10  5.5e-08  3.2e-04
       du_0/dx at PIQP's solution, against the same              3.8e-12  6.2e-08  7.2e-05
-      acados' eval_param_sens, against the same                 2.0e-05  8.5e-04  3.9e-02
+      acados' eval_param_sens, against the same                 1.8e-05  9.4e-04  3.5e-02
     all: 300 solves
-      du_0/dx, against the active-set system                    2.3e-10  1.0e-07  5.3e-03
-      du_0/dtheta, against the active-set system                8.7e-10  6.6e-08  5.2e-03
+      du_0/dx, against the active-set system                    3.5e-10  1.2e-07  4.8e-03
+      du_0/dtheta, against the active-set system                7.0e-10  8.1e-08  7.1e-03
       du_0/dx at PIQP's solution, against the same              1.4e-11  8.1e-08  4.3e-04
-      acados' eval_param_sens, against the same                 2.6e-05  1.0e-03  3.9e-02
+      acados' eval_param_sens, against the same                 2.0e-05  1.0e-03  3.5e-02
 
-Central differences of acados' solves in random directions: 3.3e-08, 1.9e-06 and 4.9e-03 where
+Central differences of acados' solves in random directions: 1.4e-08, 7.2e-07 and 2.9e-03 where
 both ends have the same active set (197 of 200; the other 3 cross a kink).
 """
 

@@ -17,15 +17,19 @@ def model():
     return Quadcopter().linearise()
 
 
-def wander(step, rng, steps=200):
-    """Fly about the origin under LQR with a test signal on the rotors."""
+def wander(step, rng, steps=200, noise=0.0):
+    """Fly about the origin under LQR with a test signal on the rotors; return what is measured."""
     gain = stabilising_gain(Quadcopter().linearise(), Limits())
     states, inputs = np.zeros((steps + 1, 12)), np.zeros((steps, 4))
     states[0, 3:] = 0.3 * rng.uniform(-1, 1, 9) * STATE_MAX
+    signal = 3.0 * rng.standard_normal((steps, 4))
+    error = np.zeros((steps + 1, 12))
+    if noise:
+        error = noise * np.r_[np.ones(3), STATE_MAX] * rng.standard_normal(error.shape)
     for t in range(steps):
-        inputs[t] = np.clip(gain @ states[t], -20, 20) + 3.0 * rng.standard_normal(4)
+        inputs[t] = np.clip(gain @ (states[t] + error[t]), -20, 20) + signal[t]
         states[t + 1] = step(states[t], inputs[t], inputs[max(0, t - 2) : t][::-1])
-    return states, inputs
+    return states + error, inputs
 
 
 def vehicle(parameters=None):
@@ -55,6 +59,23 @@ def test_it_learns_the_vehicles_jacobians_from_a_few_flights(model):
     flight = wander(vehicle(parameters), rng)
     learned, linear = errors_along(surrogate, Quadcopter(parameters), *flight)
     assert learned < 0.2 * linear
+
+
+def test_with_instruments_it_learns_the_vehicle_and_not_the_noise(model):
+    parameters = QuadcopterParameters(inertia=(7e-3, 7e-3, 13e-3), linear_drag=(0.7,) * 3)
+    plain, instrumented = Surrogate(model, STATE_MAX), Surrogate(model, STATE_MAX)
+    for seed in range(12):
+        flight, expected = (
+            wander(vehicle(parameters), np.random.default_rng(seed), noise=noise)
+            for noise in (0.01, 0.0)
+        )
+        plain.add(*flight)
+        instrumented.add(*flight, expected)
+    flight = wander(vehicle(parameters), np.random.default_rng(100))
+    misled, linear = errors_along(plain, Quadcopter(parameters), *flight)
+    learned, _ = errors_along(instrumented, Quadcopter(parameters), *flight)
+    assert misled > linear
+    assert learned < 0.6 * linear
 
 
 def test_motor_lag_and_delay_are_learned_from_the_past_inputs(model):
@@ -161,18 +182,20 @@ def test_steps_far_outside_are_not_learned_from(model):
     assert surrogate.hover_model().same_as(before)
 
 
-def test_what_it_keeps_does_not_grow_and_can_be_restored(model):
+@pytest.mark.parametrize('noise', [0.0, 0.01])
+def test_what_it_keeps_does_not_grow_and_can_be_restored(model, noise):
     rng = np.random.default_rng(8)
     surrogate, sizes = Surrogate(model, STATE_MAX), set()
+    expected = wander(vehicle(), np.random.default_rng(8)) if noise else None
     for _ in range(4):
-        surrogate.add(*wander(vehicle(), rng))
+        surrogate.add(*wander(vehicle(), rng, noise=noise), expected)
         sizes.add(sum(array.size for array in surrogate.arrays().values()))
     assert len(sizes) == 1
     other = Surrogate(model, STATE_MAX)
     other.restore(surrogate.arrays())
     flight = wander(vehicle(), rng)
     for one in (surrogate, other):
-        one.add(*flight)
+        one.add(*flight, expected)
     assert other.hover_model().same_as(surrogate.hover_model())
     assert np.array_equal(other.residuals(*flight), surrogate.residuals(*flight))
 
