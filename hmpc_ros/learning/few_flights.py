@@ -14,7 +14,8 @@ and plans the next candidate:
 
 What is handed over is the *incumbent*: the best candidate whose own flights prove it. Where flights
 are noisy, their noise is taken out by the surrogate (a rehearsal without it) before they are
-compared, and an incumbent is flown again before it may replace the last one that was.
+compared, and an incumbent is flown again before it may replace the last one that was: until its
+flights tell that it is better than the start, beyond the noise.
 """
 
 from __future__ import annotations
@@ -101,12 +102,15 @@ TRUST_WARNING, FLIGHTS_TO_JUDGE = 0.1, 5
 MEMORY = 0.7  # how much a flight counts in that which is one flight older
 # Differences of measured means beyond so many standard deviations are real.
 SIGNIFICANT = 1.0
+# As many for what is handed over after a single flight; and how often an incumbent is verified at
+# most, until it is told from the start.
+SURE, MAX_ROUNDS = 2.0, 3
 # What is left of a cost's standard deviation when its noise has been taken out.
 DOUBT, DOUBT_ELSEWHERE, WORTHWHILE_IN_NOISE = 0.1, 1.0, 0.02
 # How much of the average of a descent's weights is kept from step to step.
 AVERAGING = 0.7
 # Where flights are noisy, bounds are tightened by so many standard deviations of the noise.
-TIGHTENING = 1.0
+TIGHTENING = 0.5
 # How much a flight of a descent counts that is one flight older, and how many of them are as
 # believable as the surrogate.
 FADING, FLIGHTS_THAT_TELL = 0.9, 1.0
@@ -201,6 +205,8 @@ class _Session(State):
         flights, outcome = self._complete(nominal)
         lead = Evaluation(nominal[0].request, nominal[0].flight, outcome)
         accepted, reason = self._judge(lead, flights, outcome)
+        if self.k == 0 and self.noisy and self.incumbent is not None:
+            self._measure_start(self.incumbent, [*nominal, *probes])
         best = self._best
         if accepted and best is not None and best.k != self.k:
             accepted, reason = False, 'better so far, but not verified yet'
@@ -255,11 +261,24 @@ class _Session(State):
         if self.noisy:
             # Without noise, or with what the surrogate makes of it, no bound may be relied on to
             # the last digit: keep away from them.
-            margin = TIGHTENING * np.sqrt(self.noise.noise[BOUNDED_STATES])
+            margin = TIGHTENING * np.sqrt(self.noise.variance[BOUNDED_STATES])
             self.objective = replace(
                 self.rule.objective, state_max=np.maximum(state_max - margin, 0.5 * state_max)
             )
         return float(np.mean(explained)) if explained else None
+
+    def _measure_start(self, point: Point, evaluations: list[Evaluation]) -> None:
+        """Take what the start costs, and its scatter, from the flights of the first iteration.
+
+        Probes are all but the start: noise changes their costs more than the perturbation does.
+        """
+        progress = self.progress
+        costs = [e.outcome.J for e in evaluations if e.outcome.finite]
+        if self.rule.tasks == 1 and len(costs) > 1:
+            point.measured, point.flights = float(np.mean(costs)), len(costs)
+            progress.start_variance = float(np.var(costs, ddof=1))
+        progress.start_J, progress.start_flights = point.measured, point.flights
+        self.verified = point
 
     def _learn_plant(self, evaluations: list[Evaluation]) -> list[float]:
         """Learn the plant from flights; return which shares of them had been predicted."""
@@ -347,7 +366,9 @@ class _Session(State):
             self.base = point
         if accepted:
             self.incumbent = point
-            progress.fruitless = 0
+            progress.fruitless = progress.rounds = 0
+            if self._surely_better_than_start(point):
+                self.verified = point
             return True, ''
         if point is None:
             return False, _objection(flights)
@@ -358,19 +379,25 @@ class _Session(State):
         """Keep the incumbent that was flown again, or go back to the last one that was verified."""
         incumbent = self.incumbent
         assert incumbent is not None
-        if again is not None and (self.rule.partial or self.noisy):
+        progress = self.progress
+        if again is not None and progress.rounds == 0:
             # Only now all of its tasks have been flown, or its average.
             again.excess, again.judged = incumbent.excess, incumbent.judged
             self.incumbent = incumbent = again
         elif again is not None:
             flights = incumbent.flights + again.flights
             total = incumbent.flights * incumbent.measured + again.flights * again.measured
-            incumbent.measured, incumbent.flights = total / flights, flights
-        if again is None or self._is_worse(incumbent, self.verified):
+            incumbent.measured, incumbent.flights, incumbent.k = total / flights, flights, self.k
+        progress.rounds += 1
+        better = again is not None and (not self.noisy or self._better_than_start(incumbent))
+        if better is None:
+            return False, f'{incumbent.flights} flights do not tell it from the start: flown again'
+        progress.rounds = 0
+        if not better or self._is_worse(incumbent, self.verified):
             self.incumbent = self.verified
             return False, (
                 f'flown {incumbent.flights} times, the objective is {incumbent.measured:.4f} on '
-                'average: worse than before'
+                'average: no better than before'
             )
         self.verified = incumbent
         return True, ''
@@ -568,10 +595,10 @@ class _Session(State):
         predictor = self.surrogate.predictor()
         rehearsals = []
         for task, (states, inputs) in enumerate(zip(point.states, point.inputs, strict=True)):
-            start, residuals = states[0], self.surrogate.residuals(states, inputs)
             if self.noisy:
-                start = self._start(task)
-                residuals = residuals * self.noise.lasting_share
+                start, residuals = self._start(task), np.zeros((inputs.shape[0], NX))
+            else:
+                start, residuals = states[0], self.surrogate.residuals(states, inputs)
             rehearsals.append(Rehearsal(predictor, start, residuals))
         return rehearsals
 
@@ -628,14 +655,39 @@ class _Session(State):
             doubt = DOUBT_ELSEWHERE
         return bool(gain > doubt * np.sqrt(self.progress.scatter))
 
-    def _is_worse(self, point: Point | None, other: Point | None) -> bool:
+    def _is_worse(self, point: Point, other: Point | None) -> bool:
         """Whether the measured costs of a point are worse than another's beyond the noise."""
-        if point is None or other is None:
+        if other is None:
             return False
         if not self.noisy:
             return point.measured > other.measured
-        spread = np.sqrt(self.progress.scatter * (1 / point.flights + 1 / other.flights))
-        return bool(point.measured > other.measured + SIGNIFICANT * spread)
+        beyond = SIGNIFICANT * self._spread(point.flights, other.flights)
+        return point.measured > other.measured + beyond
+
+    def _better_than_start(self, point: Point) -> bool | None:
+        """Whether the measured costs of a point prove it better than the start; None: not yet.
+
+        This is what keeps a number of losses, each within the noise, from adding up.
+        """
+        progress = self.progress
+        if not np.isfinite(progress.start_J):
+            return True
+        gain = progress.start_J - point.measured
+        if gain > SIGNIFICANT * self._spread(point.flights, progress.start_flights):
+            return True
+        return None if gain > 0 and progress.rounds < MAX_ROUNDS else False
+
+    def _surely_better_than_start(self, point: Point | None) -> bool:
+        """Whether a single flight is proof enough, while there is nothing but the start."""
+        if not self.noisy or point is None or self.verified is None or self.verified.k > 0:
+            return False
+        spread = self._spread(point.flights, self.verified.flights)
+        return bool(point.measured < self.verified.measured - SURE * spread)
+
+    def _spread(self, flights: int, others: int) -> float:
+        """Return the standard deviation of the difference of two means of measured costs."""
+        variance = max(self.progress.scatter, self.progress.start_variance)
+        return float(np.sqrt(variance * (1 / flights + 1 / others)))
 
     # -- trust ---------------------------------------------------------------------------------
 

@@ -90,6 +90,9 @@ class Progress:
         noisy: Whether flights are noisy.
         scatter: Variance of what flights cost beyond their J.
         denoised: Flights in it.
+        rounds: Verifications of the incumbent that have not told it from the start.
+        start_J, start_variance: Mean and variance of what flights under the start cost.
+        start_flights: How many.
     """
 
     kind: str = START
@@ -111,6 +114,10 @@ class Progress:
     noisy: bool = False
     scatter: float = 0.0
     denoised: int = 0
+    rounds: int = 0
+    start_J: float = np.inf
+    start_variance: float = 0.0
+    start_flights: int = 1
 
     @property
     def trust(self) -> float | None:
@@ -162,7 +169,7 @@ class State:
             for item in fields(self.progress)
         }
         memory['candidate_model'] = self.candidate_model.entries
-        memory['noise'] = np.stack((self.noise.noise, self.noise.total))
+        memory['noise'] = self.noise.variance
         memory['starts'] = self.starts
         for name, array in self.surrogate.arrays().items():
             memory[f'surrogate_{name}'] = array
@@ -188,10 +195,11 @@ class State:
             value = memory[f'progress_{item.name}']
             # What was not finite has become null on its way through the results.
             setattr(self.progress, item.name, np.nan if value is None else value)
-        if np.isnan(self.progress.best_before):
-            self.progress.best_before = np.inf
+        for name in ('best_before', 'start_J'):
+            if np.isnan(getattr(self.progress, name)):
+                setattr(self.progress, name, np.inf)
         self.candidate_model = self._model(memory['candidate_model'])
-        self.noise = ResidualNoise(*memory['noise'])
+        self.noise = ResidualNoise(np.array(memory['noise']))
         self.starts = np.array(memory['starts'])
         self.surrogate.restore(
             {name: memory[f'surrogate_{name}'] for name in self.surrogate.arrays()}

@@ -2,11 +2,11 @@
 
 A rehearsal repeats what the surrogate could not explain of a flight that was flown,
 
-    x_{t+1} = f(x_t, MPC(x_t, theta)) + s * e_t,         e_t = the flight's one-step residuals
+    x_{t+1} = f(x_t, MPC(x_t, theta)) + e_t,             e_t = the flight's one-step residuals
 
-so that with s = 1 and the flight's own weights it *is* that flight, and it tells how the flight
-would have changed under others. s, for each state, is the share of the residuals that is not
-noise and would come back in the next flight.
+so that with the flight's own weights it *is* that flight, and it tells how the flight would have
+changed under others. Where flights are noisy, what could not be explained does not come back:
+there e_t = 0.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Rehearsal:
     Attributes:
         predictor: One step of the surrogate.
         start: Initial state in the goal frame, (12,).
-        disturbance: s * e_t, (T, 12).
+        disturbance: e_t, (T, 12).
     """
 
     predictor: Predictor

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.rules import Memory
 
-FORMAT = 3
+FORMAT = 4
 HEADER = 'run.json'
 LOG = 'iterations.jsonl'
 

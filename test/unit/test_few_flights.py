@@ -239,12 +239,13 @@ def test_some_of_the_tasks_at_a_time_and_all_of_them_before_weights_are_verified
     assert np.mean(costs) < 0.95 * history[0][1].nominal.outcome.J
 
 
+def noisy_bench():
+    noise = {'process_noise_std': (1e-3,) * 12, 'measurement_noise_std': (1e-3,) * 12}
+    return Bench(settings=Settings(repeats=2), **noise)
+
+
 def test_noise_is_noticed_and_the_incumbent_flown_again():
-    bench = Bench(
-        settings=Settings(repeats=2), process_noise_std=(1e-3,) * 12,
-        measurement_noise_std=(1e-3,) * 12,
-    )  # fmt: skip
-    history = bench.run(30)
+    history = noisy_bench().run(30)
     verifications = [k for k, (requests, _) in enumerate(history) if k and len(requests) == 2]
     assert verifications
     # From the first of them on, nothing else is accepted and nothing else is the best.
@@ -256,6 +257,20 @@ def test_noise_is_noticed_and_the_incumbent_flown_again():
     kept = history[history[-1][1].details['best_k']][0][0]
     quiet_flight = quiet.fly(kept)
     assert quiet.objective.cost(quiet_flight).J < 1130
+
+
+def test_with_noise_only_what_the_flights_prove_better_than_the_start_is_handed_over():
+    bench = noisy_bench()
+
+    def dearer_away_from_the_start(evaluation):
+        moved = np.linalg.norm(evaluation.theta - bench.start.theta) > 0.1
+        outcome = evaluation.outcome
+        return replace(evaluation, outcome=replace(outcome, J=outcome.J + 300.0 * moved))
+
+    history = bench.run(30, change=dearer_away_from_the_start)
+    assert any(len(requests) == 2 for requests, _ in history)
+    assert not any(step.accepted for _, step in history[1:])
+    assert {step.details['best_k'] for _, step in history} == {0}
 
 
 def test_theta_stays_in_the_box():
