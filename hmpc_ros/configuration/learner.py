@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from hmpc_ros.learning.rules import PaperRule
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
 from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.mpc import Mpc
 from hmpc_ros.policy.unconstrained import OfflineMpc
@@ -142,19 +143,23 @@ def rule(learner: Values, gradient: FlightGradient) -> Rule:
             max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4),
             learner['tasks.at_once'],
         )
-    if learner['tasks.goals'] or learner['tasks.starts']:
-        raise ValueError(f'several tasks need the rule few_flights, not {learner["rule"]}')
     gradients = estimator(learner, ModelBased(gradient))
     if learner['rule'] == 'adam':
         return AdamRule(gradients, learner['adam.learning_rate'], bounds, safeguard(learner))
     return PaperRule(gradients, step_size, bounds, safeguard(learner))
 
 
-def tasks(learner: Values, controller: Values, simulator: Values) -> tuple[Task, ...]:
+def tasks(learner: Values, goal: Goal, start: tuple[float, ...]) -> tuple[Task, ...]:
     """Return the tasks ``tasks.*``; none where there is only the one from start to goal.
 
+    Args:
+        learner: The learner's values.
+        goal: Of all tasks, where they have none of their own.
+        start: State that all tasks begin with, where they have none of their own.
+
     Raises:
-        ValueError: the numbers do not make whole tasks, or not as many starts as goals.
+        ValueError: the numbers do not make whole tasks, or not as many starts as goals, or the rule
+            knows one task only.
     """
     goals, starts = (np.array(learner[f'tasks.{name}']) for name in ('goals', 'starts'))
     for name, numbers in (('goals', goals), ('starts', starts)):
@@ -165,16 +170,22 @@ def tasks(learner: Values, controller: Values, simulator: Values) -> tuple[Task,
             f'tasks.goals has {goals.size // 4} tasks, but tasks.starts {starts.size // 4}'
         )
     count = max(goals.size, starts.size) // 4
-    goal, state = build.goal(controller), tuple(simulator['initial_state'])
+    if count and learner['rule'] != 'few_flights':
+        raise ValueError(f'several tasks need the rule few_flights, not {learner["rule"]}')
     found = []
     for i in range(count):
-        x, y, z, yaw = goals[4 * i : 4 * i + 4] if goals.size else (*goal.position, goal.yaw)
-        start = state
+        task = Task(goal, start)
+        if goals.size:
+            task = replace(task, goal=_pose(goals[4 * i : 4 * i + 4]))
         if starts.size:
-            x0, y0, z0, yaw0 = starts[4 * i : 4 * i + 4]
-            start = tuple(Goal((x0, y0, z0), yaw0).state.tolist())
-        found.append(Task(Goal((x, y, z), yaw), start))
+            task = replace(task, start=tuple(_pose(starts[4 * i : 4 * i + 4]).state.tolist()))
+        found.append(task)
     return tuple(found)
+
+
+def _pose(numbers: np.ndarray) -> Goal:
+    x, y, z, yaw = numbers.tolist()
+    return Goal((x, y, z), yaw)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +235,7 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
             learner['steps'],
             build.safety(controller),
             envelope(learner, mpc.limits),
-            tasks(learner, controller, simulator),
+            tasks(learner, build.goal(controller), tuple(simulator['initial_state'])),
         ),
         theta=theta,
     )
@@ -313,8 +324,7 @@ def check(learner: Values) -> None:
             "jacobians = vehicle needs the simulated vehicle's equations, which a learner over ROS "
             'does not see: train offline, with hmpc train'
         )
-    if learner['tasks.goals'] or learner['tasks.starts']:
-        raise ValueError('a learner over ROS flies one task: tasks.* are for hmpc train')
+    tasks(learner, Goal(), (0.0,) * NX)
     schedules(learner)
     box(learner)
     safeguard(learner)

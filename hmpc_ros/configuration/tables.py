@@ -357,14 +357,14 @@ LEARNING = table(
         'tasks.goals',
         [],
         'x, y, z [m] and yaw [rad] of the goal of each task, one after the other; the objective is '
-        "the mean over the tasks; empty: one task, to the controller's goal (offline only)",
+        "the mean over the tasks; empty: all to the one goal",
         may_be_empty=True,
         read_only=True,
     ),
     Parameter(
         'tasks.starts',
         [],
-        'x, y, z [m] and yaw [rad] where each task starts at rest; empty: all at initial_state',
+        'x, y, z [m] and yaw [rad] where each task starts at rest; empty: all at the one start',
         may_be_empty=True,
         read_only=True,
     ),

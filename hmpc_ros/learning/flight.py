@@ -123,7 +123,9 @@ def resolve(flight: Flight, mpc: Mpc | OfflineMpc) -> tuple[Solution, ...]:
     Returns:
         T solutions, failed ones among them as they come.
     """
-    return tuple(mpc.solve_deviation(deviation) for deviation in flight.deviations[:-1])
+    # State by state, as the controller did: turned to the goal's yaw all at once, they are rounded
+    # otherwise.
+    return tuple(mpc.solve(state, flight.goal) for state in flight.states[:-1])
 
 
 def resolved(flight: Flight, mpc: Mpc | OfflineMpc) -> Flight:

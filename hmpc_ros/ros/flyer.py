@@ -14,7 +14,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from hmpc_ros.configuration import build
+from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.schema import validate_all
 from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.requests import FlightRequest
+from hmpc_ros.learning.rollout import Task
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY
+from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY, YAW
 from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.weights import Weights
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stamp
@@ -131,13 +132,18 @@ class RosFlyer:
         self._recording: _Recording | None = None
         self._state_heard: Signal[None] = Signal()
         self._newest: tuple[int, NDArray[np.float64]] | None = None
-        self._start = Goal(tuple(settings['start.position']), settings['start.yaw'])
-        self._goal = Goal(tuple(settings['goal.position']), settings['goal.yaw'])
+        # Over a reset service the controller's goal and the simulator's start, else the learner's.
+        goal = Goal(tuple(settings['goal.position']), settings['goal.yaw'])
+        start = Goal(tuple(settings['start.position']), settings['start.yaw'])
+        self._tasks: tuple[Task, ...] = (Task(goal, tuple(start.state.tolist())),)
+        self._task = self._tasks[0]  # that of the present flight
+        self._sets_goal = not self._resets or bool(settings['tasks.goals'])
+        self._sets_start = self._resets and bool(settings['tasks.starts'])
         self._own_model: LinearModel | None = None
         self.start_model: LinearModel | None = None
         self._time_step = math.nan
         self._hover = np.full(NU, math.nan)
-        self._task: dict[str, Any] = {}  # of the controller, which no flight may change
+        self._untouched: dict[str, Any] = {}  # of the controller: what no flight may change
         self._accepted: dict[str, Any] = {}
         self._leased_at: float | None = None
         self.stopwatch = Stopwatch()
@@ -147,7 +153,7 @@ class RosFlyer:
     async def connect(self) -> dict[str, Any]:
         """Wait until controller and vehicle are there; return the controller's parameters.
 
-        With ``reset: fly`` the goal among them is the one that flights go to.
+        Where the learner chooses the goal, that among them is the first task's.
 
         Raises:
             ValueError: the controller cannot be used as it is.
@@ -159,13 +165,15 @@ class RosFlyer:
             self._say(f'waiting for {missing}')
             await self._patience.sleep(POLL_PERIOD)
         self._own_model = model = build.model(values)
-        self._task = {n: v for n, v in values.items() if n.startswith(('goal.', 'limits.'))}
+        self._untouched = {n: v for n, v in values.items() if n.startswith(('goal.', 'limits.'))}
         self._time_step, self._hover = model.time_step, model.hover_input
+        only = self._tasks[0]
         if self._resets:
-            self._goal = build.goal(values)
-        else:
-            values['goal.position'] = list(self._goal.position)
-            values['goal.yaw'] = self._goal.yaw
+            only = replace(only, goal=build.goal(values))
+        self._tasks = learner.tasks(self._settings, only.goal, only.start) or (only,)
+        self._task = self._tasks[0]
+        if self._sets_goal:
+            values.update(_goal_values(self._task.goal))
         return values
 
     async def _ask_controller(self) -> dict[str, Any]:
@@ -190,9 +198,12 @@ class RosFlyer:
         if not self._resets:
             return None
         try:
-            return validate_all(SIMULATOR, await self._simulator.get(SIMULATOR))
+            values = validate_all(SIMULATOR, await self._simulator.get(SIMULATOR))
         except (NoAnswerError, ValueError):
             return None
+        if self._sets_start:
+            values['initial_state'] = list(self._tasks[0].start)
+        return values
 
     # -- weights -------------------------------------------------------------------------------
 
@@ -243,14 +254,24 @@ class RosFlyer:
 
     def _staying(self) -> dict[str, Any]:
         values = {**self._accepted, LEASE: 0.0}
-        return values if self._resets else {**values, **_goal_values(self._start)}
+        if not self._resets:
+            values.update(_goal_values(self._start))
+        elif self._sets_goal:
+            values.update(_goal_values(self._tasks[0].goal))
+        return values
+
+    @property
+    def _start(self) -> Goal:
+        """Where the present flight is to start."""
+        x, y, z = self._task.start[POSITION]
+        return Goal((x, y, z), self._task.start[YAW])
 
     async def _lend(self, request: FlightRequest) -> dict[str, Any]:
         """Lend weights to the controller; return what its parameters must be from now on."""
         model = self.start_model if request.model is None else request.model
         values: dict[str, Any] = dict(self.policy(request.theta, model))
-        if not self._resets:
-            values.update(_goal_values(self._goal))
+        if self._sets_goal:
+            values.update(_goal_values(self._task.goal))
         started = self._leased_at = time.monotonic()
         try:
             await self._controller.set({**values, LEASE: self._settings['lease']})
@@ -278,13 +299,8 @@ class RosFlyer:
         Raises:
             NotFlownError: it was not flown or recorded whole.
             OutOfReachError: controller or vehicle do not answer.
-            ValueError: it is of another task than the learner's start and goal.
         """
-        if request.task:
-            raise ValueError(
-                'a learner over ROS flies one task, from its start to its goal; the rule asks for '
-                f'task {request.task}'
-            )
+        self._task = self._tasks[request.task]
         try:
             if not self._resets:
                 await self._fly_to_start()
@@ -293,7 +309,7 @@ class RosFlyer:
             except RefusedError as error:
                 return self._not_begun(f'the controller refused the weights: {error}')
             log = FlightLog(self._settings['steps'], self._time_step)
-            self._recording = _Recording(log, self._goal)
+            self._recording = _Recording(log, self._task.goal)
             self._recorder.record(log)
             if self._resets:
                 await self._reset(request.number)
@@ -320,20 +336,22 @@ class RosFlyer:
         return Flight(
             states=states,
             inputs=inputs,
-            goal=self._goal,
+            goal=self._task.goal,
             hover_input=self._hover,
             planned_steps=self._settings['steps'],
             ended=ended,
         )
 
     def _not_begun(self, reason: str) -> Flight:
-        state = self._goal.state if self._newest is None else self._newest[1]
+        state = self._task.goal.state if self._newest is None else self._newest[1]
         return self._flight(state[None].copy(), np.empty((0, NU)), reason)
 
     async def _reset(self, number: int) -> None:
         """Have the simulator begin flight ``number``."""
         assert self._recording is not None
         started = time.monotonic()
+        if self._sets_start:
+            await self._simulator.set({'initial_state': list(self._task.start)})
         for _ in range(2):
             response = await call(
                 self._reset_client,
@@ -425,7 +443,7 @@ class RosFlyer:
 
         It has not when the lease ran out, when it was restarted, or when somebody else sets it.
         """
-        expected = {**self._task, **lent}
+        expected = {**self._untouched, **lent}
         started = time.monotonic()
         flown = await self._controller.get(expected)
         self.stopwatch.parameters += time.monotonic() - started

@@ -82,6 +82,22 @@ def test_the_default_rule_learns_over_ros_what_it_learns_offline_the_model_inclu
     assert records[-1]['J'] < 0.95 * records[0]['J']
 
 
+def test_several_tasks_over_ros_are_those_of_offline_training(stack, tmp_path: Path):
+    goals = [-6.0, -3.5, 0.0, 0.0, 3.0, 2.0, -1.0, 0.3]
+    starts = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.5, 0.1]
+    tasks = {'tasks.goals': goals, 'tasks.starts': starts, 'steps': 120}
+    parameters = {'learner': {'rule': 'few_flights', 'iterations': 5, 'shortcut': False, **tasks}}
+    expected = offline_records(tmp_path / 'offline', **parameters)
+    graph = LearningGraph(tmp_path / 'ros', stack, **parameters).start()
+    graph.until_flight('nominal', after=8)
+    graph.kill('learner')
+    graph.start('learner').until_done()
+    records = graph.records()
+    assert_same_run(records, expected, rtol=0)
+    assert records[-1]['J'] < records[0]['J']
+    assert graph.ask('goal.position', 'goal.yaw') == [goals[:3], goals[3]]
+
+
 def test_noise_is_that_of_the_flight_and_not_of_how_often_it_was_flown(stack, tmp_path: Path):
     noise = {'measurement_noise_std': [0.002] * 12, 'process_noise_std': [0.001] * 12, 'seed': 5}
     parameters = {'simulator': noise, 'learner': {'iterations': 2, 'delta': 0.01}}
@@ -140,6 +156,32 @@ def test_a_real_vehicle_is_flown_to_the_start_under_the_accepted_weights(stack, 
     graph.until_kept(np.array(best['theta']))
     values = graph.ask('goal.position')
     assert values == [list(start)]  # it waits there
+
+
+def test_a_real_vehicle_is_flown_to_the_start_of_every_task(stack, tmp_path: Path):
+    starts = [0.5, 0.2, 0.0, 0.0, -0.5, 0.0, 0.3, 0.2]
+    goals = [1.5, -0.3, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0]
+    graph = LearningGraph(
+        tmp_path / 'ros',
+        stack,
+        simulator={'real_time_factor': 10.0, 'start_paused': False, 'episode_steps': 0},
+        controller={'goal.position': [0.0, 0.0, 0.0]},
+        learner={
+            'rule': 'few_flights',
+            'iterations': 2,
+            'steps': 50,
+            'reset': 'fly',
+            'tasks.starts': starts,
+            'tasks.goals': goals,
+        },
+    ).start()
+    graph.until_done()
+    header, records = read_records(graph.results)
+    assert header['configuration']['controller']['goal.position'] == goals[:3]
+    # Two tasks an iteration, and three probes at first; closing flights do not count.
+    assert [record['flights'] for record in records] == [5, 7, 7]
+    assert all(0.5 < record['C'] < 200 for record in records)
+    assert graph.ask('goal.position')[0] in (starts[:3], starts[4:7])
 
 
 def test_the_command_learns_records_and_resumes_after_a_power_failure(tmp_path: Path):

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from hmpc_ros.configuration import build, files
+from hmpc_ros.configuration import build, files, learner
 from hmpc_ros.configuration.schema import Parameter
 from hmpc_ros.configuration.tables import CONTROLLER, TABLES
+from hmpc_ros.policy.goal import Goal
 from hmpc_ros.share import config_dir
 
 
@@ -129,6 +130,31 @@ def test_model_files_are_refused_by_reason(tmp_path):
     overrides.append(f'controller.model.file={tmp_path}/model.npz')
     with pytest.raises(ValueError, match='time step'):
         build.model(files.load(None, overrides)['controller'])
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'tasks.goals': [1.0, 2.0, 3.0]}, 'x, y, z and yaw of each, got 3'),
+        ({'tasks.goals': [1.0] * 8, 'tasks.starts': [0.0] * 4}, '2 tasks, but tasks.starts 1'),
+        ({'tasks.starts': [0.0] * 8, 'rule': 'paper'}, 'few_flights, not paper'),
+    ],
+)
+def test_tasks_that_do_not_go_together_are_refused_offline_and_over_ros(values, message):
+    configuration = files.load(None, [f'learner.{name}={value}' for name, value in values.items()])
+    with pytest.raises(ValueError, match=message):
+        learner.check(configuration['learner'])
+    with pytest.raises(ValueError, match=message):
+        learner.offline_training(configuration)
+
+
+def test_tasks_share_what_they_have_none_of_their_own_of():
+    goals = [1.0, 2.0, 3.0, 0.5, -1.0, 0.0, 0.0, 0.0]
+    values = files.load(None, [f'learner.tasks.goals={goals}'])['learner']
+    first, second = learner.tasks(values, Goal(), (0.1,) * 12)
+    assert first.goal == Goal((1.0, 2.0, 3.0), 0.5)
+    assert second.goal == Goal((-1.0, 0.0, 0.0), 0.0)
+    assert first.start == second.start == (0.1,) * 12
 
 
 def test_parameter_bounds_hold_for_each_entry():
