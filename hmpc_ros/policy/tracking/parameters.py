@@ -1,0 +1,145 @@
+"""The numbers that the tracking MPC is tuned by, as named blocks of one vector theta."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+
+def _block(*default: float, low: float, high: float, unit: str) -> Any:
+    """Declare a block: its default, the range of its entries and their unit."""
+    metadata = {'low': low, 'high': high, 'unit': unit, 'size': len(default)}
+    return field(default_factory=lambda: np.array(default), metadata=metadata)
+
+
+def _weight(*default: float, unit: str) -> Any:
+    """Declare square roots of cost weights; a zero would have no derivative."""
+    return _block(*default, low=1e-3, high=1e3, unit=unit)
+
+
+@dataclass(frozen=True, eq=False)
+class TrackingParameters:
+    """Weights, prediction model and observer gains; theta holds the fields in this order.
+
+    A weight w multiplies its error in the residual, so that it costs ``1/2 (w e)^2`` per stage.
+    World axes for position and velocity, body axes for attitude and rates.
+
+    Raises:
+        ValueError: a block has the wrong size, or an entry is outside its range.
+    """
+
+    position: np.ndarray = _weight(8.0, 8.0, 8.0, unit='1/m')
+    velocity: np.ndarray = _weight(1.5, 1.5, 1.5, unit='s/m')
+    attitude: np.ndarray = _weight(1.0, 1.0, 1.0, unit='1/rad')
+    rates: np.ndarray = _weight(0.1, 0.1, 0.1, unit='s/rad')
+    thrust: np.ndarray = _weight(0.1, unit='s^2/m')
+    rate_commands: np.ndarray = _weight(0.2, 0.2, 0.2, unit='s/rad')
+    # The last stage weighs this many times as much: it stands for all that comes after.
+    terminal: np.ndarray = _weight(3.0, unit='1')
+    # Of going beyond the soft limits: 1/2 (w excess)^2, excess of 1 - R33 and of the speed.
+    tilt_slack: np.ndarray = _weight(50.0, unit='1')
+    speed_slack: np.ndarray = _weight(10.0, unit='s/m')
+    thrust_gain: np.ndarray = _block(1.0, low=0.2, high=5.0, unit='1')
+    drag: np.ndarray = _block(0.0, 0.0, 0.0, low=0.0, high=5.0, unit='1/s')
+    thrust_lag: np.ndarray = _block(0.05, low=1e-3, high=1.0, unit='s')
+    rate_lags: np.ndarray = _block(0.05, 0.05, 0.2, low=1e-3, high=1.0, unit='s')
+    # How fast the observer takes what the model does not explain for thrust, and for a force.
+    thrust_observer: np.ndarray = _block(3.0, low=0.0, high=20.0, unit='1/s')
+    force_observer: np.ndarray = _block(2.0, low=0.0, high=20.0, unit='1/s')
+
+    def __post_init__(self) -> None:
+        """Check, and keep arrays."""
+        for block in fields(self):
+            values = np.array(getattr(self, block.name), dtype=float).reshape(-1)
+            low, high = block.metadata['low'], block.metadata['high']
+            if values.size != block.metadata['size']:
+                raise ValueError(
+                    f'{block.name} must be {block.metadata["size"]} numbers, got {values.size}'
+                )
+            if not ((values >= low) & (values <= high)).all():
+                raise ValueError(
+                    f'{block.name} = {values.tolist()} {block.metadata["unit"]} must lie within '
+                    f'{low} .. {high}'
+                )
+            object.__setattr__(self, block.name, values)
+
+    @property
+    def theta(self) -> np.ndarray:
+        """All blocks as one vector (N_THETA,)."""
+        return np.concatenate([getattr(self, name) for name in BLOCKS])
+
+    @classmethod
+    def from_theta(cls, theta: np.ndarray) -> 'TrackingParameters':
+        """Name the entries of a vector (N_THETA,).
+
+        Raises:
+            ValueError: the vector has another length, or an entry is outside its range.
+        """
+        theta = np.asarray(theta, dtype=float)
+        if theta.shape != (N_THETA,):
+            raise ValueError(f'theta must be {N_THETA} numbers, got the shape {theta.shape}')
+        return cls(**{name: theta[part] for name, part in BLOCKS.items()})
+
+
+def _slices() -> dict[str, slice]:
+    ends = np.cumsum([0, *(block.metadata['size'] for block in fields(TrackingParameters))])
+    names = [block.name for block in fields(TrackingParameters)]
+    return {
+        name: slice(int(start), int(end))
+        for name, start, end in zip(names, ends[:-1], ends[1:], strict=True)
+    }
+
+
+#: Where each block lies in theta.
+BLOCKS = _slices()
+N_THETA = max(part.stop for part in BLOCKS.values())
+#: Range of every entry of theta (N_THETA,).
+THETA_LOW = np.concatenate(
+    [np.full(b.metadata['size'], b.metadata['low']) for b in fields(TrackingParameters)]
+)
+THETA_HIGH = np.concatenate(
+    [np.full(b.metadata['size'], b.metadata['high']) for b in fields(TrackingParameters)]
+)
+
+
+@dataclass(frozen=True)
+class TrackingLimits:
+    """What the vehicle may be asked for; thrust and rates are hard, tilt and speed soft.
+
+    Raises:
+        ValueError: a limit is not finite, or a range is empty.
+    """
+
+    thrust_min: float = 0.0  # m/s^2
+    thrust_max: float = 20.0  # m/s^2
+    rates: tuple[float, float, float] = (8.0, 8.0, 3.0)  # rad/s
+    tilt: float = 1.2  # rad
+    speed: float = 15.0  # m/s
+
+    def __post_init__(self) -> None:
+        """Refuse limits with which nothing flies."""
+        rates = tuple(float(rate) for rate in self.rates)
+        object.__setattr__(self, 'rates', rates)
+        if not np.isfinite([self.thrust_min, self.thrust_max, *rates, self.speed]).all():
+            raise ValueError(f'the limits must be finite, got {self}')
+        if not 0.0 <= self.thrust_min < self.thrust_max:
+            raise ValueError(
+                f'thrust needs 0 <= thrust_min < thrust_max, got {self.thrust_min} and '
+                f'{self.thrust_max} m/s^2'
+            )
+        if len(rates) != 3 or min(rates) <= 0:
+            raise ValueError(f'rates must be 3 positive numbers [rad/s], got {rates}')
+        if not 0.0 < self.tilt <= np.pi / 2:
+            raise ValueError(f'tilt = {self.tilt} rad must lie within 0 .. pi/2')
+        if self.speed <= 0:
+            raise ValueError(f'speed = {self.speed} m/s must be positive')
+
+    @property
+    def input_min(self) -> np.ndarray:
+        """Lowest command (4,): thrust [m/s^2], rates [rad/s]."""
+        return np.array([self.thrust_min, *(-rate for rate in self.rates)])
+
+    @property
+    def input_max(self) -> np.ndarray:
+        """Highest command (4,)."""
+        return np.array([self.thrust_max, *self.rates])
