@@ -1,4 +1,4 @@
-"""The one module that talks to acados: code generation, its cache, and the C interface.
+"""The one module that talks to acados: code generation and the C interface.
 
 Two acados are in use, and everything that differs between them is here:
 
@@ -14,17 +14,13 @@ nothing is ever generated again for a new vehicle, goal, limit or weight.
 
 import contextlib
 import ctypes
-import hashlib
 import inspect
 import io
 import json
 import os
 import platform
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from ctypes import c_char_p, c_double, c_int, c_void_p
@@ -37,9 +33,9 @@ from typing import Any
 
 import casadi as ca
 import numpy as np
-import platformdirs
 
 from hmpc_ros.policy.limits import SLACK_L1, SLACK_L2
+from hmpc_ros.policy.solver_cache import load_or_build
 
 _MISSING = (
     'acados is not installed: either `pip install --no-deps comma-deps-acados==0.2.2.post92` (and '
@@ -65,10 +61,6 @@ _FORMULATION_VERSION = 1
 
 class AcadosMissingError(ImportError):
     """acados cannot be imported; the message says how to get it."""
-
-
-class CodeGenerationError(RuntimeError):
-    """Generating or compiling the solver failed; the message holds the compiler's last lines."""
 
 
 @dataclass(frozen=True)
@@ -211,12 +203,6 @@ def acados() -> _Acados:
     if _loaded is None:
         _loaded = _Acados()
     return _loaded
-
-
-def cache_folder() -> Path:
-    """Return the folder of generated solvers: $HMPC_CACHE_DIR, else the user's cache folder."""
-    chosen = os.environ.get('HMPC_CACHE_DIR')
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir('hmpc_ros'))
 
 
 @dataclass(frozen=True)
@@ -480,90 +466,31 @@ def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
     return ocp
 
 
-# --- cache of generated code ---------------------------------------------------------------------
-
-
-def _cache_key(dimensions: QpDimensions, options: SolverOptions) -> str:
-    """Hash everything the generated code depends on."""
+def _load_or_build(dimensions: QpDimensions, options: SolverOptions) -> Any:
+    """Load the solver of these dimensions and options, generated and compiled if need be."""
+    asked = {'dimensions': asdict(dimensions), 'options': asdict(options)}
     ingredients = {
+        **asked,
         'formulation': _FORMULATION_VERSION,
-        'dimensions': asdict(dimensions),
-        'options': asdict(options),
         'slack': [SLACK_L1, SLACK_L2],
         'acados': acados().cache_tag,
         'casadi': ca.__version__,
         'machine': platform.machine(),
     }
-    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
+
+    def load(code: Path) -> Any:
+        with _quiet():
+            return acados().load(_formulate(dimensions, options), code, build=False)
+
+    return load_or_build('qp', ingredients, __name__, asked, load)
 
 
-def _load_or_build(dimensions: QpDimensions, options: SolverOptions) -> Any:
-    folder = cache_folder() / f'qp_{_cache_key(dimensions, options)}'
-    if folder.exists():
-        # A cache that was moved or damaged is built again, once, and not refused for ever.
-        with contextlib.suppress(Exception):
-            return _load(folder, dimensions, options)
-        shutil.rmtree(folder, ignore_errors=True)
-    _build(folder, dimensions, options)
-    try:
-        return _load(folder, dimensions, options)
-    except Exception as error:
-        raise CodeGenerationError(f'the solver in {folder} cannot be loaded: {error}') from error
-
-
-def _load(folder: Path, dimensions: QpDimensions, options: SolverOptions) -> Any:
-    with _quiet():
-        return acados().load(_formulate(dimensions, options), folder / 'code', build=False)
-
-
-def _build(folder: Path, dimensions: QpDimensions, options: SolverOptions) -> None:
-    """Generate and compile in a process of its own, aside, and rename the result into place.
-
-    acados' JSON and its makefile hold absolute paths and its code generation changes the working
-    directory: a process of its own keeps all that away from the caller, who may be flying. Two
-    processes that build at once both succeed; the first to rename wins.
-    """
-    for tool in ('gcc', 'make'):
-        if shutil.which(tool) is None:
-            raise CodeGenerationError(f'{tool} is missing: sudo apt-get install gcc make')
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f'{folder.name}.', dir=folder.parent))
-    except OSError as error:
-        raise CodeGenerationError(
-            f'cannot write generated code to {folder.parent} ({error.strerror}): '
-            'set HMPC_CACHE_DIR to a folder that can be written'
-        ) from error
-    try:
-        request = json.dumps([asdict(dimensions), asdict(options), str(aside)])
-        environment = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
-        build = subprocess.run(
-            [sys.executable, '-m', 'hmpc_ros.policy.acados_backend', request],
-            env=environment,
-            cwd=aside,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if build.returncode or not list((aside / 'code').glob('libacados_ocp_solver_*')):
-            tail = '\n'.join(build.stdout.splitlines()[-20:])
-            raise CodeGenerationError(f'acados could not build the solver:\n{tail}')
-        json_file = aside / 'code' / 'ocp.json'
-        json_file.write_text(json_file.read_text().replace(str(aside), str(folder)))
-        with contextlib.suppress(OSError):  # another process was first: its result is the same
-            aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _build_here(request: str) -> None:
-    """Generate and compile in this process (the child of `_build`)."""
-    dimensions, options, folder = json.loads(request)
-    ocp = _formulate(QpDimensions(**dimensions), SolverOptions(**options))
-    code = Path(folder) / 'code'
-    code.mkdir()
-    acados().load(ocp, code, build=True)
+def _build_here(request: str, folder: str) -> None:
+    """Generate and compile in this process, a child of `load_or_build`."""
+    asked = json.loads(request)
+    ocp = _formulate(QpDimensions(**asked['dimensions']), SolverOptions(**asked['options']))
+    Path(folder).mkdir()
+    acados().load(ocp, Path(folder), build=True)
 
 
 @contextlib.contextmanager
@@ -575,4 +502,4 @@ def _quiet() -> Iterator[None]:
 
 
 if __name__ == '__main__':
-    _build_here(sys.argv[1])
+    _build_here(*sys.argv[1:])

@@ -35,7 +35,7 @@ from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX
-from hmpc_ros.policy.acados_backend import AcadosMissingError, CodeGenerationError
+from hmpc_ros.policy.acados_backend import AcadosMissingError
 from hmpc_ros.policy.flight_controller import (
     DROPPED,
     Answer,
@@ -48,6 +48,7 @@ from hmpc_ros.policy.flight_controller import (
 from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.limits import Limits
 from hmpc_ros.policy.mpc import Mpc
+from hmpc_ros.policy.solver_cache import CodeGenerationError
 from hmpc_ros.policy.weights import Weights
 from hmpc_ros.ros.conversions import (
     NotARotationError,

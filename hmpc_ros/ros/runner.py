@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hmpc_ros.policy.solver_cache import open_cache
 from hmpc_ros.ros.graph import NodeSpec
 from hmpc_ros.share import config_dir
 
@@ -300,10 +301,7 @@ def command(spec: NodeSpec) -> list[str]:
 
 def default_log_dir() -> Path:
     """Return a folder for log files that can be written: rclpy.init raises without one."""
-    from platformdirs import user_cache_path
-
-    cache = os.environ.get('HMPC_CACHE_DIR')
-    return (Path(cache) if cache else user_cache_path('hmpc_ros', appauthor=False)) / 'log'
+    return open_cache() / 'log'
 
 
 def reserve_domain() -> tuple[int, socket.socket]:

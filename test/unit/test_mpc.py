@@ -22,8 +22,8 @@ from reference_qp import PiqpMpc, active_set, kkt_residual, multipliers_are_uniq
 
 import hmpc_ros
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.policy import acados_backend
-from hmpc_ros.policy.acados_backend import CodeGenerationError, SolverOptions
+from hmpc_ros.policy import solver_cache
+from hmpc_ros.policy.acados_backend import SolverOptions
 from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.limits import Limits
 from hmpc_ros.policy.mpc import Mpc, SolveStatus
@@ -192,7 +192,7 @@ def test_weights_model_and_limits_change_without_a_rebuild(mpc, monkeypatch):
     def no_build(*arguments):
         raise AssertionError('the solver was built again')
 
-    monkeypatch.setattr(acados_backend, '_build', no_build)
+    monkeypatch.setattr(solver_cache, '_build', no_build)
     rng = np.random.default_rng(23)
     model, limits = mpc.model, mpc.limits
     weights = random_weights(rng, model)
