@@ -13,7 +13,7 @@ from hmpc_ros.plant.airframe import Airframe
 # slower since drag torques are weak, and a saturated yaw takes thrust from the height.
 BANDWIDTH = (20.0, 20.0, 10.0)
 DERIVATIVE_FILTER = 0.004  # s, of the measured angular acceleration
-INTEGRAL_SHARE = 0.125  # of bandwidth times proportional gain
+INTEGRAL_SHARE = 0.25  # of bandwidth times proportional gain
 
 
 class Mixer:

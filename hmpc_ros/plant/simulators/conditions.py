@@ -7,7 +7,7 @@ from typing import Any
 
 from hmpc_ros.plant.winds import Wind
 
-_SCALES = ('mass_scale', 'thrust_scale', 'drag_scale', 'inertia_scale')
+_POSITIVE = ('mass_scale', 'thrust_scale', 'inertia_scale')
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Conditions:
     """Truth over nominal, delays, wind, sensor noise; by default nothing differs.
 
     Raises:
-        ValueError: a value is negative, not finite, or a scale of zero.
+        ValueError: a value is negative, not finite, or zero where nothing could fly.
     """
 
     mass_scale: float = 1.0
@@ -37,9 +37,9 @@ class Conditions:
             value = getattr(self, each.name)
             if each.name == 'wind':
                 continue
-            lowest = value > 0 or (value == 0 and each.name not in _SCALES)
-            if not (math.isfinite(value) and (lowest or each.name == 'drag_scale' and value >= 0)):
-                bound = 'positive' if each.name in _SCALES else 'not negative'
+            positive = each.name in _POSITIVE
+            if not math.isfinite(value) or value < 0 or (positive and value == 0):
+                bound = 'positive' if positive else 'not negative'
                 raise ValueError(f'{each.name} = {value} must be finite and {bound}')
 
     def applied_to(self, constants: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,7 @@ from hmpc_ros.plant.rigid_body import GRAVITY, NX, QUATERNION, RATES, VELOCITY
 class ModelPhysics:
     """The controller's kind of vehicle with its rotors and inertia."""
 
-    def __init__(
-        self, airframe: Airframe, drag: tuple[float, float, float], step: float
-    ) -> None:
+    def __init__(self, airframe: Airframe, drag: tuple[float, float, float], step: float) -> None:
         """Compile one step [s] of a vehicle: its true constants, its true drag [1/s]."""
         s, command = ca.SX.sym('s', NX + 4), ca.SX.sym('command', 4)
         wind, scale = ca.SX.sym('wind', 3), ca.SX.sym('scale')
@@ -38,7 +36,7 @@ class ModelPhysics:
 
     def advance(self, rotor_speeds: np.ndarray, wind: np.ndarray, thrust_scale: float) -> None:
         """Go one step on under commanded rotor speeds (4,) [rad/s] and wind (3,) [m/s]."""
-        self._state = self._advance(self._state, rotor_speeds, wind, thrust_scale)[0].ravel()
+        self._state = self._advance(self._state, rotor_speeds, wind, (thrust_scale,))[0].ravel()
 
 
 def _derivative(airframe: Airframe, drag: tuple[float, float, float]) -> Any:

@@ -27,7 +27,7 @@ class RotorpyPhysics:
             ValueError: RotorPy is not installed.
         """
         try:
-            from rotorpy.vehicles.multirotor import Multirotor  # noqa: PLC0415
+            from rotorpy.vehicles.multirotor import Multirotor
         except ImportError as error:
             raise ValueError(f'{ROTORPY_MISSING} ({error})') from error
         self.vehicle = Multirotor(constants)
