@@ -1,4 +1,4 @@
-"""A small autopilot: makes rotor speeds of a thrust-and-body-rates command, as a vehicle's own does.
+"""A small autopilot: rotor speeds from a thrust-and-body-rates command, as a vehicle makes them.
 
 It knows the nominal vehicle only: a wrong mass or a weak battery shows as a thrust error.
 """
