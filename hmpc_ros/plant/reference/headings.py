@@ -1,6 +1,12 @@
 """Where the nose points along a curve."""
 
 import numpy as np
+from scipy.interpolate import CubicSpline
+
+from hmpc_ros.plant.reference.paced import Curve
+
+_SAMPLES = 4001  # of a curve, for its direction
+_STANDSTILL = 0.02  # of a curve's greatest speed
 
 
 class Fixed:
@@ -12,3 +18,48 @@ class Fixed:
     def __call__(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the yaw and its derivative, each (n,), at (n,)."""
         return np.full(len(phi), self.yaw), np.zeros(len(phi))
+
+
+class Interpolated:
+    """Yaw by a cubic spline."""
+
+    def __init__(self, spline: CubicSpline) -> None:
+        self._yaw, self._slope = spline, spline.derivative()
+
+    def __call__(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the yaw and its derivative, each (n,), at (n,)."""
+        return self._yaw(phi), self._slope(phi)
+
+
+def given(phi: np.ndarray, yaw: np.ndarray) -> Interpolated:
+    """Return the yaw (m,) [rad] given at increasing parameters (m,), turning the shorter way."""
+    return Interpolated(CubicSpline(phi, np.unwrap(yaw), bc_type='clamped'))
+
+
+def along(curve: Curve, end: float, otherwise: float = 0.0) -> Fixed | Interpolated:
+    """Return the yaw of a curve's horizontal direction from 0 to `end`.
+
+    Where the curve stands still or climbs straight up it has none: there yaw is carried over
+    smoothly from before to after.
+
+    Args:
+        curve: the curve.
+        end: last value of its parameter.
+        otherwise: yaw [rad] of a curve that never goes anywhere horizontally.
+    """
+    phi = np.linspace(0.0, end, _SAMPLES)
+    tangent = curve(phi)[:, 1, :2]
+    speed = np.hypot(*tangent.T)
+    known = speed > _STANDSTILL * max(speed.max(), 1e-6)
+    if not known.any():
+        return Fixed(otherwise)
+    yaw = np.unwrap(np.arctan2(tangent[known, 1], tangent[known, 0]))
+    where, ends = phi[known], []
+    for index, place in ((0, 0), (-1, len(where))):
+        if known[index]:
+            ends.append('not-a-knot')
+        else:  # at rest at that end: turned already, and turning no more
+            ends.append((1, 0.0))
+            where = np.insert(where, place if place == 0 else len(where), phi[index])
+            yaw = np.insert(yaw, place if place == 0 else len(yaw), yaw[index])
+    return Interpolated(CubicSpline(where, yaw, bc_type=tuple(ends)))

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from hmpc_ros.plant.reference.phase import Phase
+from hmpc_ros.plant.reference.phase import Phase, Steady
 from hmpc_ros.plant.reference.protocol import Samples
 
 
@@ -32,7 +32,7 @@ class Paced:
         v = c' phi',  a = c'' phi'^2 + c' phi'',  j = c''' phi'^3 + 3 c'' phi' phi'' + c' phi'''.
     """
 
-    def __init__(self, curve: Curve, phase: Phase, heading: Heading) -> None:
+    def __init__(self, curve: Curve, phase: Phase | Steady, heading: Heading) -> None:
         self.curve = curve
         self.phase = phase
         self.heading = heading

@@ -53,3 +53,16 @@ class Phase:
             (30.0 * rate / ramp) * (slope[0] - slope[1]),
             (60.0 * rate / ramp**2) * (bend[0] - bend[1]),
         )
+
+
+class Steady:
+    """A phase that is time itself, for curves over time that rest at both ends by themselves."""
+
+    def __init__(self, duration: float) -> None:
+        self.duration = positive('the duration of a path', duration)
+
+    def __call__(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the phase and its first three derivatives, each (n,), at times (n,) [s]."""
+        none = np.zeros(len(t))
+        under_way = ((t > 0.0) & (t < self.duration)).astype(float)
+        return t.clip(0.0, self.duration), under_way, none, none
