@@ -124,4 +124,4 @@ def _curve(kind: str, centre: np.ndarray, have: Values) -> Fourier:
         return circle(centre, size[0], float(finite('reference.tilt', have.tilt, ())))
     if kind == 'gerono':
         return gerono(centre, size[0])
-    return lissajous(centre, (size[0], size[-1]) if len(size) == 2 else (size[0], 0.5 * size[0]))
+    return lissajous(centre, size if len(size) == 2 else size[0] * np.array([1.0, 0.5]))

@@ -1,7 +1,7 @@
 """Where the nose points along a curve."""
 
 import numpy as np
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import CubicSpline, PPoly
 
 from hmpc_ros.plant.reference.paced import Curve
 
@@ -24,11 +24,14 @@ class Interpolated:
     """Yaw by a cubic spline."""
 
     def __init__(self, spline: CubicSpline) -> None:
-        self._yaw, self._slope = spline, spline.derivative()
+        slope = np.zeros_like(spline.c)
+        slope[1:] = spline.c[:-1] * np.array([[3.0], [2.0], [1.0]])
+        self._both = PPoly(np.stack([spline.c, slope], axis=2), spline.x)
 
     def __call__(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the yaw and its derivative, each (n,), at (n,)."""
-        return self._yaw(phi), self._slope(phi)
+        yaw, slope = self._both(phi).T
+        return yaw, slope
 
 
 def given(phi: np.ndarray, yaw: np.ndarray) -> Interpolated:
@@ -54,12 +57,12 @@ def along(curve: Curve, end: float, otherwise: float = 0.0) -> Fixed | Interpola
     if not known.any():
         return Fixed(otherwise)
     yaw = np.unwrap(np.arctan2(tangent[known, 1], tangent[known, 0]))
-    where, ends = phi[known], []
-    for index, place in ((0, 0), (-1, len(where))):
-        if known[index]:
-            ends.append('not-a-knot')
-        else:  # at rest at that end: turned already, and turning no more
-            ends.append((1, 0.0))
-            where = np.insert(where, place if place == 0 else len(where), phi[index])
-            yaw = np.insert(yaw, place if place == 0 else len(yaw), yaw[index])
+    where = phi[known]
+    ends: list[str | tuple[int, float]] = ['not-a-knot', 'not-a-knot']
+    for index in (0, -1):
+        if not known[index]:  # at rest at that end: turned already, and turning no more
+            ends[index] = (1, 0.0)
+            place = 0 if index == 0 else len(where)
+            where = np.insert(where, place, phi[index])
+            yaw = np.insert(yaw, place, yaw[index])
     return Interpolated(CubicSpline(where, yaw, bc_type=tuple(ends)))

@@ -40,7 +40,7 @@ class Phase:
     def __call__(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return the phase and its first three derivatives, each (n,), at times (n,) [s]."""
         since = (t - self._begin) / self.ramp
-        s = since.clip(0.0, 1.0)
+        s = np.minimum(np.maximum(since, 0.0), 1.0)
         square, left = s * s, 1.0 - s
         risen = square * square * (2.5 - 3.0 * s + square) + np.maximum(since - 1.0, 0.0)
         speed = square * s * (10.0 - 15.0 * s + 6.0 * square)

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from scipy.interpolate import BPoly, CubicSpline, PPoly, make_interp_spline
+from scipy.interpolate import BPoly, BSpline, CubicSpline, PPoly, make_interp_spline
 
 from hmpc_ros.plant.reference.headings import Fixed, Interpolated, along, given
 from hmpc_ros.plant.reference.hover import Hover
@@ -54,10 +54,11 @@ def from_points(
 ) -> Reference:
     """Return the path through points at times, begun from rest and ended in hover.
 
-    With velocities and accelerations pieces are quintic Hermite polynomials; without accelerations
-    those are taken from the cubic spline through the velocities; of positions alone a quintic
-    spline is made, from rest to rest if there are fewer than six. A path that does not begin and
-    end at rest is run up to its own pace, and down from it, by a `Phase`. A single point is a hover.
+    With velocities and accelerations the pieces are quintic Hermite polynomials; without
+    accelerations those are taken from the cubic spline through the velocities; of positions alone
+    a quintic spline is made, or with fewer than six points the path of least snap from rest to
+    rest. A path that does not begin and end at rest is run up to its own pace, and down from it,
+    by a `Phase`. One point is a hover.
 
     Args:
         times: (n,) [s], increasing; counted from the first.
@@ -134,16 +135,30 @@ def _interpolated(
         else:
             accelerations = CubicSpline(times, velocities).derivative()(times)
         points = np.stack([positions, velocities, accelerations], axis=1)
-        pieces = BPoly.from_derivatives(times, points)
-    elif accelerations is not None:
+        return _taylor(BPoly.from_derivatives(times, points), times, 5)
+    if accelerations is not None:
         raise ValueError('accelerations of a path need its velocities too')
-    else:
-        rest = [(1, np.zeros(3)), (2, np.zeros(3))]
-        ends = (rest, rest) if n < 6 else None
-        pieces = make_interp_spline(times, positions, k=5, bc_type=ends)
-    begins = times[:-1]
-    # Taylor's coefficients at the beginning of a piece are those of the piece.
-    powers = [pieces(begins, nu=order) / math.factorial(order) for order in range(6)]
+    if n < 6:
+        return rest_to_rest(times, positions)
+    return _taylor(make_interp_spline(times, positions, k=5), times, 5)
+
+
+def rest_to_rest(times: np.ndarray, positions: np.ndarray) -> Spline:
+    """Return the path of least snap through points (n, 3) at times (n,), at rest at both ends.
+
+    Among all paths through the points whose velocity, acceleration and jerk vanish at the ends the
+    integral of |p''''|^2 is least for the spline of degree 7 (with six continuous derivatives):
+    de Boor 1963 for splines, Mellinger and Kumar 2011 for quadcopters. B-splines keep the
+    equations well conditioned however many points there are.
+    """
+    rest = [(order, np.zeros(3)) for order in (1, 2, 3)]
+    return _taylor(make_interp_spline(times, positions, k=7, bc_type=(rest, rest)), times, 7)
+
+
+def _taylor(pieces: BPoly | BSpline, times: np.ndarray, degree: int) -> Spline:
+    """Return a spline as powers: Taylor's coefficients at the beginning of a piece are its own."""
+    orders = range(degree + 1)
+    powers = [pieces(times[:-1], nu=order) / math.factorial(order) for order in orders]
     return Spline(times, np.stack(powers))
 
 

@@ -77,7 +77,7 @@ class Transfer:
         goal: np.ndarray,
         start_yaw: float = 0.0,
         goal_yaw: float = 0.0,
-        pace: Pace = Pace(),  # noqa: B008 - frozen
+        pace: Pace = Pace(),
         velocity: np.ndarray | None = None,
     ) -> None:
         self.start = finite('the start of a transfer', start, (3,))
@@ -125,7 +125,7 @@ class Transfer:
         if self._turn:
             angle, speed, _, _ = self._turn(t)
             yaw, rate = yaw + self._turn_sign * angle, self._turn_sign * speed
-        return Samples(*orders, yaw, rate)
+        return Samples(orders[0], orders[1], orders[2], orders[3], yaw, rate)
 
 
 class Then:
@@ -158,7 +158,7 @@ def started_from(
     position: np.ndarray,
     yaw: float = 0.0,
     velocity: np.ndarray | None = None,
-    pace: Pace = Pace(),  # noqa: B008 - frozen
+    pace: Pace = Pace(),
 ) -> Reference:
     """Return a reference begun by a bounded transfer from where the vehicle is.
 

@@ -5,12 +5,11 @@ import math
 import numpy as np
 
 from hmpc_ros.plant.reference.paced import Paced
-from hmpc_ros.plant.reference.splines import Spline, paced
+from hmpc_ros.plant.reference.splines import paced, rest_to_rest
 from hmpc_ros.plant.reference.transfer import Pace
 from hmpc_ros.plant.reference.values import finite
 
 _MOST = 200
-_DEGREE = 9
 
 
 def minimum_snap(
@@ -22,9 +21,9 @@ def minimum_snap(
 ) -> Paced:
     """Return the path of least snap through waypoints, from rest to rest within a pace.
 
-    Times between waypoints are in proportion to their distances; then all of time is scaled so
-    that the greatest speed, acceleration or jerk just keeps the pace: minimum-snap paths keep
-    their shape under that (Mellinger and Kumar 2011; solved by Richter, Bry and Roy 2013).
+    Times between waypoints go with the square roots of their distances; then all of time is scaled
+    so that the greatest speed, acceleration or jerk just keeps the pace: paths of least snap keep
+    their shape under that (Mellinger and Kumar, ICRA 2011).
 
     Args:
         points: (n, 3) [m], at least two, no two neighbours the same.
@@ -47,26 +46,9 @@ def minimum_snap(
         at = int(np.argmin(distances))
         raise ValueError(f'reference.waypoints: points {at} and {at + 1} are the same')
 
-    import minsnap_trajectories as planner
-
-    # A square root gives short pieces, where the path turns, their share of time. Planned with a
-    # mean of 1 s a piece, where the polynomials are best conditioned.
-    shares = np.sqrt(distances)
-    times = np.concatenate([[0.0], np.cumsum(shares / shares.mean())])
-    rest = np.zeros(3)
-    waypoints = [
-        planner.Waypoint(time=float(t), position=p) for t, p in zip(times, points, strict=True)
-    ]
-    for end in (0, -1):
-        waypoints[end] = planner.Waypoint(
-            time=float(times[end]), position=points[end],
-            velocity=rest, acceleration=rest, jerk=rest,
-        )  # fmt: skip
-    plan = planner.generate_trajectory(
-        waypoints, degree=_DEGREE, idx_minimized_orders=4, num_continuous_orders=5
-    )
-    powers = np.asarray(plan.coefficients).transpose(1, 0, 2)  # (power, piece, axis)
-    curve = Spline(times, powers)
+    # The square root gives short pieces, where paths turn, their share of time.
+    times = np.concatenate([[0.0], np.cumsum(np.sqrt(distances))])
+    curve = rest_to_rest(times, points)
     orders = curve(np.linspace(0.0, curve.end, 100 * n + 1))
     peaks = [float(np.linalg.norm(orders[:, k], axis=1).max()) for k in (1, 2, 3)]
     scale = max(
@@ -74,6 +56,5 @@ def minimum_snap(
         math.sqrt(peaks[1] / pace.acceleration),
         (peaks[2] / pace.jerk) ** (1 / 3),
     )
-    powers = powers / scale ** np.arange(len(powers))[:, None, None]
     times = times * scale
-    return paced(Spline(times, powers), times, yaws, yaw, fixed_yaw, ramp=1.0)
+    return paced(rest_to_rest(times, points), times, yaws, yaw, fixed_yaw, ramp=1.0)
