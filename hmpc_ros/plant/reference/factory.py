@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from hmpc_ros.plant.reference.curves import Fourier, circle, gerono, lissajous
+from hmpc_ros.plant.reference.feasibility import Envelope, Feasibility, feasible
+from hmpc_ros.plant.reference.flatness import FlatModel
 from hmpc_ros.plant.reference.headings import Fixed, along
 from hmpc_ros.plant.reference.hover import Hover
 from hmpc_ros.plant.reference.paced import Paced
@@ -14,7 +16,7 @@ from hmpc_ros.plant.reference.phase import Phase
 from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.plant.reference.splines import from_file
 from hmpc_ros.plant.reference.transfer import Pace, Transfer
-from hmpc_ros.plant.reference.values import finite, positive
+from hmpc_ros.plant.reference.values import finite, place, positive
 from hmpc_ros.plant.reference.waypoints import minimum_snap
 
 KINDS = (
@@ -47,6 +49,7 @@ class Values:
     yaw: str = 'fixed'  # fixed, path (along it) or given (by the file, or at the waypoints)
     yaw_angle: float = 0.0  # rad, the fixed one
     yaws: Any = ()  # rad, one per waypoint
+    infeasible: str = 'refuse'  # or slow: what is done with what the vehicle cannot fly
 
 
 def make(kind: str, values: Mapping[str, Any] | None = None) -> Reference:
@@ -70,11 +73,11 @@ def make(kind: str, values: Mapping[str, Any] | None = None) -> Reference:
     if have.yaw not in YAWS:
         raise ValueError(f'reference.yaw must be one of {", ".join(YAWS)}, got {have.yaw!r}')
     angle = float(finite('reference.yaw_angle', have.yaw_angle, ()))
-    centre = finite('reference.centre', have.centre, (3,))
+    centre = place('reference.centre', have.centre)
     if kind in ('hover', 'topic'):
         return Hover(centre, angle)
     if kind == 'step':
-        goal = finite('reference.goal', have.goal, (3,))
+        goal = place('reference.goal', have.goal)
         return Transfer(centre, goal, angle, angle, _pace(have))
     if kind == 'waypoints':
         points = finite('reference.waypoints', have.waypoints, _shape(have.waypoints))
@@ -97,6 +100,24 @@ def make(kind: str, values: Mapping[str, Any] | None = None) -> Reference:
     curve = _curve(kind, centre, have)
     heading = along(curve, phase.end, angle) if have.yaw == 'path' else Fixed(angle)
     return Paced(curve, phase, heading)
+
+
+def make_feasible(
+    kind: str, values: Mapping[str, Any], model: FlatModel, envelope: Envelope
+) -> tuple[Reference, Feasibility]:
+    """Return a reference that the vehicle can fly, and what it asks of the vehicle in numbers.
+
+    Args:
+        kind: as for `make`.
+        values: as for `make`; `infeasible` says whether the rest is refused or slowed down.
+        model: thrust gain, drag and disturbance of the vehicle.
+        envelope: its limits.
+
+    Raises:
+        ValueError: as `make`, or the vehicle cannot fly it.
+    """
+    infeasible = str(values.get('infeasible', Values.infeasible))
+    return feasible(make(kind, values), model, envelope, infeasible)
 
 
 def _pace(have: Values) -> Pace:

@@ -103,7 +103,7 @@ def flat_states(samples: Samples, model: FlatModel) -> tuple[np.ndarray, np.ndar
         ax, ay, _ = _to_body(attitude, acceleration)
         hx, hy = hx + dx * ax, hy + dy * ay
         wx, wy, wz = rates(hx, hy)
-        for _ in range(_TURNS):
+        for _ in range(_TURNS - 1):
             wx, wy, wz = rates(
                 hx + (dz - dx) * wy * vz - (dy - dx) * wz * vy,
                 hy + (dx - dy) * wz * vx - (dz - dy) * wx * vz,

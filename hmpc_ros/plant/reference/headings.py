@@ -5,7 +5,8 @@ from scipy.interpolate import CubicSpline, PPoly
 
 from hmpc_ros.plant.reference.paced import Curve
 
-_SAMPLES = 4001  # of a curve, for its direction
+_STEP = 0.01  # of a curve's parameter, for its direction
+_SAMPLES = 2000, 100_000  # at least and at most
 _STANDSTILL = 0.02  # of a curve's greatest speed
 
 
@@ -50,7 +51,7 @@ def along(curve: Curve, end: float, otherwise: float = 0.0) -> Fixed | Interpola
         end: last value of its parameter.
         otherwise: yaw [rad] of a curve that never goes anywhere horizontally.
     """
-    phi = np.linspace(0.0, end, _SAMPLES)
+    phi = np.linspace(0.0, end, int(np.clip(end / _STEP, *_SAMPLES)))
     tangent = curve(phi)[:, 1, :2]
     speed = np.hypot(*tangent.T)
     known = speed > _STANDSTILL * max(speed.max(), 1e-6)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from hmpc_ros.plant.reference.protocol import Samples
-from hmpc_ros.plant.reference.values import finite
+from hmpc_ros.plant.reference.values import finite, place
 
 
 class Hover:
@@ -18,7 +18,7 @@ class Hover:
     duration = math.inf
 
     def __init__(self, position: np.ndarray, yaw: float = 0.0) -> None:
-        self.position = finite('the hover position', position, (3,))
+        self.position = place('the hover position', position)
         self.yaw = float(finite('the hover yaw', yaw, ()))
 
     def sample(self, t: np.ndarray) -> Samples:

@@ -11,11 +11,10 @@ from hmpc_ros.plant.reference.hover import Hover
 from hmpc_ros.plant.reference.paced import Paced
 from hmpc_ros.plant.reference.phase import Phase, Steady
 from hmpc_ros.plant.reference.protocol import Reference
-from hmpc_ros.plant.reference.values import finite
+from hmpc_ros.plant.reference.values import finite, place
 
 MOST_POINTS = 50_000
 _MOST_BYTES = 20_000_000
-_FARTHEST = 1e5  # m; beyond that it is a mistake, and polynomials lose their digits
 _LEAST_INTERVAL = 1e-3  # s
 _COLUMNS = ('t', 'x', 'y', 'z', 'yaw', 'vx', 'vy', 'vz', 'ax', 'ay', 'az')
 
@@ -77,7 +76,7 @@ def from_points(
     n = len(times)
     if not 1 <= n <= MOST_POINTS:
         raise ValueError(f'a path needs 1 to {MOST_POINTS} points, got {n}')
-    positions = _bounded('the positions of the path', positions, n)
+    positions = place('the positions of the path', positions, (n, 3))
     if yaws is not None:
         yaws = finite('the yaws of the path', yaws, (n,))
     if n == 1:
@@ -112,13 +111,6 @@ def paced(
     rests = np.abs(ends[:, 1]).max() < 1e-3 and np.abs(ends[:, 2]).max() < 1e-2
     phase = Steady(curve.end) if rests else Phase(1.0, curve.end, ramp)
     return Paced(curve, phase, heading)
-
-
-def _bounded(name: str, value: np.ndarray, n: int) -> np.ndarray:
-    array = finite(name, value, (n, 3))
-    if np.abs(array).max() > _FARTHEST:
-        raise ValueError(f'{name} must be within {_FARTHEST:g} m, got {np.abs(array).max():g} m')
-    return array
 
 
 def _interpolated(

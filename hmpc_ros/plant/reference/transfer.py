@@ -7,7 +7,7 @@ import numpy as np
 
 from hmpc_ros.plant.reference.phase import PEAK_CURVATURE, PEAK_SLOPE, Phase
 from hmpc_ros.plant.reference.protocol import Reference, Samples
-from hmpc_ros.plant.reference.values import finite, positive
+from hmpc_ros.plant.reference.values import finite, place, positive
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Transfer:
         pace: Pace = Pace(),
         velocity: np.ndarray | None = None,
     ) -> None:
-        self.start = finite('the start of a transfer', start, (3,))
-        self.goal = finite('the goal', goal, (3,))
+        self.start = place('the start of a transfer', start)
+        self.goal = place('the goal', goal)
         self.goal_yaw = float(finite('the yaw of the goal', goal_yaw, ()))
         turn = self.goal_yaw - float(finite('the yaw at the start', start_yaw, ()))
         turn = math.remainder(turn, 2 * math.pi)

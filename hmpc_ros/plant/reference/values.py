@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+_FARTHEST = 1e5  # m; beyond that it is a mistake, and polynomials lose their digits
+
 
 def finite(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     """Return the value as an array of floats.
@@ -30,6 +32,16 @@ def finite(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
         where = np.argwhere(~np.isfinite(array))[0]
         place = f' (first at {tuple(where.tolist())})' if array.ndim else ''
         raise ValueError(f'{name} must be finite numbers, got NaN or infinity{place}')
+    return array
+
+
+def place(name: str, value: Any, shape: tuple[int | None, ...] = (3,)) -> np.ndarray:
+    """Return a position, or several, within 100 km of the origin; see `finite`."""
+    array = finite(name, value, shape)
+    if np.abs(array).max(initial=0.0) > _FARTHEST:
+        raise ValueError(
+            f'{name} must be within {_FARTHEST:g} m of the origin, got {np.abs(array).max():g} m'
+        )
     return array
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from hmpc_ros.plant.reference.paced import Paced
 from hmpc_ros.plant.reference.splines import paced, rest_to_rest
 from hmpc_ros.plant.reference.transfer import Pace
-from hmpc_ros.plant.reference.values import finite
+from hmpc_ros.plant.reference.values import finite, place
 
 _MOST = 200
 
@@ -35,7 +35,7 @@ def minimum_snap(
     Raises:
         ValueError: wrong shapes, NaN, fewer than two points or too many, or the same one twice.
     """
-    points = finite('reference.waypoints', points, (None, 3))
+    points = place('reference.waypoints', points, (None, 3))
     n = len(points)
     if not 2 <= n <= _MOST:
         raise ValueError(f'reference.waypoints needs 2 to {_MOST} points, got {n}')
