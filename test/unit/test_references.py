@@ -210,13 +210,15 @@ def test_a_transfer_from_a_flight_under_way_begins_with_its_velocity_and_ends_at
 
 WAYPOINTS = [(0, 0, 1), (2, 0, 1.5), (2, 2, 1), (0, 2, 2), (0, 0, 1)]
 
+FAR = [(0, 0, 1), (60, 0, 1), (60, 60, 1)]
+
 
 def random_waypoints(n: int) -> np.ndarray:
     return np.cumsum(np.random.default_rng(n).normal(size=(n, 3)), axis=0)
 
 
 @pytest.mark.parametrize('yaw', ['fixed', 'path', 'given'])
-@pytest.mark.parametrize('points', [WAYPOINTS[:2], WAYPOINTS, random_waypoints(40)])
+@pytest.mark.parametrize('points', [WAYPOINTS[:2], WAYPOINTS, random_waypoints(40), FAR])
 def test_minimum_snap_passes_its_waypoints_within_the_pace(points, yaw):
     yaws = np.linspace(0, 2, len(points))
     path = minimum_snap(points, PACE, yaws, yaw)
@@ -298,6 +300,20 @@ def test_points_are_passed_at_their_times_when_they_rest_at_both_ends():
     samples = path.sample(np.subtract(times, 5.0))
     np.testing.assert_allclose(samples.velocity[1:3], velocities[1:3], atol=1e-9)
     np.testing.assert_allclose(samples.position, points, atol=1e-9)
+
+
+def test_given_yaw_turns_the_shorter_way_and_rests_at_both_ends():
+    path = minimum_snap(WAYPOINTS[:2], PACE, [3.0, -3.0], 'given')
+    samples = path.sample(np.linspace(0, path.duration, 1001))
+    assert np.ptp(samples.yaw) == pytest.approx(2 * np.pi - 6.0, abs=1e-6)
+    assert abs(samples.yaw_rate[1]) < 0.01
+    assert abs(samples.yaw_rate[-2]) < 0.01
+
+
+def test_yaw_along_waypoints_rests_while_the_vehicle_does():
+    path = minimum_snap([(0, 0, 1), (1, 1, 1), (2, -1, 1), (0, -2, 1)], PACE, yaw='path')
+    near_ends = path.sample(np.array([1e-3, path.duration - 1e-3]))
+    assert np.abs(near_ends.yaw_rate).max() < 0.02
 
 
 def test_one_point_is_a_hover_there():
@@ -382,8 +398,10 @@ def test_every_kind_can_be_made_and_started_from_anywhere(tmp_path):
         if np.isfinite(whole.duration):
             assert_derivatives_hold(whole, 1e-3)
             assert_from_rest_to_rest(whole)
-        far = whole.sample(np.array([1e5])).position
-        np.testing.assert_allclose(far, reference.sample(np.array([1e5])).position, atol=1e-9)
+        later = np.array([0.7, 1e5])
+        handover = whole.first.duration
+        for one, two in zip(whole.sample(later + handover), reference.sample(later), strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-9)
     assert started_from(reference, reference.sample(np.zeros(1)).position[0]) is reference
 
 
@@ -411,6 +429,8 @@ def test_every_kind_can_be_made_and_started_from_anywhere(tmp_path):
         ('waypoints', {'waypoints': [(0, 0, 1)] * 2}, 'are the same'),
         ('waypoints', {'waypoints': WAYPOINTS, 'yaw': 'given'}, 'reference.yaws'),
         ('file', {}, 'needs reference.file'),
+        ('file', {'file': 5}, 'no file 5'),
+        ('file', {'file': '~nobody_here/x.csv'}, 'no file'),
     ],
 )  # fmt: skip
 def test_values_that_make_no_reference_are_refused_by_name(kind, values, says):

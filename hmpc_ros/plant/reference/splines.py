@@ -1,6 +1,7 @@
 """Paths through points at times: of a file, of a topic, of a planner."""
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +164,7 @@ def from_file(
         ValueError: no such file, too large, no such columns, or what `from_points` refuses; the
             message names the file.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(str(path)))  # noqa: PTH111 - Path's own raises for unknown users
     if not path.is_file():
         raise ValueError(f'reference.file: there is no file {path}')
     if path.stat().st_size > _MOST_BYTES:
