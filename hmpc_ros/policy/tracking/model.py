@@ -136,45 +136,42 @@ def step(x: ca.SX, u: ca.SX, s: Stage) -> ca.SX:
 def flat_reference(s: Stage) -> tuple[ca.SX, ca.SX]:
     """Return x_r (14,) and u_r (4,) with which the model flies the sample of the reference.
 
-    Differential flatness with drag and disturbance:
-
-        F = p'' + g e3 + R D R' v - d,    z_b = F / |F|,    a = F' z_b / k_T,    w = vee(R' R')
-
-    R appears on both sides: three turns of a fixed point. The drag's own derivative is neglected
-    in the rates.
+    The formulas of `plant.reference.flatness`, in the frame turned by yaw as there:
+    R = Rz(yaw) Ry(pitch) Rx(roll), and three turns for what drag makes implicit.
     """
-    v, heading = s.velocity_r, ca.vertcat(ca.cos(s.yaw_r), ca.sin(s.yaw_r), 0)
-    free = s.acceleration_r + ca.vertcat(0, 0, GRAVITY) - s.disturbance
+    c, n = ca.cos(s.yaw_r), ca.sin(s.yaw_r)
+
+    def turned(a: ca.SX) -> ca.SX:
+        return ca.vertcat(c * a[0] + n * a[1], c * a[1] - n * a[0], a[2])
+
+    v, acceleration = turned(s.velocity_r), turned(s.acceleration_r)
+    free = turned(s.acceleration_r - s.disturbance) + ca.vertcat(0, 0, GRAVITY)
     force = free
+    for turn in range(4):
+        size, upright = ca.norm_2(force), ca.sqrt(force[0] ** 2 + force[2] ** 2)
+        sr, cr, sp, cp = -force[1] / size, upright / size, force[0] / upright, force[2] / upright
+        R = ca.vertcat(
+            ca.horzcat(cp, sp * sr, sp * cr),
+            ca.horzcat(0, cr, -sr),
+            ca.horzcat(-sp, cp * sr, cp * cr),
+        )
+        if turn < 3:
+            force = free + R @ (s.drag * (R.T @ v))
+
+    h, v_b, D = R.T @ turned(s.jerk_r), R.T @ v, s.drag
+    h = h + D * (R.T @ acceleration)
+    w = ca.SX.zeros(3)
     for _ in range(3):
-        size = ca.norm_2(force)
-        z = force / size
-        side = ca.cross(z, heading)
-        y = side / ca.norm_2(side)
-        x = ca.cross(y, z)
-        R = ca.horzcat(x, y, z)
-        force = free + R @ (s.drag * (R.T @ v))
-    size = ca.norm_2(force)
-    z = force / size
-    side = ca.cross(z, heading)
-    width = ca.norm_2(side)
-    y = side / width
-    x = ca.cross(y, z)
+        g = h + ca.cross(w, D * v_b) - D * ca.cross(w, v_b)
+        w_y = g[0] / size
+        w = ca.vertcat(-g[1] / size, w_y, (s.yaw_rate_r * cp - w_y * sr) / cr)
 
-    z_dot = (s.jerk_r - z * ca.dot(z, s.jerk_r)) / size
-    turn = s.yaw_rate_r * ca.vertcat(-ca.sin(s.yaw_r), ca.cos(s.yaw_r), 0)
-    side_dot = ca.cross(z_dot, heading) + ca.cross(z, turn)
-    y_dot = (side_dot - y * ca.dot(y, side_dot)) / width
-    w = ca.vertcat(-ca.dot(y, z_dot), ca.dot(x, z_dot), -ca.dot(x, y_dot))
-
-    # q_r turns e3 into z_b by the shortest way, then about it: no case by case.
-    tilt = ca.vertcat(1 + z[2], -z[1], z[0], 0) / ca.sqrt(2 * (1 + z[2]))
-    ahead = rotation(tilt).T @ x
-    about = ca.atan2(ahead[1], ahead[0]) / 2
-    q = product(tilt, ca.vertcat(ca.cos(about), 0, 0, ca.sin(about)))
-
+    half = (s.yaw_r / 2, ca.atan2(sp, cp) / 2, ca.atan2(sr, cr) / 2)
+    q = ca.vertcat(ca.cos(half[0]), 0, 0, ca.sin(half[0]))
+    q = product(q, ca.vertcat(ca.cos(half[1]), 0, ca.sin(half[1]), 0))
+    q = product(q, ca.vertcat(ca.cos(half[2]), ca.sin(half[2]), 0, 0))
     a = size / s.gain
-    return ca.vertcat(s.position_r, v, q, a, w), ca.vertcat(a, w)
+    return ca.vertcat(s.position_r, s.velocity_r, q, a, w), ca.vertcat(a, w)
 
 
 def attitude_error(q_r: ca.SX, q: ca.SX) -> ca.SX:

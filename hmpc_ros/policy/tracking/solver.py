@@ -1,0 +1,212 @@
+"""The tracking MPC's generated acados solver: one call per stage sets everything, one solves."""
+
+import ctypes
+import json
+import platform
+import sys
+from ctypes import c_char_p, c_double, c_int, c_void_p
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import casadi as ca
+import numpy as np
+
+from hmpc_ros.policy.acados_backend import _quiet, _vectors, acados
+from hmpc_ros.policy.solver_cache import load_or_build
+from hmpc_ros.policy.tracking import model
+
+_NAME = 'hmpc_tracking'
+NX, NU, NP = model.NX, model.NU, model.NP
+
+
+@dataclass(frozen=True)
+class TrackingSolverOptions:
+    """What the generated code depends on.
+
+    Attributes:
+        horizon: stages N.
+        condensed: stages of the QP after partial condensing.
+        qp_tolerance: of HPIPM's residuals.
+        qp_max_iterations: of HPIPM.
+    """
+
+    horizon: int = 20
+    condensed: int = 20
+    qp_tolerance: float = 1e-8
+    qp_max_iterations: int = 50
+
+
+class TrackingSolver:
+    """One real-time iteration about the last iterate, which lies in `iterate`.
+
+    The iterate is one flat array: states (N+1, 14), inputs (N, 4), costates (N, 14) of the
+    dynamics' equations (pi_k belongs to x_{k+1}), input multipliers (N, 2, 4) [lower, upper].
+    """
+
+    def __init__(self, options: TrackingSolverOptions | None = None) -> None:
+        """Load the solver from the cache, or generate and compile it into the cache.
+
+        Raises:
+            AcadosMissingError: acados is not installed.
+            CodeGenerationError: the code cannot be generated or compiled.
+        """
+        self.options = options or TrackingSolverOptions()
+        self._solver = _load(self.options)
+        n = self.options.horizon
+        self.shapes = ((n + 1, NX), (n, NU), (n, NX), (n, 2, NU))
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes]).tolist()
+        self.parts = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        self.parameters = np.zeros((n + 1, NP))
+        self._bind()
+
+    def _bind(self) -> None:
+        n, solver, library = self.options.horizon, self._solver, self._solver.shared_lib
+        self._capsule = c_void_p(solver.capsule)
+        self._solve = getattr(library, f'{_NAME}_acados_solve')
+        self._solve.argtypes, self._solve.restype = [c_void_p], c_int
+        self._update = getattr(library, f'{_NAME}_acados_update_params')
+        self._update.argtypes = [c_void_p, c_int, c_void_p, c_int]
+        self._update.restype = c_int
+        row = self.parameters.strides[0]
+        self._updates = [
+            (self._capsule, k, c_void_p(self.parameters.ctypes.data + k * row), NP)
+            for k in range(n + 1)
+        ]
+        self._set, head = self._function('ocp_nlp_constraints_model_set', c_int, c_char_p, c_void_p)
+        self._x0 = np.zeros(NX)
+        x0 = c_void_p(self._x0.ctypes.data)
+        self._x0_calls = [(*head, 0, name, x0) for name in (b'lbx', b'ubx')]
+        self._constraint_head = head
+        self._get, head = self._function('ocp_nlp_get', c_char_p, c_void_p)
+        self._time, self._statistics = c_double(0.0), (c_double * 64)()
+        self._time_call = (*head, b'time_tot', ctypes.addressof(self._time))
+        self._statistics_call = (*head, b'statistics', ctypes.addressof(self._statistics))
+        self._memory, self._gather = self._locate()
+
+    def _function(self, name: str, *types: Any) -> tuple[Any, tuple[c_void_p, ...]]:
+        structures = acados().leading_types(name)
+        function = getattr(self._solver.shared_lib, name)
+        function.argtypes = [c_void_p] * len(structures) + list(types)
+        attributes = [structure.removeprefix('ocp_') for structure in structures]
+        return function, tuple(c_void_p(getattr(self._solver, name)) for name in attributes)
+
+    def _locate(self) -> tuple[np.ndarray, np.ndarray]:
+        """Find the iterate in acados' memory (see `AcadosQp` for its layout)."""
+        n = self.options.horizon
+        pointers = ctypes.cast(self._solver.nlp_out, ctypes.POINTER(c_void_p))
+        ux = _vectors(pointers[0], [NU + NX] * n + [NX])
+        pi = _vectors(pointers[2], [NX] * n)
+        lam = _vectors(pointers[3], [2 * (NU + NX)] + [2 * NU] * (n - 1))
+        base = min(*ux, *pi, *lam)
+
+        def at(address: int, size: int, offset: int = 0) -> np.ndarray:
+            first = (address - base) // 8 + offset
+            return np.arange(first, first + size)
+
+        indices = [at(ux[k], NX, NU if k < n else 0) for k in range(n + 1)]
+        indices += [at(ux[k], NU) for k in range(n)]
+        indices += [at(pi[k], NX) for k in range(n)]
+        for k in range(n):
+            upper = NU + (0 if k else NX)  # all states are bounded at stage 0: x_0 is given
+            indices += [at(lam[k], NU), at(lam[k], NU, upper)]
+        gather = np.concatenate(indices)
+        memory = (c_double * (int(gather.max()) + 1)).from_address(base)
+        return np.ctypeslib.as_array(memory), gather
+
+    def set_bounds(self, lowest: np.ndarray, highest: np.ndarray) -> None:
+        """Set the bounds (4,) on commands of all stages."""
+        for name, values in ((b'lbu', lowest), (b'ubu', highest)):
+            values = np.ascontiguousarray(values, dtype=float)
+            for k in range(self.options.horizon):
+                self._set(*self._constraint_head, k, name, values.ctypes.data)
+
+    def set_iterate(self, states: np.ndarray, inputs: np.ndarray) -> None:
+        """Begin the next solve at a plan (N+1, 14), (N, 4) without multipliers."""
+        flat = np.zeros(self._gather.size)
+        flat[self.parts[0]], flat[self.parts[1]] = states.ravel(), inputs.ravel()
+        self._memory[self._gather] = flat
+
+    def reset(self) -> None:
+        """Forget the iterate and HPIPM's memory (needed after NaN)."""
+        self._solver.reset()
+
+    def iterate(self, x0: np.ndarray) -> tuple[int, int, int, float, np.ndarray]:
+        """Do one real-time iteration at x0 (14,) with `parameters` (N+1, NP).
+
+        Returns:
+            acados' status, HPIPM's status and iterations, acados' time [s], the flat iterate.
+        """
+        for call in self._updates:
+            self._update(*call)
+        self._x0[:] = x0
+        for call in self._x0_calls:
+            self._set(*call)
+        status = self._solve(self._capsule)
+        self._get(*self._statistics_call)
+        self._get(*self._time_call)
+        qp_status, iterations = int(self._statistics[3]), int(self._statistics[5])
+        return status, qp_status, iterations, self._time.value, self._memory.take(self._gather)
+
+
+def _formulate(options: TrackingSolverOptions) -> Any:
+    template = acados().template
+    x, u, p = ca.SX.sym('x', NX), ca.SX.sym('u', NU), ca.SX.sym('p', NP)
+    stage = model.Stage(p)
+    ocp = template.AcadosOcp()
+    m = template.AcadosModel()
+    m.name, m.x, m.u, m.p = _NAME, x, u, p
+    m.disc_dyn_expr = model.step(x, u, stage)
+    m.cost_y_expr, m.cost_y_expr_e = model.residual(x, u, stage), model.state_residual(x, stage)
+    ocp.model = m
+    if hasattr(ocp, 'name'):
+        ocp.name = _NAME
+    acados().set_horizon(ocp, options.horizon)
+    ocp.parameter_values = np.zeros(NP)
+    ocp.cost.cost_type = ocp.cost.cost_type_e = 'NONLINEAR_LS'
+    ocp.cost.W, ocp.cost.W_e = np.eye(model.N_RESIDUAL), np.eye(model.N_STATE_RESIDUAL)
+    ocp.cost.yref = np.zeros(model.N_RESIDUAL)
+    ocp.cost.yref_e = np.zeros(model.N_STATE_RESIDUAL)
+    ocp.constraints.x0 = np.zeros(NX)
+    ocp.constraints.idxbu = np.arange(NU)
+    ocp.constraints.lbu, ocp.constraints.ubu = -np.ones(NU), np.ones(NU)
+
+    solver = ocp.solver_options
+    solver.nlp_solver_type = 'SQP_RTI'
+    solver.integrator_type = 'DISCRETE'
+    solver.hessian_approx = 'GAUSS_NEWTON'
+    solver.qp_solver = 'PARTIAL_CONDENSING_HPIPM'
+    solver.qp_solver_cond_N = options.condensed
+    solver.tf = float(options.horizon)  # acados scales stage costs by the step, which is 1
+    solver.qp_solver_iter_max = options.qp_max_iterations
+    for kind in ('stat', 'eq', 'ineq', 'comp'):
+        setattr(solver, f'qp_solver_tol_{kind}', options.qp_tolerance)
+    return ocp
+
+
+def _load(options: TrackingSolverOptions) -> Any:
+    sources = [Path(__file__), Path(str(model.__file__))]
+    ingredients = {
+        'formulation': [source.read_text(encoding='utf-8') for source in sources],
+        'options': asdict(options),
+        'acados': acados().cache_tag,
+        'casadi': ca.__version__,
+        'machine': platform.machine(),
+    }
+
+    def load(code: Path) -> Any:
+        with _quiet():
+            return acados().load(_formulate(options), code, build=False)
+
+    return load_or_build('tracking', ingredients, __name__, asdict(options), load)
+
+
+def _build_here(request: str, folder: str) -> None:
+    """Generate and compile in this process, a child of `load_or_build`."""
+    ocp = _formulate(TrackingSolverOptions(**json.loads(request)))
+    Path(folder).mkdir()
+    acados().load(ocp, Path(folder), build=True)
+
+
+if __name__ == '__main__':
+    _build_here(*sys.argv[1:])
