@@ -1,0 +1,219 @@
+"""The tracking policy: a measured state, a reference and a time in, a checked command out."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from hmpc_ros.plant.reference.flatness import Drag, flat_states
+from hmpc_ros.plant.reference.protocol import Reference
+from hmpc_ros.plant.rigid_body import rotation_matrix
+from hmpc_ros.policy.mpc import SolveStatus
+from hmpc_ros.policy.tracking import model
+from hmpc_ros.policy.tracking.observer import Observer
+from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
+from hmpc_ros.policy.tracking.solver import TrackingSolver, TrackingSolverOptions
+
+STAGE = model.STAGE
+STAGE_TIME = 0.05  # s between the stages of the plan
+FIRST_ITERATIONS = 10  # about the reference, where there is no last plan
+LONGEST_GAP = 5  # control periods without a state, after which the observer skips
+LEVEL_GAIN = 4.0  # 1/s, of the fallback's level attitude
+_LARGEST = 1e6  # a state beyond this is no state
+
+
+@dataclass(frozen=True, eq=False)
+class TrackingSolution:
+    """What one solve produced.
+
+    Attributes:
+        status: how the solve ended.
+        input: (4,) thrust acceleration [m/s^2] and body rates [rad/s], inside the limits.
+        states: (N+1, 14) plan, x = (p, v, q, a, w).
+        inputs: (N, 4) plan.
+        flat: the whole primal-dual iterate, see `TrackingSolver`.
+        initial: (14,) the state solved at.
+        parameters: (N+1, NP) of the stages.
+        estimate: (5,) thrust acceleration, thrust ratio, disturbance used.
+        iterations: interior-point iterations.
+        acados_time, total_time: [s].
+    """
+
+    status: SolveStatus
+    input: np.ndarray
+    states: np.ndarray
+    inputs: np.ndarray
+    flat: np.ndarray
+    initial: np.ndarray
+    parameters: np.ndarray
+    estimate: np.ndarray
+    iterations: int
+    acados_time: float
+    total_time: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the solution may be used."""
+        return self.status is SolveStatus.SUCCESS
+
+
+class TrackingPolicy:
+    """Tracks references with thrust and body rates; everything it is told is run-time data."""
+
+    def __init__(
+        self,
+        parameters: TrackingParameters,
+        limits: TrackingLimits | None = None,
+        time_step: float = 0.01,
+        options: TrackingSolverOptions | None = None,
+    ) -> None:
+        """Load the solver (built once a machine); ``time_step`` is the control period [s]."""
+        self.limits = limits or TrackingLimits()
+        self.time_step = float(time_step)
+        self._solver = TrackingSolver(options)
+        self.horizon = self._solver.options.horizon
+        self.observer = Observer(parameters)
+        self.set_limits(self.limits)
+        self.set_parameters(parameters)
+        self._stage_times = STAGE_TIME * np.arange(self.horizon + 1)
+        self.reset()
+
+    def set_parameters(self, parameters: TrackingParameters) -> None:
+        """Solve with other weights, model and observer gains from now on."""
+        self.parameters = parameters
+        p = self._solver.parameters
+        for name in set(STAGE) & set(vars(parameters)):
+            p[:, STAGE[name]] = getattr(parameters, name)
+        # The last stage costs `terminal` times as much; its weights are the square roots.
+        weights = slice(STAGE['position'].start, STAGE['rate_commands'].stop)
+        p[-1, weights] *= math.sqrt(float(parameters.terminal[0]))
+        p[:, STAGE['time_step']] = STAGE_TIME
+        self.observer.set_parameters(parameters)
+
+    def set_limits(self, limits: TrackingLimits) -> None:
+        """Command within other limits from now on."""
+        self.limits = limits
+        self._low, self._high = limits.input_min, limits.input_max
+        self._solver.set_bounds(self._low, self._high)
+        self._solver.parameters[:, STAGE['tilt_limit']] = 1 - math.cos(limits.tilt)
+        self._solver.parameters[:, STAGE['speed_limit']] = limits.speed
+
+    def reset(self) -> None:
+        """Begin a flight: no last plan, estimates as the model has them."""
+        self._solver.reset()
+        self._warm = False
+        self._last: tuple[np.ndarray, float] | None = None  # measured state, time
+        self._command: np.ndarray | None = None
+        self._plan: tuple[np.ndarray, float] | None = None
+        self.observer.reset()
+
+    def sent(self, u: np.ndarray) -> None:
+        """Tell what was commanded (4,), where that is not what the last solve said."""
+        self._command = np.array(u, dtype=float)
+
+    def solve(self, x: np.ndarray, reference: Reference, t: float) -> TrackingSolution:
+        """Answer a measured state (13,) at a time [s] of the reference.
+
+        After a failure the solver's memory is reset; nothing is inherited.
+        """
+        started = time.perf_counter()
+        x = np.array(x, dtype=float)
+        size = float(np.linalg.norm(x[6:10]))
+        if not (np.abs(x).max() < _LARGEST and abs(size - 1) < 0.1):
+            return self._failure(SolveStatus.INVALID_STATE, np.zeros(model.NX), started)
+        x[6:10] /= size
+        self._observe(x, t)
+        self._last = (x, t)
+
+        estimate = self.observer.estimate.copy()
+        samples = reference.sample(t + self._stage_times)
+        p = self._solver.parameters
+        p[:, : model.N_SAMPLE] = np.column_stack([*samples])
+        p[:, STAGE['thrust_ratio']] = estimate[1]
+        p[:, STAGE['disturbance']] = estimate[2:]
+        initial = np.concatenate((x[:10], estimate[:1], x[10:]))
+        turns = 1
+        if not self._warm:
+            self._start(samples, initial)
+            turns = FIRST_ITERATIONS
+        elif float(initial[6:10] @ self._q0) < 0:
+            initial[6:10] *= -1  # the plan's sign: q and -q are one attitude
+        acados_time = 0.0
+        for _ in range(turns):
+            status, qp_status, iterations, took, flat = self._solver.iterate(initial)
+            acados_time += took
+            if status or qp_status or not np.isfinite(flat).all():
+                reason = SolveStatus.SOLVER_ERROR if status else SolveStatus.NOT_CONVERGED
+                return self._failure(reason, initial, started, iterations)
+        self._warm, self._q0 = True, initial[6:10]
+        n, solver = self.horizon, self._solver
+        states = flat[solver.parts[0]].reshape(n + 1, model.NX)
+        inputs = flat[solver.parts[1]].reshape(n, model.NU)
+        u = np.minimum(np.maximum(inputs[0], self._low), self._high)
+        self._command, self._plan = u.copy(), (inputs, t)
+        total = time.perf_counter() - started
+        return TrackingSolution(
+            SolveStatus.SUCCESS, u, states, inputs, flat, initial, p.copy(), estimate,
+            iterations, acados_time, total,
+        )  # fmt: skip
+
+    def fallback(self, x: np.ndarray | None, t: float) -> np.ndarray:
+        """Return a command (4,) without a solve: the last plan at t, then level hover.
+
+        Args:
+            x: measured state (13,) if there is a finite one; else the last one is used.
+            t: time [s] on the clock of `solve`.
+        """
+        if self._plan is not None:
+            inputs, begun = self._plan
+            k = max(0, int((t - begun) / STAGE_TIME + 1e-6))
+            if k < min(5, len(inputs)):
+                return np.minimum(np.maximum(inputs[k], self._low), self._high)
+        return self.level(x)
+
+    def level(self, x: np.ndarray | None) -> np.ndarray:
+        """Return the command (4,) of level attitude with hover thrust, as estimated."""
+        if x is None or not np.isfinite(x).all():
+            z, rates = np.array([0.0, 0.0, 1.0]), np.zeros(3)
+        else:
+            # The rotation vector from the thrust axis to the vertical, in body axes.
+            up = rotation_matrix(x[6:10])[2]
+            z, rates = up, LEVEL_GAIN * np.array([up[1], -up[0], 0.0])
+        _, ratio, _, _, push = self.observer.estimate
+        thrust = (model.GRAVITY - push) / (ratio * float(self.parameters.thrust_gain[0]))
+        thrust /= max(0.5, float(z[2]))
+        u = np.concatenate(([thrust], rates))
+        return np.minimum(np.maximum(u, self._low), self._high)
+
+    def _observe(self, x: np.ndarray, t: float) -> None:
+        if self._last is None or self._command is None:
+            return
+        before, then = self._last
+        period = t - then
+        if 0 < period <= LONGEST_GAP * self.time_step * (1 + 1e-6):
+            self.observer.advance(before, self._command, x, period)
+
+    def _start(self, samples: tuple, initial: np.ndarray) -> None:
+        """Begin at the reference itself, its quaternions on the side of the vehicle's."""
+        _, ratio, *force = self.observer.estimate
+        gain = float(self.parameters.thrust_gain[0]) * ratio
+        believed = Drag(gain, self.parameters.drag, np.array(force))
+        states, inputs = flat_states(samples, believed)
+        states[:, 6:10] *= np.where(states[:, 6:10] @ initial[6:10] < 0, -1.0, 1.0)[:, None]
+        full = np.column_stack((states[:, :10], inputs[:, :1], states[:, 10:]))
+        full[0] = initial
+        self._solver.set_iterate(full, np.clip(inputs[:-1], self._low, self._high))
+
+    def _failure(
+        self, status: SolveStatus, initial: np.ndarray, started: float, iterations: int = 0
+    ) -> TrackingSolution:
+        self._solver.reset()
+        self._warm = False
+        n, total = self.horizon, time.perf_counter() - started
+        states, inputs = np.full((n + 1, model.NX), np.nan), np.full((n, model.NU), np.nan)
+        flat, p = np.full(self._solver.parts[-1].stop, np.nan), self._solver.parameters.copy()
+        u, estimate = np.full(model.NU, np.nan), self.observer.estimate.copy()
+        return TrackingSolution(
+            status, u, states, inputs, flat, initial, p, estimate, iterations, 0.0, total
+        )
