@@ -189,7 +189,7 @@ def test_a_cache_that_others_may_write_is_refused(tmp_path, monkeypatch, mode):
     cache.mkdir()
     cache.chmod(mode)
     monkeypatch.setenv('HMPC_CACHE_DIR', str(cache))
-    with pytest.raises(CodeGenerationError, match=r'may be written by others .* chmod go-w'):
+    with pytest.raises(CodeGenerationError, match=r'may be written by others .*chmod go-w'):
         open_cache()
 
 
