@@ -110,7 +110,7 @@ class ResultsFolder:
             memory: What the rule has to remember.
 
         Raises:
-            ResultsError: When the disk refuses, or somebody else has changed the file; the folder is
+            ResultsError: When the disk refuses, or somebody else changed the file; the folder is
                 then as it was before.
         """
         self._refuse_foreign_changes()
@@ -150,7 +150,7 @@ class ResultsFolder:
             self._log = -1
 
     def _refuse_foreign_changes(self) -> None:
-        """Raise ResultsError unless the log is the file that was written so far, to the last byte."""
+        """Raise ResultsError unless the log holds what was written so far, to the last byte."""
         file = self.path / LOG
         try:
             same = os.path.samestat(file.stat(), os.fstat(self._log))
