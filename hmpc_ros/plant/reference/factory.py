@@ -1,0 +1,148 @@
+"""References from plain values, as configuration and parameters hold them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from hmpc_ros.plant.reference.curves import Fourier, circle, gerono, lissajous
+from hmpc_ros.plant.reference.feasibility import Envelope, Feasibility, feasible
+from hmpc_ros.plant.reference.flatness import FlatModel
+from hmpc_ros.plant.reference.headings import Fixed, along
+from hmpc_ros.plant.reference.hover import Hover
+from hmpc_ros.plant.reference.paced import Paced
+from hmpc_ros.plant.reference.phase import Phase
+from hmpc_ros.plant.reference.protocol import Reference
+from hmpc_ros.plant.reference.splines import from_file
+from hmpc_ros.plant.reference.transfer import Pace, Transfer
+from hmpc_ros.plant.reference.values import finite, place, positive
+from hmpc_ros.plant.reference.waypoints import minimum_snap
+
+KINDS = (
+    'hover', 'step', 'circle', 'tilted_circle', 'gerono', 'lissajous', 'waypoints', 'file', 'topic',
+)  # fmt: skip
+YAWS = ('fixed', 'path', 'given')
+
+
+@dataclass(frozen=True)
+class Values:
+    """The parameters `reference.*` of a reference; the defaults fly the eight of the measurements.
+
+    Which apply depends on the kind: hover, topic (until a message comes) and step begin at the
+    centre; circles and eights use centre, size, rate, duration and ramp; waypoints and steps the
+    pace (speed, acceleration, jerk).
+    """
+
+    centre: Any = (0.0, 0.0, 1.0)  # m
+    size: Any = (1.5, 0.75)  # m: half of width and height; a circle's radius is the first
+    rate: float = 1.6  # rad/s, of the phase
+    duration: float = 12.0  # s, before the path begins to end
+    ramp: float = 3.0  # s, to reach the rate, and to lose it
+    tilt: float = 0.5  # rad, of the tilted circle's plane
+    goal: Any = (2.0, 0.0, 1.0)  # m, of a step
+    speed: float = Pace.speed  # m/s
+    acceleration: float = Pace.acceleration  # m/s^2
+    jerk: float = Pace.jerk  # m/s^3
+    waypoints: Any = ()  # m, (n, 3) or x, y, z, x, y, z, ...
+    file: str = ''
+    yaw: str = 'fixed'  # fixed, path (along it) or given (by the file, or at the waypoints)
+    yaw_angle: float = 0.0  # rad, the fixed one
+    yaws: Any = ()  # rad, one per waypoint
+    infeasible: str = 'refuse'  # or slow: what is done with what the vehicle cannot fly
+
+
+def make(kind: str, values: Mapping[str, Any] | None = None) -> Reference:
+    """Return a reference of a kind, from flat values named as the fields of `Values`.
+
+    Args:
+        kind: one of `KINDS`.
+        values: values that differ from the defaults.
+
+    Raises:
+        ValueError: an unknown kind or name, or a value that makes no reference; the message names
+            the parameter.
+    """
+    if kind not in KINDS:
+        raise ValueError(f'reference.kind must be one of {", ".join(KINDS)}, got {kind!r}')
+    known = [field.name for field in fields(Values)]
+    for name in values or {}:
+        if name not in known:
+            raise ValueError(f'there is no parameter reference.{name}; known: {", ".join(known)}')
+    have = Values(**(values or {}))
+    if have.yaw not in YAWS:
+        raise ValueError(f'reference.yaw must be one of {", ".join(YAWS)}, got {have.yaw!r}')
+    angle = float(finite('reference.yaw_angle', have.yaw_angle, ()))
+    centre = place('reference.centre', have.centre)
+    if kind in ('hover', 'topic'):
+        return Hover(centre, angle)
+    if kind == 'step':
+        goal = place('reference.goal', have.goal)
+        return Transfer(centre, goal, angle, angle, _pace(have))
+    if kind == 'waypoints':
+        points = finite('reference.waypoints', have.waypoints, _shape(have.waypoints))
+        if points.ndim == 1:
+            if len(points) % 3:
+                raise ValueError(
+                    f'reference.waypoints needs x, y, z of each point, got {len(points)} numbers'
+                )
+            points = points.reshape(-1, 3)
+        return minimum_snap(points, _pace(have), have.yaws, have.yaw, angle)
+    ramp = positive('reference.ramp', have.ramp)
+    if kind == 'file':
+        if not have.file:
+            raise ValueError('reference.kind file needs reference.file, the path of a CSV file')
+        return from_file(have.file, have.yaw, angle, ramp)
+    if have.yaw == 'given':
+        raise ValueError(f'reference.yaw given is for waypoints, file and topic, not for {kind}')
+    rate = positive('reference.rate', have.rate)
+    phase = Phase(rate, positive('reference.duration', have.duration), ramp)
+    curve = _curve(kind, centre, have)
+    heading = along(curve, phase.end, angle) if have.yaw == 'path' else Fixed(angle)
+    return Paced(curve, phase, heading)
+
+
+def make_feasible(
+    kind: str, values: Mapping[str, Any], model: FlatModel, envelope: Envelope
+) -> tuple[Reference, Feasibility]:
+    """Return a reference that the vehicle can fly, and what it asks of the vehicle in numbers.
+
+    Args:
+        kind: as for `make`.
+        values: as for `make`; `infeasible` says whether the rest is refused or slowed down.
+        model: thrust gain, drag and disturbance of the vehicle.
+        envelope: its limits.
+
+    Raises:
+        ValueError: as `make`, or the vehicle cannot fly it.
+    """
+    infeasible = str(values.get('infeasible', Values.infeasible))
+    return feasible(make(kind, values), model, envelope, infeasible)
+
+
+def _pace(have: Values) -> Pace:
+    return Pace(
+        positive('reference.speed', have.speed),
+        positive('reference.acceleration', have.acceleration),
+        positive('reference.jerk', have.jerk),
+    )
+
+
+def _shape(points: Any) -> tuple[int | None, ...]:
+    try:
+        return (None,) if np.ndim(points) == 1 else (None, 3)
+    except ValueError:  # ragged
+        return (None, 3)
+
+
+def _curve(kind: str, centre: np.ndarray, have: Values) -> Fourier:
+    size = finite('reference.size', np.atleast_1d(have.size), (None,))
+    if len(size) not in (1, 2) or size.min() <= 0:
+        raise ValueError(f'reference.size must be one or two lengths above 0, got {have.size}')
+    if kind == 'circle':
+        return circle(centre, size[0])
+    if kind == 'tilted_circle':
+        return circle(centre, size[0], float(finite('reference.tilt', have.tilt, ())))
+    if kind == 'gerono':
+        return gerono(centre, size[0])
+    return lissajous(centre, size if len(size) == 2 else size[0] * np.array([1.0, 0.5]))
