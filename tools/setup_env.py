@@ -121,7 +121,7 @@ def check_system():
 
 def requirement_files(distro):
     """List the files that say what is installed."""
-    names = ['build', 'acados', 'casadi', 'base', 'dev', 'ros-' + distro]
+    names = ['build', 'acados', 'casadi', 'base', 'rotorpy', 'dev', 'ros-' + distro]
     names += ['constraints-python', 'constraints-' + distro]
     return [REQUIREMENTS / (name + '.txt') for name in names]
 
@@ -216,6 +216,8 @@ def build(venv, distro, log):
         f'ROS 2 {distro.capitalize()}, numerics, test tools',
         [*pip, *constraints, *listed('build', 'base', 'dev', 'ros-' + distro)],
     )
+    # Its own requirements are looser than ours and would be resolved once more.
+    log.step('RotorPy', [*pip, '--no-deps', *listed('rotorpy')])
     log.step(
         'hmpc_ros, editable',
         [*pip, '--no-deps', '--no-build-isolation', '--editable', ROOT],

@@ -1,0 +1,1 @@
+"""Simulated vehicles that take thrust and body rates."""
