@@ -19,12 +19,15 @@ from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
+from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.msg import ParameterEvent
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
@@ -60,6 +63,11 @@ from hmpc_ros.ros.recording import Recording, RecordingError, Topic
 from hmpc_ros.ros.spinning import run
 from hmpc_ros.ros.timings import append_timing
 
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:
+    TFMessage = None
+
 TICK = 0.05  # s
 HEARTBEAT = 1.0  # s, of wall-clock time between two messages on ~/progress at most
 LISTEN = 0.5  # s, to hear of another learner before the first flight
@@ -71,6 +79,10 @@ BEST_WEIGHTS_FILE = 'best_weights.yaml'
 RECORDED = (
     Topic('odom', Odometry),
     Topic('rotor_command', JointState),
+    Topic('goal_pose', PoseStamped),
+    Topic('predicted_path', PathMessage),
+    Topic('/clock', ClockMessage),
+    *([] if TFMessage is None else [Topic('/tf', TFMessage)]),
     Topic('/parameter_events', ParameterEvent),  # tells which weights flew, from when to when
     Topic('/diagnostics', DiagnosticArray),
     Topic('~/policy', Float64MultiArray, latched=True),

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,9 @@ try:  # halves the latency of a callback, where the distribution has it
     from rclpy.experimental import EventsExecutor
 except ImportError:
     EventsExecutor = None
+
+# Set for a node whose end is that of the process which started it, however that came to its end.
+END_WITH_PARENT = 'HMPC_END_WITH_PARENT'
 
 # The loop wakes this often [s] without an event, so that a signal or a shutdown is never missed.
 WAKE_PERIOD = 0.1
@@ -36,6 +40,11 @@ def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:
     is left to its owner; see `run`. To be called in the main thread.
     """
     signalled = False
+    parent = os.getppid()
+    tied = bool(os.environ.get(END_WITH_PARENT))
+
+    def orphaned() -> bool:
+        return tied and os.getppid() != parent
 
     def stop(*_: object) -> None:
         nonlocal signalled
@@ -51,7 +60,7 @@ def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:
     try:
         executor.add_node(node)
         # `spin()` of the events executor hung in the builds of design.md, section 5.
-        while node.context.ok() and not signalled and not until():
+        while node.context.ok() and not (signalled or orphaned() or until()):
             executor.spin_once(timeout_sec=WAKE_PERIOD)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
