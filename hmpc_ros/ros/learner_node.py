@@ -60,7 +60,7 @@ from hmpc_ros.ros.progress import (
     status_from_progress,
 )
 from hmpc_ros.ros.recording import Recording, RecordingError, Topic
-from hmpc_ros.ros.spinning import run
+from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.timings import append_timing
 
 try:
@@ -144,6 +144,12 @@ class Learner(Node):
         self.create_timer(TICK, self._on_tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._best_written: Record | None = None
         self._recording: Recording | None = None
+        tell_start(
+            self,
+            f'learns by the rule {settings["rule"]} at {settings["controller"]}; results in '
+            f'{self._progress.results}',
+            ('odom', 'rotor_command'),
+        )
         self._procedure = Procedure(self._live())
 
     # -- callbacks -----------------------------------------------------------------------------

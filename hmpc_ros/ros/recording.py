@@ -96,9 +96,7 @@ class Recording:
         self._path = path
         self._node = node
         self._on_error = on_error
-        self._writer: Any = Writer(
-            self._file, chunk_size=_CHUNK, use_summary_offsets=False
-        )
+        self._writer: Any = Writer(self._file, chunk_size=_CHUNK, use_summary_offsets=False)
         self._writer.start(profile='ros2', library='hmpc_ros')
         self._schemas: dict[type, int] = {}
         self._subscriptions = [self._subscribe(topic) for topic in topics]

@@ -26,6 +26,24 @@ END_WITH_PARENT = 'HMPC_END_WITH_PARENT'
 WAKE_PERIOD = 0.1
 
 
+def tell_start(node: Node, words: str, topics: Sequence[str]) -> None:
+    """Log what a node goes to work with, and the topics' names after remapping and namespace.
+
+    Call it when all topics are open: a ``qos_overrides.*`` that none of them has read by then names
+    another topic, which ROS passes over without a word.
+    """
+    resolved = ', '.join(node.resolve_topic_name(topic) for topic in topics)
+    node.get_logger().info(f'{words}; topics {resolved}')
+    given = getattr(node, '_parameter_overrides', {})  # not public; only for this warning
+    idle = [n for n in given if n.startswith('qos_overrides.') and not node.has_parameter(n)]
+    if idle:
+        node.get_logger().warning(
+            f'no topic of this node reads {", ".join(sorted(idle))}: name it as it is resolved, '
+            'namespace and all, for example qos_overrides.'
+            f'{node.resolve_topic_name(topics[0])}.subscription.reliability'
+        )
+
+
 def make_executor(context: Context | None = None) -> Executor:
     """Return the fastest single-threaded executor of this ROS distribution, without nodes."""
     kind = SingleThreadedExecutor if EventsExecutor is None else EventsExecutor
