@@ -31,7 +31,7 @@ demo: setup ## fly, learn for a few flights over ROS 2 nodes, fly again; picture
 	@$(BIN)/hmpc demo --out build/demo $(ARGS)
 
 test: lint ## lint, then every test that is not long
-	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 test-long: setup ## the tests that take minutes
 	@$(BIN)/python -m pytest -m long $(ARGS) || [ $$? -eq 5 ]  # 5: no test is marked long yet

@@ -144,6 +144,15 @@ class LearningGraph:
         heard = self.states
         self.until(lambda: self.states > heard + 5, 'its first steps')
 
+    def held_in(self, purpose: str, after: int) -> LearningGraph:
+        """Let the learner stop by itself in a flight, so that no test has to be quicker than it."""
+        return self.through('hurt_learner', HMPC_TEST_HURT=f'hold:{purpose}:{after}')
+
+    def until_held(self) -> None:
+        """Wait until the learner stands still in the flight of `held_in`."""
+        stat = Path(f'/proc/{self.runners["learner"].pid("learner")}/stat')
+        self.until(lambda: stat.read_text().rpartition(')')[2].split()[0] == 'T', 'its stop')
+
     def until_done(self) -> None:
         self.until(lambda: self.state in ('done', 'stopped'), 'the end of learning')
         assert self.state == 'done', self.monitor.progress

@@ -582,7 +582,7 @@ LEARNER_OPERATION = table(
     Parameter('autostart', True, 'begin to learn at once, without ~/start', read_only=True),
     Parameter(
         'results',
-        'build/learning',
+        'results/learning',
         'folder of the results; a run that is in it already is gone on with',
         read_only=True,
     ),

@@ -61,7 +61,7 @@ from hmpc_ros.ros.conversions import (
     state_from_odometry,
 )
 from hmpc_ros.ros.parameters import NodeParameters
-from hmpc_ros.ros.spinning import run
+from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.trial_lease import TrialLease
 
 REPORT_PERIOD = 2.0  # s between two log lines about the same thing
@@ -218,7 +218,19 @@ class Controller(LifecycleNode):
             (self.destroy_lifecycle_publisher, self._command_publisher),
             (self.destroy_lifecycle_publisher, self._path_publisher),
         ]
+        tell_start(self, self._told_values(), ('odom', 'goal_pose', 'rotor_command'))
         return super().on_configure(state)
+
+    def _told_values(self) -> str:
+        """Say with what vehicle, model and weights it flies."""
+        s = self._settings
+        model = s['model.file'] if s['model.source'] == 'file' else f'at {s["model.source"]}'
+        return (
+            f'flies a vehicle of {s["vehicle.mass"]:g} kg, inertia {s["vehicle.inertia"]} kg m^2, '
+            f'rotors up to {s["limits.rotor_max"]:g} rad/s; model {model}, step '
+            f'{self._time_step:g} s, horizon {s["horizon"]}; weights from '
+            f'{s["weights_file"] or "the parameters policy.*"}'
+        )
 
     @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

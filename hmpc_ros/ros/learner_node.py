@@ -19,12 +19,15 @@ from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
+from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.msg import ParameterEvent
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
@@ -57,8 +60,13 @@ from hmpc_ros.ros.progress import (
     status_from_progress,
 )
 from hmpc_ros.ros.recording import Recording, RecordingError, Topic
-from hmpc_ros.ros.spinning import run
+from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.timings import append_timing
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:
+    TFMessage = None
 
 TICK = 0.05  # s
 HEARTBEAT = 1.0  # s, of wall-clock time between two messages on ~/progress at most
@@ -71,6 +79,10 @@ BEST_WEIGHTS_FILE = 'best_weights.yaml'
 RECORDED = (
     Topic('odom', Odometry),
     Topic('rotor_command', JointState),
+    Topic('goal_pose', PoseStamped),
+    Topic('predicted_path', PathMessage),
+    Topic('/clock', ClockMessage),
+    *([] if TFMessage is None else [Topic('/tf', TFMessage)]),
     Topic('/parameter_events', ParameterEvent),  # tells which weights flew, from when to when
     Topic('/diagnostics', DiagnosticArray),
     Topic('~/policy', Float64MultiArray, latched=True),
@@ -132,6 +144,12 @@ class Learner(Node):
         self.create_timer(TICK, self._on_tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._best_written: Record | None = None
         self._recording: Recording | None = None
+        tell_start(
+            self,
+            f'learns by the rule {settings["rule"]} at {settings["controller"]}; results in '
+            f'{self._progress.results}',
+            ('odom', 'rotor_command'),
+        )
         self._procedure = Procedure(self._live())
 
     # -- callbacks -----------------------------------------------------------------------------
