@@ -3,8 +3,10 @@
 A lifecycle node; with ``autostart`` it configures and activates itself. Every odometry gets its
 command at once, stamped with the odometry's stamp; what is answered, and what is not, is decided by
 `hmpc_ros.policy.flight_controller`. Weights, limits, goal and the ladder's settings are parameters
-that may change in flight. A pose on ``goal_pose`` sets the parameters ``goal.position`` and
-``goal.yaw``: there is one goal, and the parameters tell it.
+that may change in flight; a command's ``frame_id``, which means nothing for rotors, is the
+signature of those it was found with (`hmpc_ros.configuration.signature`). A pose on ``goal_pose``
+sets the parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the parameters tell
+it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import JointState
 
 from hmpc_ros.configuration import build
+from hmpc_ros.configuration.signature import signature
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.linear_model import LinearModel
@@ -69,7 +72,7 @@ DIAGNOSTICS_PERIOD = 1.0  # s
 INFO, WARN, ERROR = LoggingSeverity.INFO, LoggingSeverity.WARN, LoggingSeverity.ERROR
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Tuning:
     """What may change in flight, made from one set of parameter values."""
 
@@ -78,6 +81,12 @@ class _Tuning:
     limits: Limits
     goal: Goal
     safety: Safety
+    values: Mapping[str, Any]
+
+    @functools.cached_property
+    def signature(self) -> str:
+        """Tells commands that were found with this from all others."""
+        return signature(self.values)
 
 
 def _told(
@@ -145,7 +154,8 @@ class Controller(LifecycleNode):
             weights = build.weights(values, model)
             self._weights_key, self._weights, self._flying_model = key, weights, model
         safety = Safety(**{field.name: values[field.name] for field in fields(Safety)})
-        return _Tuning(self._flying_model, self._weights, limits, build.goal(values), safety)
+        goal = build.goal(values)
+        return _Tuning(self._flying_model, self._weights, limits, goal, safety, values)
 
     def _apply(self, tuning: _Tuning) -> None:
         """Fly with what `_prepare` built."""
@@ -313,6 +323,8 @@ class Controller(LifecycleNode):
         """Publish an answer, and say what is unusual about it."""
         if answer.command is not None:
             set_rotor_speeds(answer.command, answer.time, self._command)
+            if answer.reason is not Reason.REPEATED_STAMP:  # which was answered before
+                self._command.header.frame_id = self._settings.prepared.signature
             self._command_publisher.publish(self._command)
         solution = answer.solution
         if solution is not None and self._path_is_wanted:
