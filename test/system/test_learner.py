@@ -158,6 +158,31 @@ def test_a_real_vehicle_is_flown_to_the_start_under_the_accepted_weights(stack, 
     assert values == [list(start)]  # it waits there
 
 
+def test_flights_that_are_flown_to_the_start_cost_the_same_under_the_same_weights(
+    stack, tmp_path: Path
+):
+    # Steps too small to matter: every flight is flown with the weights of the first. Long at the
+    # start: the vehicle is at rest there, so that nothing but the instant of the switch is left.
+    graph = LearningGraph(
+        tmp_path / 'ros',
+        stack,
+        simulator={'start_paused': False, 'episode_steps': 0},
+        learner={
+            'iterations': 6,
+            'steps': 50,
+            'estimator': 'model_based',
+            'step_size.scale': 1e-15,
+            'reset': 'fly',
+            'goal.position': [1.5, -0.3, 0.0],
+            'settle.time': 60.0,
+        },
+    ).start()
+    graph.until_done()
+    costs = [record['J'] for record in graph.records()]
+    assert len(costs) == 7
+    np.testing.assert_allclose(costs, costs[0], rtol=1e-9)
+
+
 def test_a_real_vehicle_is_flown_to_the_start_of_every_task(stack, tmp_path: Path):
     starts = [0.5, 0.2, 0.0, 0.0, -0.5, 0.0, 0.3, 0.2]
     goals = [1.5, -0.3, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0]
