@@ -192,7 +192,12 @@ class Controller(LifecycleNode):
         except (ValueError, OSError, AcadosMissingError, CodeGenerationError) as error:
             self.get_logger().error(f'cannot set up the MPC: {error}')
             return TransitionCallbackReturn.FAILURE
-        self._flight = FlightController(mpc, tuning.goal, tuning.safety)
+        self._flight = FlightController(
+            mpc,
+            tuning.goal,
+            tuning.safety,
+            stamp_clock=lambda: 1e-9 * self.get_clock().now().nanoseconds,
+        )
 
         # Of several states that wait, only the newest is worth an answer.
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -405,6 +410,7 @@ def diagnostic_values(statistics: Statistics) -> list[tuple[str, str]]:
     s = statistics
     return [
         ('state age [s]', f'{s.state_age:.3f}'),
+        ('state age by', 'stamp and arrival' if s.age_by_stamp else 'arrival'),
         ('solve time median [ms]', f'{1e3 * s.solve_time_median:.3f}'),
         ('solve time 99 % [ms]', f'{1e3 * s.solve_time_p99:.3f}'),
         ('states', str(s.states)),
@@ -418,6 +424,7 @@ def diagnostic_values(statistics: Statistics) -> list[tuple[str, str]]:
         ('tilts', str(s.tilts)),
         ('repeats', str(s.repeats)),
         ('new runs', str(s.new_runs)),
+        ('stamps that ran ahead', str(s.ran_ahead)),
         ('dropped', str(sum(s.dropped.values()))),
         *((f'dropped: {reason.value}', str(n)) for reason, n in s.dropped.items()),
     ]
