@@ -23,7 +23,7 @@ HOVERING, CALM = 0.25, 0.5
 FLOOR = 1e-4
 
 
-@dataclass
+@dataclass(eq=False)
 class ResidualNoise:
     """Noise in the one-step residuals of flights, state by state.
 
