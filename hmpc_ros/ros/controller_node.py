@@ -38,7 +38,11 @@ from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX
-from hmpc_ros.policy.acados_backend import AcadosMissingError, CodeGenerationError
+from hmpc_ros.policy.acados_backend import (
+    AcadosMissingError,
+    CodeGenerationError,
+    cache_folder,
+)
 from hmpc_ros.policy.flight_controller import (
     DROPPED,
     Answer,
@@ -138,6 +142,11 @@ class Controller(LifecycleNode):
             for transition in (self.trigger_configure, self.trigger_activate):
                 if transition() != TransitionCallbackReturn.SUCCESS:
                     raise SystemExit(1)  # the transition has said why
+        else:
+            name = self.get_fully_qualified_name()
+            self.get_logger().info(
+                f'waiting to be configured and activated: ros2 lifecycle set {name} configure'
+            )
 
     # -- parameters ----------------------------------------------------------------------------
 
@@ -185,6 +194,10 @@ class Controller(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load (or build) the solver and open the topics."""
         tuning = self._settings.prepared
+        self.get_logger().info(
+            f'loading the solver from {cache_folder()}; the first time it is generated and '
+            'compiled there, which takes some seconds'
+        )
         try:
             mpc = Mpc(
                 tuning.model, tuning.limits, tuning.weights, horizon=self._settings['horizon']
@@ -248,6 +261,7 @@ class Controller(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Send no more commands."""
         self._active = False
+        self.get_logger().info('deactivated: no command is sent any more')
         return super().on_deactivate(state)
 
     @_told

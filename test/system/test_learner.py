@@ -61,6 +61,15 @@ def test_the_reference_experiment_over_ros_is_the_offline_one(stack, tmp_path: P
     assert_same_run(records, expected, rtol=0)
     assert records[-1]['J'] < records[0]['J']
     assert graph.monitor.progress.repeats == 0
+    said = graph.output('learner')
+    for record in records[:-1]:
+        assert f'[INFO] iteration {record["k"]} is accepted: J = {record["J"]:.4f}' in said
+    best = min(record['J'] for record in records)
+    assert f'best J = {best:.4f}, last J = {records[-1]["J"]:.4f}' in said
+    refused = graph.call_learner('start')
+    assert not refused.success
+    assert 'the run is finished: all of its 5 iterations are flown' in refused.message
+    assert graph.state == 'done'
     np.testing.assert_array_equal(graph.monitor.history[:, 1], [record['C'] for record in records])
     timings = read_timings(graph.results)
     assert [timing['k'] for timing in timings] == [0, 1, 2, 3, 4, 5]
@@ -79,6 +88,9 @@ def test_the_default_rule_learns_over_ros_what_it_learns_offline_the_model_inclu
     records = graph.records()
     assert_same_run(records, expected, rtol=0)
     assert any('mpc_model' in record for record in records)
+    said = graph.output('learner')
+    assert 'is rolled back: ' in said
+    assert 'WARN' not in said  # it is how the rule works
     assert records[-1]['J'] < 0.95 * records[0]['J']
 
 
