@@ -298,8 +298,9 @@ class Learner(Node):
             self.get_logger().info(f'iteration {record["k"]} is accepted: {cost}')
         else:
             # As the rule means it to be; a flight that went wrong has had its own warning.
-            self._progress.reason = f'iteration {record["k"]} is rolled back: {record["reason"]}'
-            self.get_logger().info(f'{self._progress.reason} ({cost})')
+            self.get_logger().info(
+                f'iteration {record["k"]} is rolled back: {record["reason"]} ({cost})'
+            )
         if record.get('accepted', True):
             self._accepted = self._policy_of(record)
             self._write_weights(WEIGHTS_FILE, record)

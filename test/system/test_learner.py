@@ -88,10 +88,23 @@ def test_the_default_rule_learns_over_ros_what_it_learns_offline_the_model_inclu
     records = graph.records()
     assert_same_run(records, expected, rtol=0)
     assert any('mpc_model' in record for record in records)
-    said = graph.output('learner')
-    assert 'is rolled back: ' in said
-    assert 'WARN' not in said  # it is how the rule works
     assert records[-1]['J'] < 0.95 * records[0]['J']
+
+
+def test_an_iteration_that_is_rolled_back_is_logged_without_alarm(stack, tmp_path: Path):
+    learner = {
+        'iterations': 2,
+        'estimator': 'model_based',
+        'step_size.scale': 5e-3,  # too much
+        'rollback.enabled': True,
+    }
+    graph = LearningGraph(tmp_path / 'ros', stack, learner=learner).start()
+    graph.until_done()
+    assert [record['accepted'] for record in graph.records()[:2]] == [True, False]
+    said = graph.output('learner')
+    assert '[INFO] iteration 0 is accepted: J = ' in said
+    assert '[INFO] iteration 1 is rolled back: ' in said
+    assert 'WARN' not in said
 
 
 def test_several_tasks_over_ros_are_those_of_offline_training(stack, tmp_path: Path):
