@@ -191,10 +191,13 @@ class LearningGraph:
         ]
 
     def set_policy(self, **values):
+        """Set ``policy.*`` of the controller by hand; return the answer."""
+        return self.set({f'policy.{name}': value for name, value in values.items()})
+
+    def set(self, values: dict):
         """Set parameters of the controller by hand; return the answer."""
         parameters = [
-            Parameter(f'policy.{name}', value=value).to_parameter_msg()
-            for name, value in values.items()
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
         ]
         request = SetParametersAtomically.Request(parameters=parameters)
         return self.call(self._setter, request).result

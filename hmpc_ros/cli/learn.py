@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +102,8 @@ def learn(arguments: argparse.Namespace, console: Console) -> int:
     nodes, configuration = nodes_of(arguments)
     for warning in learner.warnings(configuration['learner']):
         console.print(f'[yellow]warning:[/] {warning}')
-    lines: deque[str] = deque(maxlen=1000)
 
     def reader(name: str, line: str) -> None:
-        lines.append(f'[{name}] {line}')
         if arguments.verbose:
             print(f'[{name}] {line}', file=sys.stderr)
 

@@ -163,6 +163,14 @@ class Learner(Node):
     def _on_start(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = True
         response.message = 'learning goes on'
+        total = self._settings['iterations']
+        if self._progress.state == DONE and self._progress.iteration >= total:
+            response.success = False
+            response.message = (
+                f'the run is finished: all of its {total} iterations are flown; to go on, set the '
+                'parameter iterations to more of them first'
+            )
+            return response
         if self._progress.state in (WAITING, LEARNING) and not self._stop_wanted:
             response.message = f'already {self._progress.state}'
         self._stop_wanted = False
@@ -301,12 +309,20 @@ class Learner(Node):
     async def _keep(self, training_run: TrainingRun, record: Record) -> None:
         """Hand over what an iteration accepted, and tell."""
         records = training_run.results.records
+        cost = f'J = {number(record["J"]):.4f}'
+        if record['kind'] == 'closing':
+            self.get_logger().info(f'the closing flight: {cost}')
+        elif record['accepted']:
+            self.get_logger().info(f'iteration {record["k"]} is accepted: {cost}')
+        else:
+            # As the rule means it to be; a flight that went wrong has had its own warning.
+            self.get_logger().info(
+                f'iteration {record["k"]} is rolled back: {record["reason"]} ({cost})'
+            )
         if record.get('accepted', True):
             self._accepted = self._policy_of(record)
             self._write_weights(WEIGHTS_FILE, record)
             await self._hand_over(self._accepted)
-        else:
-            self._warn(f'iteration {record["k"]} is rolled back: {record["reason"]}')
         # A rule may think better of what it had thought best.
         best = best_record(records)
         if best is not None and best is not self._best_written:
@@ -363,7 +379,10 @@ class Learner(Node):
         if training_run.stopped:
             raise CannotGoOnError(f'the run diverged: {training_run.stopped}')
         self._tell(DONE, f'{training_run.k} iterations; the best weights fly')
-        self.get_logger().info(f'{self._progress.message}; results in {self._progress.results}')
+        self.get_logger().info(
+            f'{self._progress.message}: best J = {self._progress.best:.4f}, last J = '
+            f'{self._progress.J:.4f}; results in {self._progress.results}'
+        )
 
     def _best(self, training_run: TrainingRun) -> Policy:
         best = best_record(training_run.results.records)

@@ -49,7 +49,7 @@ from hmpc_ros.ros.spinning import run, tell_start
 REPORT_PERIOD = 2.0  # s of wall time between two reports of the same kind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Setup:
     """All that a flight is flown with, made from one set of parameter values."""
 

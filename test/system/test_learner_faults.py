@@ -8,6 +8,7 @@ import os
 import signal
 from contextlib import ExitStack
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,11 @@ import pytest
 pytest.importorskip('rclpy')
 
 from learning_graph import LearningGraph, assert_same_run, offline_records
+from rich.console import Console
+from sensor_msgs.msg import JointState
 
+from hmpc_ros.cli.live import view
+from hmpc_ros.ros.conversions import new_rotor_command
 from hmpc_ros.ros.graph import NodeSpec
 from hmpc_ros.share import config_dir
 
@@ -139,6 +144,73 @@ def test_weights_pushed_by_hand_are_refused_or_cost_a_flight_and_change_nothing(
     assert pushed.successful, pushed.reason
     assert_whole(graph, unbroken)
     assert 'somebody else sets it' in graph.output('learner')
+
+
+@pytest.mark.parametrize(
+    ('name', 'other'), [('goal.position', [3.0, 3.0, 1.0]), ('limits.velocity', [0.5] * 3)]
+)
+def test_what_is_changed_and_changed_back_within_a_flight_costs_the_flight(
+    graph, unbroken, name: str, other: list
+):
+    graph = graph(learner={'max_repeats': 1000}).start()
+    (before,) = (graph.until_flight('nominal'), graph.ask(name))[1]
+    while 'and changed back: somebody else sets them' not in graph.output('learner'):
+        assert graph.state != 'done'
+        heard = graph.states
+        graph.until(lambda since=heard: graph.states > since + 5, 'some steps of a flight')
+        for value in (other, before):
+            assert graph.set({name: value}).successful
+        graph.monitor.listen(0.1)
+    assert_whole(graph, unbroken)
+    assert graph.monitor.progress.repeats >= 1
+
+
+@pytest.mark.parametrize('who', ['a publisher', 'another controller'])
+def test_somebody_else_who_commands_the_vehicle_is_named_and_waited_for(graph, unbroken, who: str):
+    graph = graph().start()
+    graph.until_flight('nominal', after=1)
+    node = graph.monitor.node
+    if who == 'a publisher':
+        publisher = node.create_publisher(JointState, 'rotor_command', 10)
+        rival = f'/controller, /{node.get_name()}'
+        # A spin that the vehicle would fly if it were paced, and that no flight records.
+        timer = node.create_timer(0.01, lambda: publisher.publish(new_rotor_command()))
+    else:
+        graph.specs['twin'] = graph.specs['controller']
+        graph.start('twin')
+        rival = '/controller, /controller'
+    words = f'several nodes publish on /rotor_command: {rival}'
+    graph.until(lambda: words in graph.monitor.progress.message, 'the learner to wait')
+    assert graph.state == 'waiting'
+    graph.until_stopped(words)
+    screen = Console(file=StringIO(), width=300)
+    screen.print(view(graph.monitor.progress, graph.monitor.history))
+    assert words in screen.file.getvalue()  # what hmpc watch shows
+    if who == 'a publisher':
+        node.destroy_timer(timer)
+        node.destroy_publisher(publisher)
+    else:
+        graph.runners['twin'].stop()
+    assert graph.call_learner('start').success
+    graph.until(lambda: graph.state != 'stopped', 'learning to go on')
+    assert_whole(graph, unbroken)
+    assert graph.monitor.progress.unsafe_flights == 0
+
+
+@pytest.mark.parametrize(
+    ('kind', 'words'),
+    [
+        ('wrong_number', 'was to begin flight 3 and began 1003, with other noise'),
+        ('refuses', 'the simulator refused next_flight: not today'),
+    ],
+)
+def test_a_flight_with_the_wrong_noise_is_not_learned_from(graph, kind: str, words: str):
+    graph = graph(learner={'max_repeats': 2})
+    graph.through('hurt_simulator', 'simulator', HMPC_TEST_HURT=f'{kind}:3').start()
+    graph.until_stopped(words)
+    assert [record['flights'] for record in graph.records()] == [1, 3]
+    graph.until_kept(graph.accepted_theta())
+    graph.until_flying()
 
 
 def test_of_two_learners_the_second_gives_way(graph, unbroken, tmp_path: Path):
