@@ -106,7 +106,7 @@ class Controller(LifecycleNode):
             ValueError: the parameters do not describe a controller.
             SystemExit: ``autostart`` is set and the solver is not to be had.
         """
-        super().__init__('controller')
+        super().__init__('controller', start_parameter_services=False)
         self._model: Any = None
         self._weights_key: Any = None
         self._flight: FlightController | None = None
