@@ -39,6 +39,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile
+from rclpy.type_support import check_for_type_support
 
 SHARE = 0.25  # of the time that requests are served, where they keep coming
 BURST = 0.05  # s of service that is not made up for by waiting
@@ -90,6 +91,7 @@ class ParameterDoor:
     def _offer(self, kind: Any, name: str, answer: Callable[[Any, Any], None]) -> Any:
         # Not `Node.create_service`, which would give it to the executor of the flight.
         node = self._node
+        check_for_type_support(kind)
         with node.handle:
             service = _rclpy.Service(
                 node.handle,
