@@ -247,8 +247,8 @@ CONTROLLER = table(
     Parameter(
         'policy.lease',
         0.0,
-        'how long policy.* fly unless this is set again; then the controller goes back to the last '
-        'weights that were set with 0, which stay',
+        'how long the policy.* of the same request fly unless all are set again; then the '
+        'controller goes back to the last weights that were set with 0, which stay',
         's',
         lower=0.0,
         upper=3600.0,

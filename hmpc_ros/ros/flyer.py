@@ -37,7 +37,7 @@ from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stam
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal
 from hmpc_ros.ros.recorder import FlightRecorder
-from hmpc_ros.ros.trial_lease import LEASE
+from hmpc_ros.ros.trial_lease import LEASE, WEIGHTS
 
 # What messages get that are still on their way when the last state is there.
 GRACE = 1.0  # s
@@ -145,6 +145,7 @@ class RosFlyer:
         self._hover = np.full(NU, math.nan)
         self._untouched: dict[str, Any] = {}  # of the controller: what no flight may change
         self._accepted: dict[str, Any] = {}
+        self._lent: dict[str, Any] = {}
         self._leased_at: float | None = None
         self.stopwatch = Stopwatch()
 
@@ -272,6 +273,7 @@ class RosFlyer:
         values: dict[str, Any] = dict(self.policy(request.theta, model))
         if self._sets_goal:
             values.update(_goal_values(self._task.goal))
+        self._lent = {name: values[name] for name in WEIGHTS}
         started = self._leased_at = time.monotonic()
         try:
             await self._controller.set({**values, LEASE: self._settings['lease']})
@@ -284,9 +286,12 @@ class RosFlyer:
     def tick(self) -> None:
         """Renew the lease while weights are on trial; to be called from a timer."""
         now = time.monotonic()
-        if self._leased_at is not None and now - self._leased_at > self._settings['lease'] / 4:
+        silence = 0.0 if self._leased_at is None else now - self._leased_at
+        if silence > self._settings['lease']:
+            self._leased_at = None  # it has run out, and weights are not lent anew within a flight
+        elif silence > self._settings['lease'] / 4:
             self._leased_at = now
-            self._controller.send({LEASE: self._settings['lease']})
+            self._controller.send({**self._lent, LEASE: self._settings['lease']})
 
     # -- flights -------------------------------------------------------------------------------
 
