@@ -28,7 +28,7 @@ def main(target, rate):
     big = SetParameters.Request(parameters=[weights(i) for i in range(5000)])
     pending = client.call_async(big)
     begun, sent = time.monotonic(), 0
-    print('flooding', flush=True)  # noqa: T201
+    print('flooding', flush=True)
     while True:
         for _ in range(int((time.monotonic() - begun) * rate) - sent):
             sent += 1

@@ -184,10 +184,10 @@ class LearningGraph:
     def set_policy(self, **values):
         """Set parameters of the controller by hand; return the answer."""
         parameters = [
-            Parameter(
-                f'policy.{name}',
-                Parameter.Type.DOUBLE_ARRAY if isinstance(value, list) else Parameter.Type.DOUBLE,
-                value,
+            (
+                Parameter(f'policy.{name}', Parameter.Type.DOUBLE_ARRAY, [])
+                if value == []
+                else Parameter(f'policy.{name}', value=value)
             ).to_parameter_msg()
             for name, value in values.items()
         ]

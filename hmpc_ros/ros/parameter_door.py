@@ -172,7 +172,7 @@ class ParameterDoor:
         value, error = outcome[0]
         if error is not None:
             raise error
-        return value  # type: ignore[no-any-return]
+        return value
 
     # -- what is asked -------------------------------------------------------------------------
 

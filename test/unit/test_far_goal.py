@@ -53,7 +53,7 @@ def test_what_is_shown_keeps_its_direction_and_near_goals_are_left_alone():
 @pytest.mark.parametrize('position', [(40.0, 9.0, -4.0), (4.0, 0.9, -0.4)])
 def test_the_derivative_is_that_of_the_goal_shown(shortcut, position):
     # Bounds that no plan meets, so that finite differences meet no kink.
-    wide = {'limits.velocity': [99.0] * 3, 'limits.attitude': [99.0] * 3, 'limits.rates': [99.0] * 3}
+    wide = {f'limits.{name}': [99.0] * 3 for name in ('velocity', 'attitude', 'rates')}
     mpc = OfflineMpc(build.mpc(FLOWN | wide | {'policy.r': [3.0] * 4}), shortcut)
     state = np.zeros(12)
     state[:3] = position
