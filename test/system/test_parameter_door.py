@@ -204,11 +204,9 @@ def test_a_flood_of_requests_takes_no_command_from_a_flight_and_not_its_ladder(s
         assert flood.stdout.readline()
         answered.clear()
         stamps = fly(500)
-        # The newest state is answered, and of those before it all but a few: an answer is late by
-        # less than the 0.1 s, five steps, that may pass between two commands.
         client.wait_for(lambda: stamps[-1] in answered, 'the last command')
-        flown = sorted(set(answered) & set(stamps))
-        assert np.diff([0, *(stamps.index(s) + 1 for s in flown)]).max() <= 5
+        # Only the newest state is kept: what waited for requests to be served would be skipped.
+        assert len(set(answered) & set(stamps)) >= 0.8 * len(stamps)
         # And when states stay away, the ladder ends in silence.
         client.wait_for(lambda: int(diagnosis.get('silences', 0)) == 1, 'the end of the ladder')
         assert flood.poll() is None
