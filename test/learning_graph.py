@@ -197,7 +197,12 @@ class LearningGraph:
     def set(self, values: dict):
         """Set parameters of the controller by hand; return the answer."""
         parameters = [
-            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
+            (
+                Parameter(name, Parameter.Type.DOUBLE_ARRAY, [])
+                if value == []
+                else Parameter(name, value=value)
+            ).to_parameter_msg()
+            for name, value in values.items()
         ]
         request = SetParametersAtomically.Request(parameters=parameters)
         return self.call(self._setter, request).result

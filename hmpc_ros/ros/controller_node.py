@@ -37,7 +37,7 @@ from hmpc_ros.configuration.signature import signature
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.plant.quadcopter import NX
+from hmpc_ros.plant.quadcopter import NX, POSITION
 from hmpc_ros.policy.acados_backend import AcadosMissingError
 from hmpc_ros.policy.flight_controller import (
     DROPPED,
@@ -116,7 +116,7 @@ class Controller(LifecycleNode):
             ValueError: the parameters do not describe a controller.
             SystemExit: ``autostart`` is set and the solver is not to be had.
         """
-        super().__init__('controller')
+        super().__init__('controller', start_parameter_services=False)
         self._model: Any = None
         self._weights_key: Any = None
         self._flight: FlightController | None = None
@@ -358,6 +358,9 @@ class Controller(LifecycleNode):
         if solution is not None and self._path_is_wanted:
             assert self._flight is not None
             states = self._flight.goal.world(solution.states)
+            if solution.unseen is not None:  # the plan is towards a goal that was moved
+                rotation = self._flight.goal.rotation[POSITION, POSITION]
+                states[:, POSITION] += solution.unseen @ rotation
             set_path(states, answer.time, self._time_step, self._path)
             self._path_publisher.publish(self._path)
         if answer.reason is not Reason.SOLVED or self._source is not Source.SOLUTION:

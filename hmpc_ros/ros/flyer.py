@@ -38,7 +38,7 @@ from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stam
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal
 from hmpc_ros.ros.recorder import FlightRecorder
-from hmpc_ros.ros.trial_lease import LEASE
+from hmpc_ros.ros.trial_lease import LEASE, WEIGHTS
 
 # What messages get that are still on their way when the last state is there.
 GRACE = 1.0  # s
@@ -163,6 +163,7 @@ class RosFlyer:
         self._hover = np.full(NU, math.nan)
         self._flown: dict[str, Any] = {}  # of the controller: what may change, as it was found
         self._accepted: dict[str, Any] = {}
+        self._lent: dict[str, Any] = {}
         self._leased_at: float | None = None
         self.stopwatch = Stopwatch()
 
@@ -317,6 +318,7 @@ class RosFlyer:
 
     async def _lend(self, values: Mapping[str, Any]) -> None:
         """Lend weights to the controller, see `_trial`."""
+        self._lent = {name: values[name] for name in WEIGHTS}
         started = self._leased_at = time.monotonic()
         try:
             await self._controller.set({**values, LEASE: self._settings['lease']})
@@ -334,9 +336,12 @@ class RosFlyer:
         if recording is not None and self._node.count_publishers(self._commands) > 1:
             recording.rivals = recording.rivals or self._rivals()
         now = time.monotonic()
-        if self._leased_at is not None and now - self._leased_at > self._settings['lease'] / 4:
+        silence = 0.0 if self._leased_at is None else now - self._leased_at
+        if silence > self._settings['lease']:
+            self._leased_at = None  # it has run out, and weights are not lent anew within a flight
+        elif silence > self._settings['lease'] / 4:
             self._leased_at = now
-            self._controller.send({LEASE: self._settings['lease']})
+            self._controller.send({**self._lent, LEASE: self._settings['lease']})
 
     # -- flights -------------------------------------------------------------------------------
 

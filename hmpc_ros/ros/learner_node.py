@@ -103,7 +103,7 @@ class Learner(Node):
 
     def __init__(self) -> None:
         """Declare the parameters, and begin when ``autostart`` says so."""
-        super().__init__('learner')
+        super().__init__('learner', start_parameter_services=False)
         settings = NodeParameters(self, LEARNER, learner.check, lambda _nothing: None)
         self._settings = settings
         latched = QoSProfile(

@@ -86,7 +86,7 @@ class Simulator(Node):
 
     def __init__(self) -> None:
         """Declare the parameters and publish the first state, or wait for ``~/reset``."""
-        super().__init__('simulator')
+        super().__init__('simulator', start_parameter_services=False)
         # Changed parameters fly from the next reset on: a flight is flown with one set of them.
         self._settings = NodeParameters(self, SIMULATOR, _Setup.from_values, lambda _setup: None)
         self._setup: _Setup = self._settings.prepared

@@ -14,6 +14,8 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from hmpc_ros.ros.parameter_door import ParameterDoor
+
 try:  # halves the latency of a callback, where the distribution has it
     from rclpy.experimental import EventsExecutor
 except ImportError:
@@ -92,10 +94,13 @@ def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:
 def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     """Start the node, spin it to its end and return the exit code of the process.
 
+    The node leaves its parameter services to `ParameterDoor`: ``start_parameter_services=False``.
+
     A node that refuses its configuration (ValueError, or rclpy's own refusal of a parameter) ends
     the process with that one sentence and exit code 1 instead of a traceback.
     """
     node: Node | None = None
+    door: ParameterDoor | None = None
     try:
         # rclpy's own handlers take ROS from under a node that is still made, or still works with
         # it. Until it spins, either signal is a KeyboardInterrupt.
@@ -109,6 +114,7 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int
         except (ValueError, ParameterException) as refusal:
             print(f'error: {refusal}', file=sys.stderr)  # noqa: T201
             return 1
+        door = ParameterDoor(node)
         # What exists now lives as long as the process: keep it out of the collector's way, whose
         # pauses would otherwise show as latency.
         gc.collect()
@@ -119,6 +125,8 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int
         return 0
     finally:
         with contextlib.suppress(KeyboardInterrupt):
+            if door is not None:
+                door.close()
             if node is not None:
                 node.destroy_node()
             rclpy.try_shutdown()

@@ -49,7 +49,7 @@ class Visualizer(Node):
 
     def __init__(self) -> None:
         """Declare the parameters and open the topics."""
-        super().__init__('visualizer')
+        super().__init__('visualizer', start_parameter_services=False)
         self._settings = NodeParameters(self, VISUALIZER, dict, self._apply)
         self._odometry: Odometry | None = None
         self._news = False

@@ -132,15 +132,19 @@ def test_lost_repeated_and_reordered_odometry_does_not_change_what_is_learned(
 def test_weights_pushed_by_hand_are_refused_or_cost_a_flight_and_change_nothing(graph, unbroken):
     graph = graph(learner={'iterations': 4}).start()
     graph.until_flight('nominal', after=1)
-    refused = graph.set_policy(q=[float('nan')] * 12, lease=0.0)
+    whole = {'r': [0.1] * 4, 'p': [0.0] * 78, 'model': [], 'lease': 0.0}
+    refused = graph.set_policy(q=[float('nan')] * 12, **whole)
     assert not refused.successful
     assert 'policy.q must be finite' in refused.reason
-    refused = graph.set_policy(q=[1.0] * 12)
-    assert not refused.successful
-    assert 'the present weights are on trial' in refused.reason
+    # Nor does a stranger make the weights on trial stay, or keep them for an hour.
+    for partly in ({'q': [1.0] * 12}, {'q': [1.0] * 12, 'lease': 0.0}, {'lease': 3600.0}):
+        refused = graph.set_policy(**partly)
+        assert not refused.successful
+        assert 'the present weights are on trial' in refused.reason
+    assert not graph.set_policy(lease=0.0).successful
     # In the middle of a flight, and so far from everything that it would be seen in the costs.
     graph.until_flight('nominal', after=3)
-    pushed = graph.set_policy(q=[-3.0] * 12, p=[0.0] * 78, lease=0.0)
+    pushed = graph.set_policy(q=[-3.0] * 12, **whole)
     assert pushed.successful, pushed.reason
     assert_whole(graph, unbroken)
     assert 'somebody else sets it' in graph.output('learner')
