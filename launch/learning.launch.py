@@ -21,7 +21,7 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument(
         'results',
-        default_value='build/learning',
+        default_value='results/learning',
         description='results folder; a run that is in it already is gone on with',
     ),
     DeclareLaunchArgument(

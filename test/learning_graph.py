@@ -144,6 +144,15 @@ class LearningGraph:
         heard = self.states
         self.until(lambda: self.states > heard + 5, 'its first steps')
 
+    def held_in(self, purpose: str, after: int) -> LearningGraph:
+        """Let the learner stop by itself in a flight, so that no test has to be quicker than it."""
+        return self.through('hurt_learner', HMPC_TEST_HURT=f'hold:{purpose}:{after}')
+
+    def until_held(self) -> None:
+        """Wait until the learner stands still in the flight of `held_in`."""
+        stat = Path(f'/proc/{self.runners["learner"].pid("learner")}/stat')
+        self.until(lambda: stat.read_text().rpartition(')')[2].split()[0] == 'T', 'its stop')
+
     def until_done(self) -> None:
         self.until(lambda: self.state in ('done', 'stopped'), 'the end of learning')
         assert self.state == 'done', self.monitor.progress
@@ -182,9 +191,17 @@ class LearningGraph:
         ]
 
     def set_policy(self, **values):
+        """Set ``policy.*`` of the controller by hand; return the answer."""
+        return self.set({f'policy.{name}': value for name, value in values.items()})
+
+    def set(self, values: dict):
         """Set parameters of the controller by hand; return the answer."""
         parameters = [
-            Parameter(f'policy.{name}', value=value).to_parameter_msg()
+            (
+                Parameter(name, Parameter.Type.DOUBLE_ARRAY, [])
+                if value == []
+                else Parameter(name, value=value)
+            ).to_parameter_msg()
             for name, value in values.items()
         ]
         request = SetParametersAtomically.Request(parameters=parameters)

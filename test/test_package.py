@@ -1,5 +1,6 @@
 """The package as a whole: one version, its data found, its executables importable by name."""
 
+import ast
 import configparser
 import os
 import re
@@ -101,3 +102,16 @@ def test_every_ros_wheel_is_pinned_exactly():
         wanted = (ROOT / 'requirements' / f'ros-{distro}.txt').read_text().splitlines()
         for line in wanted:
             assert line.startswith('#') or re.sub(r'\[.*\]', '', line) in pins
+
+
+def test_no_dataclass_of_arrays_compares_by_value():
+    # numpy has no truth value for such a comparison: it would raise instead of answering.
+    root = Path(hmpc_ros.__file__).parent
+    for file in root.rglob('*.py'):
+        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            kinds = [ast.unparse(d) for d in node.decorator_list if 'dataclass' in ast.unparse(d)]
+            types = [ast.unparse(b.annotation) for b in node.body if isinstance(b, ast.AnnAssign)]
+            if kinds and any('NDArray' in each or 'ndarray' in each for each in types):
+                assert 'eq=False' in kinds[0], f'{file.name}: {node.name}'

@@ -55,7 +55,7 @@ STYLE = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Timing:
     """What the picture says about computing time.
 

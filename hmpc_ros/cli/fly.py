@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +77,7 @@ def _positive(text: str) -> int:
     return number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Flown:
     """A flight and how it was flown.
 
@@ -215,10 +214,8 @@ def fly_over_ros(
     overrides = given_values(configuration, arguments.overrides)
     overrides['simulator'].update(start_paused=True, episode_steps=arguments.steps)
     nodes = simulation(path, overrides, rviz=arguments.rviz)
-    lines: deque[str] = deque(maxlen=1000)
 
     def reader(name: str, line: str) -> None:
-        lines.append(f'[{name}] {line}')
         if arguments.verbose:
             print(f'[{name}] {line}', file=sys.stderr)
 

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +47,10 @@ for the controller's parameter weights_file.
 """
 EXAMPLES = """\
 examples:
-  hmpc learn --out build/learning
-  hmpc learn --resume --out build/learning --iterations 400
+  hmpc learn --out results/learning
+  hmpc learn --resume --out results/learning --iterations 400
   hmpc learn --attach --set learner.reset=fly --set learner.goal.position="[2, 0, 1.5]"
-  hmpc fly --set controller.weights_file=build/learning/best_weights.yaml
+  hmpc fly --set controller.weights_file=results/learning/best_weights.yaml
 """
 
 
@@ -59,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_run(parser, 'build/learning')
+    add_run(parser, 'results/learning')
     parser.add_argument(
         '--attach',
         action='store_true',
@@ -103,10 +102,8 @@ def learn(arguments: argparse.Namespace, console: Console) -> int:
     nodes, configuration = nodes_of(arguments)
     for warning in learner.warnings(configuration['learner']):
         console.print(f'[yellow]warning:[/] {warning}')
-    lines: deque[str] = deque(maxlen=1000)
 
     def reader(name: str, line: str) -> None:
-        lines.append(f'[{name}] {line}')
         if arguments.verbose:
             print(f'[{name}] {line}', file=sys.stderr)
 

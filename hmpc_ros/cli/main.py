@@ -38,10 +38,6 @@ hmpc COMMAND --help explains a command. Parameters come from an ordinary ROS 2
 parameter file (--config) and from --set node.parameter=value."""
 
 
-class CommandError(Exception):
-    """What a command could not do, in a sentence for the user."""
-
-
 def make_parser(command: str | None) -> argparse.ArgumentParser:
     """Return the parser; only the given command's own module is imported."""
     parser = argparse.ArgumentParser(
@@ -102,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _is_for_the_user(error: Exception) -> bool:
     """Tell a refusal, whose message is a sentence, from a mistake in the program."""
-    refusal = (ValueError, FileNotFoundError, PermissionError, CommandError)
+    refusal = (ValueError, FileNotFoundError, PermissionError)
     # Errors of our own say what to do; a bare RuntimeError of somebody else does not.
     return isinstance(error, refusal) or type(error).__module__.startswith('hmpc_ros.')
 

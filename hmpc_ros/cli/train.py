@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_run(parser, 'build/training')
+    add_run(parser, 'results/training')
     parser.add_argument(
         '--jobs',
         metavar='N',

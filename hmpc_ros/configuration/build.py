@@ -20,7 +20,7 @@ from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.goal import Goal
 from hmpc_ros.policy.limits import Limits
 from hmpc_ros.policy.mpc import Mpc
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.weights import N_TERMINAL, Weights
 
 Values = Mapping[str, Any]
 
@@ -146,9 +146,18 @@ def safety(controller: Values) -> Safety:
 
 
 def weights(controller: Values, model: LinearModel) -> Weights:
-    """Return the weights ``policy.*``; an empty ``policy.p`` is computed for the model."""
+    """Return the weights ``policy.*``; an empty ``policy.p`` is computed for the model.
+
+    Raises:
+        ValueError: the MPC cannot be solved with them, see `Weights.refuse_unsolvable`.
+    """
     q, r, p = (controller[f'policy.{name}'] for name in 'qrp')
-    return Weights(q, r, p) if len(p) else Weights.for_model(model, q, r)
+    made = Weights(q, r, p if len(p) else np.zeros(N_TERMINAL))
+    made.refuse_unsolvable()
+    if not len(p):
+        made = Weights.for_model(model, q, r)
+        made.refuse_unsolvable()
+    return made
 
 
 def started(controller: Values) -> Values:

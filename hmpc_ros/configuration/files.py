@@ -118,7 +118,9 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     for node, content in document.items():
         if not isinstance(content, dict) or not isinstance(content.get('ros__parameters'), dict):
             raise ValueError(f"{path}: node '{node}' has no ros__parameters")
-        nodes[str(node).lstrip('/')] = _flatten(content['ros__parameters'])
+        name = str(node).lstrip('/')
+        # `/**/controller` is the controller of any namespace
+        nodes[name.removeprefix('**/')] = _flatten(content['ros__parameters'])
     return nodes
 
 

@@ -8,6 +8,10 @@ from hmpc_ros.policy.weights import N_TERMINAL, N_THETA
 
 _VEHICLE = QuadcopterParameters()
 _INFINITE_SPEED = 1e5  # rad/s; no rotor turns that fast
+# m; the world frame is a plane: 5 km from its origin the Earth has curved 2 m away from it.
+_WORLD = 5000.0
+_TURNS = 1000.0  # rad; a heading repeats itself
+_NO_BOUND = 1e4  # m/s, rad, rad/s; as a bound of the MPC the same as none
 
 
 def _vehicle(whose: str) -> tuple[Parameter, ...]:
@@ -247,8 +251,8 @@ CONTROLLER = table(
     Parameter(
         'policy.lease',
         0.0,
-        'how long policy.* fly unless this is set again; then the controller goes back to the last '
-        'weights that were set with 0, which stay',
+        'how long the policy.* of the same request fly unless all are set again; then the '
+        'controller goes back to the last weights that were set with 0, which stay',
         's',
         lower=0.0,
         upper=3600.0,
@@ -272,6 +276,7 @@ CONTROLLER = table(
         "soft bound of the velocity along the goal frame's axes",
         'm/s',
         lower=1e-3,
+        upper=_NO_BOUND,
         length=3,
     ),
     Parameter(
@@ -280,6 +285,7 @@ CONTROLLER = table(
         'soft bound of roll, pitch and of yaw from the goal',
         'rad',
         lower=1e-3,
+        upper=_NO_BOUND,
         length=3,
     ),
     Parameter(
@@ -288,10 +294,29 @@ CONTROLLER = table(
         'soft bound of the body rates',
         'rad/s',
         lower=1e-3,
+        upper=_NO_BOUND,
         length=3,
     ),
-    Parameter('goal.position', [0.0] * 3, 'where to hover, world frame', 'm', length=3),
-    Parameter('goal.yaw', 0.0, 'heading to hover at', 'rad'),
+    Parameter(
+        'limits.position_deviation',
+        10.0,
+        'distance from the goal that the MPC is shown at most; a goal further away is flown to as '
+        'if it lay so far off in its direction. A nimble vehicle, which a jump of the goal flips, '
+        'wants it lower',
+        'm',
+        lower=1e-2,
+        upper=100.0,
+    ),
+    Parameter(
+        'goal.position',
+        [0.0] * 3,
+        'where to hover, world frame',
+        'm',
+        lower=-_WORLD,
+        upper=_WORLD,
+        length=3,
+    ),
+    Parameter('goal.yaw', 0.0, 'heading to hover at', 'rad', lower=-_TURNS, upper=_TURNS),
     Parameter(
         'state_timeout',
         0.5,
@@ -582,7 +607,7 @@ LEARNER_OPERATION = table(
     Parameter('autostart', True, 'begin to learn at once, without ~/start', read_only=True),
     Parameter(
         'results',
-        'build/learning',
+        'results/learning',
         'folder of the results; a run that is in it already is gone on with',
         read_only=True,
     ),

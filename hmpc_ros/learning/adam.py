@@ -60,6 +60,11 @@ class AdamRule:
         if not (0 <= self.first_moment < 1 and 0 <= self.second_moment < 1):
             raise ValueError("Adam's moments must be at least 0 and below 1")
 
+    @property
+    def tasks(self) -> int:
+        """One: the rule knows no others."""
+        return 1
+
     def iterate(
         self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
     ) -> Asking[Step]:

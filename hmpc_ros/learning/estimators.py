@@ -68,7 +68,7 @@ class Estimator(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slopes:
     """Measured slopes of J along orthonormal directions: finite differences of flights.
 
@@ -83,7 +83,7 @@ class Slopes:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelBased:
     """The gradient through the model alone: the costate recursion over the nominal flight.
 

@@ -107,6 +107,8 @@ SIGNIFICANT = 1.0
 SURE, MAX_ROUNDS = 2.0, 3
 # What is left of a cost's standard deviation when its noise has been taken out.
 DOUBT, DOUBT_ELSEWHERE, WORTHWHILE_IN_NOISE = 0.1, 1.0, 0.02
+# What third differences need, to tell noise from.
+_FEWEST_STEPS = 8
 # How much of the average of a descent's weights is kept from step to step.
 AVERAGING = 0.7
 # Where flights are noisy, bounds are tightened by so many standard deviations of the noise.
@@ -172,7 +174,9 @@ class FewFlightsRule:
                 probe = self.box.project(theta + self.settings.probe_size * _direction(rng))
                 requests.append(FlightRequest(probe, PERTURBED, model=model, task=i % self.tasks))
         flown = yield requests
-        return session.digest(flown[:nominal], flown[nominal:])
+        doubtful = session.to_be_repeated(flown)
+        again = [] if doubtful is None else (yield [doubtful.request])
+        return session.digest(flown[:nominal], [*flown[nominal:], *again])
 
     @property
     def partial(self) -> bool:
@@ -192,12 +196,26 @@ class _Session(State):
         self.rehearsed = 0  # rehearsals of this iteration so far
         self.change = np.nan  # of J by the candidate, as measured
         self.notes: list[str] = []
+        self._repeated: Evaluation | None = None  # the flight that was flown again for its noise
         super().__init__(rule.model, rule.objective.state_max, rule.tasks, memory)
         self.noisy = self.progress.noisy
         if not memory:
             self.progress.damping = rule.settings.damping
 
     # -- the iteration -------------------------------------------------------------------------
+
+    def to_be_repeated(self, flown: list[Evaluation]) -> Evaluation | None:
+        """Return the flight to fly again to learn how noisy it is; None where that is known.
+
+        It is where a flight ends in hover; a task that never does needs a pair of flights, once.
+        """
+        whole = [e for e in flown if e.outcome.finite and e.flight.steps > _FEWEST_STEPS]
+        hovers, state_max = self.noise.hovers, self.rule.objective.state_max
+        calm = any(hovers(e.flight.deviations, state_max) for e in whole)
+        if calm or self.noise.known or not whole:
+            return None
+        self._repeated = whole[0]
+        return whole[0]
 
     def digest(self, nominal: list[Evaluation], probes: list[Evaluation]) -> Step:
         """Learn from the flights, judge the candidate, plan the next."""
@@ -252,6 +270,14 @@ class _Session(State):
                         self.surrogate.residuals(flight.deviations, flight.input_deviations)
                     )
                 self.starts[evaluation.request.task] += np.append(flight.deviations[0], 1.0)
+        again = evaluations[-1]
+        if self._repeated is not None and again.outcome.finite:
+            self.noise.compare(
+                *(
+                    self.surrogate.residuals(flight.deviations, flight.input_deviations)
+                    for flight in (self._repeated.flight, again.flight)
+                )
+            )
         self.noisy = self.noise.matters(state_max)
         if self.noisy and not self.surrogate.instrumented:
             # What was learned as if there were no noise is not worth keeping.

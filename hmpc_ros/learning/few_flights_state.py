@@ -31,7 +31,7 @@ INTEGERS = ('k', 'flights', 'descent')
 ARRAYS = ('theta', 'average', 'states', 'inputs')
 
 
-@dataclass
+@dataclass(eq=False)
 class Point:
     """Weights and model that were flown, with what the flights of all tasks showed.
 

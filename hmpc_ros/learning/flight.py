@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SAME_COMMAND = 1e-2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Flight:
     """What was measured and commanded during one flight of T steps.
 

@@ -12,22 +12,12 @@ needed where the cost's own shape is to be kept: composite.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-class AugmentedJacobians(Protocol):
-    """Who claims to know how the plant answers, past inputs included: ``Surrogate``."""
-
-    def augmented_jacobians_along(
-        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return A (T, 12, 12), B (T, 12, 4) and L (T, lags, 12, 4)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

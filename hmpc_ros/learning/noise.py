@@ -1,7 +1,9 @@
 """How noisy flights are, by what the surrogate cannot explain of them.
 
 A vehicle that hovers at its goal hardly changes, and neither do the systematic errors of a
-surrogate there: what jumps from step to step at the end of a flight is noise.
+surrogate there: what jumps from step to step at the end of a flight is noise. Where flights do not
+end in hover, two of them under the same weights have the same systematic errors: what jumps in
+their difference is noise, twice.
 """
 
 from __future__ import annotations
@@ -23,24 +25,29 @@ HOVERING, CALM = 0.25, 0.5
 FLOOR = 1e-4
 
 
-@dataclass
+@dataclass(eq=False)
 class ResidualNoise:
     """Noise in the one-step residuals of flights, state by state.
 
     Attributes:
         variance: Of what jumps from step to step, in the calmest flight, (12,): noise is in every
-            flight. Zero before any.
+            flight. Infinite before any.
     """
 
-    variance: NDArray[np.float64] = field(default_factory=lambda: np.zeros(NX))
+    variance: NDArray[np.float64] = field(default_factory=lambda: np.full(NX, np.inf))
+
+    @property
+    def known(self) -> bool:
+        """Whether anything was learned."""
+        return bool(np.isfinite(self.variance).all())
 
     def learn(self, residuals: NDArray[np.float64]) -> None:
         """Take in the residuals (T, 12) of a flight that ended in hover (`hovers`)."""
-        tail = _tail(residuals)
-        # Third differences of white noise have 1 + 9 + 9 + 1 times its variance, while those of
-        # what oscillates within ten steps or more all but vanish.
-        jumps = np.mean(np.diff(tail, n=3, axis=0) ** 2, axis=0) / 20
-        self.variance = np.minimum(self.variance, jumps) if self.variance.any() else jumps
+        self.variance = np.minimum(self.variance, _jumps(_tail(residuals)))
+
+    def compare(self, residuals: NDArray[np.float64], again: NDArray[np.float64]) -> None:
+        """Take in the residuals (T, 12) of two whole flights under the same weights."""
+        self.variance = np.minimum(self.variance, _jumps(residuals - again) / 2)
 
     @staticmethod
     def hovers(deviations: NDArray[np.float64], state_max: NDArray[np.float64]) -> bool:
@@ -51,7 +58,14 @@ class ResidualNoise:
     def matters(self, state_max: NDArray[np.float64]) -> bool:
         """Say whether there is noise, given the bounds (9,) of the states 3..11."""
         scale = np.concatenate((np.ones(NX - len(state_max)), state_max))
-        return bool(np.any(np.sqrt(self.variance) > FLOOR * scale))
+        return self.known and bool(np.any(np.sqrt(self.variance) > FLOOR * scale))
+
+
+def _jumps(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the variance of what is white in rows (T, 12), column by column."""
+    # Third differences of white noise have 1 + 9 + 9 + 1 times its variance, while those of what
+    # oscillates within ten steps or more all but vanish.
+    return np.asarray(np.mean(np.diff(rows, n=3, axis=0) ** 2, axis=0) / 20)
 
 
 def _tail(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,7 +45,7 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(C, V, J)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Objective:
     """The closed-loop objective of a flight, design.md section 2, in deviations from the goal.
 

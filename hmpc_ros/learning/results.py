@@ -60,6 +60,7 @@ class ResultsFolder:
             self.records, self._end = _read_log(self.path / LOG)
             if self._end < os.fstat(self._log).st_size:
                 os.ftruncate(self._log, self._end)
+            self._written = zlib.crc32(os.pread(self._log, self._end, 0))
             self.memory = self._read_memory()
         except BaseException:
             self.close()
@@ -109,8 +110,10 @@ class ResultsFolder:
             memory: What the rule has to remember.
 
         Raises:
-            ResultsError: When the disk refuses; the folder is then as it was before.
+            ResultsError: When the disk refuses, or somebody else changed the file; the folder is
+                then as it was before.
         """
+        self._refuse_foreign_changes()
         record = dict(record)
         arrays = {}
         if memory is not None:
@@ -135,6 +138,7 @@ class ResultsFolder:
                 'iteration are not kept'
             ) from error
         self._end += len(line)
+        self._written = zlib.crc32(line, self._written)
         self.records.append(json.loads(line))
         if arrays:
             self._forget_memory(keep=2)
@@ -145,13 +149,39 @@ class ResultsFolder:
             os.close(self._log)
             self._log = -1
 
+    def _refuse_foreign_changes(self) -> None:
+        """Raise ResultsError unless the log holds what was written so far, to the last byte."""
+        file = self.path / LOG
+        try:
+            same = os.path.samestat(file.stat(), os.fstat(self._log))
+        except OSError:
+            same = False
+        if not same:
+            raise ResultsError(
+                f'{file} was removed or replaced while the run went on: the results of this '
+                'iteration are not kept'
+            )
+        content = os.pread(self._log, os.fstat(self._log).st_size, 0)
+        if len(content) != self._end or zlib.crc32(content) != self._written:
+            raise ResultsError(
+                f'{file} was changed by somebody else while the run went on. It is left as it is, '
+                'and the results of this iteration are not kept'
+            )
+
     def _open_log(self, create: bool) -> int:
+        # A run begins with its log: where there is a header, a new log would begin it again.
+        create = create and not (self.path / HEADER).exists()
         flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
         try:
             if create:
                 self.path.mkdir(parents=True, exist_ok=True)
             log = os.open(self.path / LOG, flags, 0o644)
         except FileNotFoundError as error:
+            if (self.path / HEADER).exists():
+                raise ResultsError(
+                    f'{self.path} is damaged: {LOG} is missing although {HEADER} is there. It is '
+                    'left as it is; choose another results folder'
+                ) from error
             raise ResultsError(f'{self.path} holds no training run') from error
         except OSError as error:
             raise ResultsError(
@@ -181,7 +211,16 @@ class ResultsFolder:
             ) from error
 
     def _read_memory(self) -> Memory:
-        """Read what the rule left with the last iteration."""
+        """Read what the rule left with the last iteration.
+
+        It is on the disk before its iteration is: no more than one can be ahead of the log.
+        """
+        newest = max((path.stem for path in self.path.glob('memory-*.npz')), default='')
+        if newest > f'memory-{len(self.iterations):06d}':
+            raise ResultsError(
+                f'{self.path} is damaged: {newest}.npz is there although {LOG} ends before '
+                f'iteration {len(self.iterations)}. It is left as it is'
+            )
         if not self.iterations:
             return {}
         last = self.iterations[-1]

@@ -55,6 +55,11 @@ class Step:
 class Rule(Protocol):
     """The algorithm of one iteration."""
 
+    @property
+    def tasks(self) -> int:
+        """How many tasks (starts and goals) the objective is the mean over."""
+        ...
+
     def iterate(
         self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
     ) -> Asking[Step]:
@@ -90,6 +95,11 @@ class PaperRule:
     step_size: StepSize
     box: Box
     safeguard: Safeguard | None = None
+
+    @property
+    def tasks(self) -> int:
+        """One: the rule knows no others."""
+        return 1
 
     def iterate(
         self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator

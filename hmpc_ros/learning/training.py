@@ -167,8 +167,10 @@ class TrainingRun:
                 start = self.results.header['model']
                 known = LinearModel(**{name: start[name] for name in _MODEL_PARTS})
                 model = known.with_entries(best['mpc_model'])
-        tasks = getattr(self.rule, 'tasks', 1)
-        return [FlightRequest(theta, CLOSING, model=model, task=task) for task in range(tasks)]
+        return [
+            FlightRequest(theta, CLOSING, model=model, task=task)
+            for task in range(self.rule.tasks)
+        ]
 
     def _ask(self, requests: list[FlightRequest]) -> None:
         self._batch: dict[int, Evaluation] = {}

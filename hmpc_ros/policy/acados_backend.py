@@ -36,6 +36,7 @@ import numpy as np
 
 from hmpc_ros.policy.limits import SLACK_L1, SLACK_L2
 from hmpc_ros.policy.solver_cache import load_or_build
+from hmpc_ros.policy.weights import QP_TOLERANCE
 
 _MISSING = (
     'acados is not installed: either `pip install --no-deps comma-deps-acados==0.2.2.post92` (and '
@@ -94,7 +95,7 @@ class SolverOptions:
             than HPIPM's own 1, and elsewhere about as many.
     """
 
-    qp_tolerance: float = 1e-8
+    qp_tolerance: float = QP_TOLERANCE
     qp_max_iterations: int = 50
     hpipm_mode: str = 'BALANCE'
     qp_mu0: float = 15.0

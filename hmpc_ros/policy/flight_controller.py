@@ -8,13 +8,16 @@ What happens to a state, in this order:
 1.  Not finite: dropped. (The caller drops what cannot even be made a state, see `discard`.)
 2.  Same stamp as the last accepted state: the answer of that state once more, without a solve, so
     that a state may be sent again until its answer arrives.
-3.  Earlier stamp than the last accepted state: dropped, unless a *new run* has begun. A new run is
-    a stamp that went back by more than ``clock_reset_threshold`` (a simulator that starts again
-    at 0), or any earlier stamp after no state was accepted for ``state_timeout`` (so that nothing
-    locks the controller out for longer than that). A new run forgets plan and ladder.
-4.  Tilted beyond ``max_tilt``, where the model no longer holds: the ladder below. If it is the
+3.  Older than ``state_timeout`` by its stamp, where the clocks allow to tell (see below): dropped.
+4.  Earlier stamp than the last accepted state, with two exceptions: dropped. One is a stamp that
+    had *run ahead*: stamps jumped ahead of the monotonic clock, and this one fits to those before
+    the jump. It is answered as if the jump had not been. The other is a *new run*: a stamp that
+    went back by more than ``clock_reset_threshold`` (a simulator that starts again at 0), or any
+    earlier stamp after no state was accepted for ``state_timeout`` (so that nothing locks the
+    controller out for longer than that). A new run forgets plan and ladder.
+5.  Tilted beyond ``max_tilt``, where the model no longer holds: the ladder below. If it is the
     first state of all: no command.
-5.  Solved. If the solve fails: the ladder below.
+6.  Solved. If the solve fails: the ladder below.
 
 The *ladder*, from the first failure to the next successful solve, in steps of the model's time
 step:
@@ -27,8 +30,15 @@ A successful solve ends it at any rung. Steps are counted in time and not in cal
 at twice the model's rate do not use up the plan twice as fast.
 
 States that stop coming lead down the same ladder: `tick`, called from a timer, answers as soon as
-the last accepted state is older than ``state_timeout``. That age is measured by a monotonic clock
-from the arrival of the state, so a jump of the ROS clock neither causes nor hides a timeout.
+the last accepted state is older than ``state_timeout``.
+
+The *age* of a state is measured by a monotonic clock from its arrival, so a jump of the node's
+clock neither causes nor hides a timeout. What age it has when it arrives is told by its stamp, if
+stamps and the node's clock are the same clock: if the first state, or the first after none was
+accepted for ``state_timeout``, is stamped at most `CLOCKS_APART` before now and no more than a time
+step after. Otherwise (a simulated time, a vehicle's own clock) it counts as new when it arrives.
+The difference of node's and monotonic clock is taken then, and taken again before a state is called
+old, so that neither clock's setting alone makes a state old.
 """
 
 import math
@@ -47,6 +57,9 @@ from hmpc_ros.policy.mpc import Mpc, Solution
 from hmpc_ros.policy.weights import Weights
 
 _NANOSECONDS = 1_000_000_000
+
+# Stamps up to so long ago [s] are late; those from before that are of another clock.
+CLOCKS_APART = 10.0
 
 # Solve times of this many last solves make up the median and the 99 % of the statistics.
 SOLVE_TIME_WINDOW = 1000
@@ -70,6 +83,7 @@ class Reason(Enum):
     NOT_A_ROTATION = 'orientation no unit quaternion'
     WRONG_FRAME = 'wrong frame'
     STAMP_WENT_BACK = 'stamp went back'
+    TOO_OLD = 'too old by its stamp'
     TILT = 'tilt beyond the model'
     SOLVE_FAILED = 'solve failed'
     STATE_TIMEOUT = 'state timeout'
@@ -81,13 +95,14 @@ DROPPED = (
     Reason.NOT_A_ROTATION,
     Reason.WRONG_FRAME,
     Reason.STAMP_WENT_BACK,
+    Reason.TOO_OLD,
 )
 
 #: Reasons to go down the ladder.
 FALLBACKS = (Reason.SOLVE_FAILED, Reason.TILT, Reason.STATE_TIMEOUT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Answer:
     """What to do about a state, or about the lack of one.
 
@@ -161,10 +176,12 @@ class Statistics:
         repeats: states answered again.
         missed_deadlines: answers that took longer than the model's time step.
         new_runs: clock resets, see the rule at the top of this module.
+        ran_ahead: stamps that had run ahead, see there.
+        age_by_stamp: whether the age of states is told by their stamps too, see there.
         dropped: messages dropped, by reason.
         solve_time_median: of the last solves [s]; NaN before the first.
         solve_time_p99: 99 % of the last solves took at most this [s]; NaN before the first.
-        state_age: time since the last accepted state arrived [s]; inf before the first.
+        state_age: age of the last accepted state [s]; inf before the first.
     """
 
     states: int = 0
@@ -176,6 +193,8 @@ class Statistics:
     repeats: int = 0
     missed_deadlines: int = 0
     new_runs: int = 0
+    ran_ahead: int = 0
+    age_by_stamp: bool = False
     fallbacks: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(FALLBACKS, 0))
     dropped: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(DROPPED, 0))
     solve_time_median: float = math.nan
@@ -191,6 +210,7 @@ class FlightController:
         goal: where to fly to.
         safety: the ladder's settings.
         clock: a monotonic clock [s], for the age of states and the time an answer takes.
+        stamp_clock: the clock that states may be stamped by [s]; None: there is none.
     """
 
     def __init__(
@@ -199,11 +219,14 @@ class FlightController:
         goal: Goal,
         safety: Safety,
         clock: Callable[[], float] = time.monotonic,
+        stamp_clock: Callable[[], float] | None = None,
     ) -> None:
         self._mpc = mpc
         self._goal = goal
         self._safety = safety
         self._clock = clock
+        self._stamp_clock = stamp_clock
+        self._clock_offset = 0.0  # stamp clock - monotonic clock [s]
         self._statistics = Statistics()
         self._solve_times = np.zeros(SOLVE_TIME_WINDOW)
         self._rotor_min = mpc.limits.rotor_min
@@ -214,7 +237,10 @@ class FlightController:
     def _forget(self) -> None:
         """Forget the run: what follows needs a valid state first."""
         self._last: Answer | None = None  # answer to the last accepted state
-        self._received = -math.inf  # when that state arrived, by the monotonic clock [s]
+        self._arrival = -math.inf  # when that state arrived, by the monotonic clock [s]
+        self._received = -math.inf  # when it was new, by the same clock [s]
+        # Stamp [ns] and arrival [s] of the last state before stamps ran ahead of the clock.
+        self._before_jump: tuple[int, float] | None = None
         self._timed_out = False
         self._ticked = 0  # time of the last `tick` since the states stopped [ns]
         self._has_plan = False
@@ -294,17 +320,26 @@ class FlightController:
             return self.discard(Reason.NOT_FINITE, stamp)
 
         last = self._last
-        if last is not None and stamp <= last.time:
-            if stamp == last.time:
-                self._statistics.repeats += 1
-                command = None if last.command is None else last.command.copy()
-                return Answer(command, last.source, Reason.REPEATED_STAMP, stamp)
+        if last is not None and stamp == last.time:
+            self._statistics.repeats += 1
+            command = None if last.command is None else last.command.copy()
+            return Answer(command, last.source, Reason.REPEATED_STAMP, stamp)
+        stale = arrival - self._received > self._safety.state_timeout
+        age = self._age(stamp, arrival, stale)
+        if age > self._safety.state_timeout:
+            return self.discard(Reason.TOO_OLD, stamp, f'{age:.2f} s; are the clocks synchronised?')
+        if last is not None and stamp < last.time:
             back = (last.time - stamp) / _NANOSECONDS
-            stale = arrival - self._received > self._safety.state_timeout
-            if back <= self._safety.clock_reset_threshold and not stale:
+            if self._had_run_ahead(stamp, arrival):
+                self._statistics.ran_ahead += 1
+                self._before_jump = None
+            elif back <= self._safety.clock_reset_threshold and not stale:
                 return self.discard(Reason.STAMP_WENT_BACK, stamp, f'by {back:.3f} s')
-            self._statistics.new_runs += 1
-            self.reset()
+            else:
+                self._statistics.new_runs += 1
+                self.reset()
+        elif last is not None and self._lead(last.time, self._arrival, stamp, arrival) > 0:
+            self._before_jump = last.time, self._arrival
 
         tilt = max(abs(float(state[6])), abs(float(state[7])))
         tilted = tilt > self._safety.max_tilt
@@ -313,7 +348,7 @@ class FlightController:
             return Answer(None, Source.NOTHING, Reason.TILT, stamp, detail=f'{tilt:.2f} rad')
 
         self._statistics.states += 1
-        self._received = arrival
+        self._arrival, self._received = arrival, arrival - age
         self._timed_out = False
         if tilted:
             self._statistics.tilts += 1
@@ -324,6 +359,44 @@ class FlightController:
         if self._clock() - arrival > self._mpc.model.time_step:
             self._statistics.missed_deadlines += 1
         return answer
+
+    def _age(self, stamp: int, arrival: float, begins: bool) -> float:
+        """Return the age [s] that a state has by its stamp when it arrives; 0 where unknown.
+
+        Args:
+            stamp: [ns].
+            arrival: by the monotonic clock [s].
+            begins: whether it is to be found out anew whether the clocks are the same.
+        """
+        if self._stamp_clock is None:
+            return 0.0
+        present = stamp / _NANOSECONDS
+        if begins:
+            self._clock_offset = self._stamp_clock() - arrival
+            age = arrival + self._clock_offset - present
+            self._statistics.age_by_stamp = -self._mpc.model.time_step <= age <= CLOCKS_APART
+        if not self._statistics.age_by_stamp:
+            return 0.0
+        age = arrival + self._clock_offset - present
+        if age > self._safety.state_timeout:
+            # Unless the node's clock was set back, along with the stamps.
+            offset = self._stamp_clock() - arrival
+            if arrival + offset - present <= self._safety.state_timeout:
+                self._clock_offset = offset
+            age = min(age, arrival + offset - present)
+        return max(0.0, age)
+
+    def _lead(self, stamp: int, arrival: float, later: int, later_arrival: float) -> float:
+        """Return by how much stamps [ns] advance more than arrivals [s], less a time step [s]."""
+        advance = (later - stamp) / _NANOSECONDS - (later_arrival - arrival)
+        return advance - self._mpc.model.time_step
+
+    def _had_run_ahead(self, stamp: int, arrival: float) -> bool:
+        """Whether a stamp that went back fits to those before the stamps ran ahead."""
+        if self._before_jump is None or stamp <= self._before_jump[0]:
+            return False
+        lead = self._lead(*self._before_jump, stamp, arrival)
+        return -2 * self._mpc.model.time_step <= lead <= 0
 
     def tick(self) -> Answer | None:
         """Answer the lack of states; call it from a timer, once per time step of the model.

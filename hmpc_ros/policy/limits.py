@@ -8,6 +8,9 @@ import numpy as np
 BOUNDED_STATES = slice(3, 12)
 N_BOUNDED = 9
 
+# Deviations from here on are none that could be measured, and acados takes them for no bounds.
+BEYOND_MEASURE = 1e10
+
 # Soft bounds cost 25 s + 25 s^2 per violated side and stage (design.md, section 3).
 SLACK_L1 = 25.0
 SLACK_L2 = 25.0
@@ -28,12 +31,13 @@ class Limits:
     velocity: tuple[float, float, float] = (2.0,) * 3  # m/s, along the goal frame's axes
     attitude: tuple[float, float, float] = (math.pi / 4,) * 3  # rad: roll, pitch, yaw from goal
     rates: tuple[float, float, float] = (math.pi / 8,) * 3  # rad/s
+    position_deviation: float = 10.0  # m, from the goal, that the MPC is shown at most; see `shown`
 
     def __post_init__(self) -> None:
         """Check, and keep plain floats."""
         for field in fields(self):
             values = np.atleast_1d(np.asarray(getattr(self, field.name), dtype=float))
-            if field.name.startswith('rotor'):
+            if field.name.startswith(('rotor', 'position')):
                 if values.size != 1 or not np.all(np.isfinite(values)):
                     raise ValueError(f'{field.name} must be one finite number, got {values}')
                 object.__setattr__(self, field.name, float(values[0]))
@@ -46,11 +50,31 @@ class Limits:
                 f'limits: rotor speeds need 0 <= rotor_min < rotor_max, '
                 f'got {self.rotor_min} and {self.rotor_max} rad/s'
             )
+        if self.position_deviation <= 0:
+            raise ValueError(
+                f'limits: position_deviation must be positive, got {self.position_deviation} m'
+            )
 
     @property
     def state_max(self) -> np.ndarray:
         """Bounds (9,) of the states 3..11: velocity, attitude, rates."""
         return np.array([*self.velocity, *self.attitude, *self.rates])
+
+    def shown(self, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the deviation (12,) that the MPC is to see, and what it does not see of it (3,).
+
+        A goal far away is moved along the straight line to the vehicle, until it is
+        ``position_deviation`` away: the model is linear, and its plan for a distance that asks for
+        large angles flips the vehicle. What is not seen is None where the goal is nearer.
+        """
+        x, y, z = deviation[:3].tolist()
+        distance = math.hypot(x, y, z)
+        # What is no distance is left to the solver, which names the failure.
+        if not self.position_deviation < distance < BEYOND_MEASURE:
+            return deviation, None
+        shown = deviation.copy()
+        shown[:3] *= self.position_deviation / distance
+        return shown, deviation[:3] - shown[:3]
 
     def input_range(self, hover_input: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the lowest and the highest input deviation (4,) from hover [rad/s].

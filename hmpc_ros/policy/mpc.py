@@ -11,12 +11,8 @@ from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.acados_backend import AcadosQp, QpDimensions, SolutionLayout, SolverOptions
 from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import BOUNDED_STATES, N_BOUNDED, Limits
+from hmpc_ros.policy.limits import BEYOND_MEASURE, BOUNDED_STATES, N_BOUNDED, Limits
 from hmpc_ros.policy.weights import Weights
-
-# ACADOS_INFTY: a bound from here on is none, also that which holds x_0 in its place, and acados
-# v0.4.0 never takes it up again.
-_ACADOS_INFINITY = 1e10
 
 
 class SolveStatus(enum.Enum):
@@ -41,6 +37,8 @@ class Solution:
         iterations: interior-point iterations.
         acados_time: time acados itself needed [s].
         total_time: time of the whole call [s].
+        unseen: what the MPC was not shown of the way to the goal (3,) [m], see `Limits.shown`; None
+            where it saw all of it.
     """
 
     status: SolveStatus
@@ -50,6 +48,7 @@ class Solution:
     iterations: int
     acados_time: float
     total_time: float
+    unseen: np.ndarray | None = None
 
     @property
     def ok(self) -> bool:
@@ -61,7 +60,7 @@ class Solution:
 
     @property
     def states(self) -> np.ndarray:
-        """Predicted state deviations (N+1, 12)."""
+        """Predicted state deviations (N+1, 12), from the goal that the MPC was shown."""
         return self._part(0)
 
     @property
@@ -171,10 +170,13 @@ class Mpc:
         """Solve at a state in the goal frame (12,); see `solve`."""
         if started is None:
             started = time.perf_counter()
-        if not math.hypot(*deviation.tolist()) < _ACADOS_INFINITY:
+        # ACADOS_INFTY: a bound from here on is none, also that which holds x_0 in its place, and
+        # acados v0.4.0 never takes it up again.
+        if not math.hypot(*deviation.tolist()) < BEYOND_MEASURE:
             # HPIPM would only burn its iterations on it, and poison its memory.
             flat = np.full(self.layout.size, np.nan)
             return self._failure(SolveStatus.INVALID_STATE, flat, 0, 0.0, started)
+        deviation, unseen = self.limits.shown(deviation)
         qp = self._qp
         status, qp_status, iterations, acados_time, flat = qp.solve(deviation)
         if status:
@@ -189,7 +191,7 @@ class Mpc:
         u += self.model.hover_input
         total_time = time.perf_counter() - started
         return Solution(
-            SolveStatus.SUCCESS, u, flat, self.layout, iterations, acados_time, total_time
+            SolveStatus.SUCCESS, u, flat, self.layout, iterations, acados_time, total_time, unseen
         )
 
     def reset(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.plant.quadcopter import NU, NX, POSITION
 from hmpc_ros.policy import riccati
 from hmpc_ros.policy.acados_backend import SolutionLayout
 from hmpc_ros.policy.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L1, SLACK_L2, Limits
@@ -125,12 +125,18 @@ class Sensitivity:
     """
 
     def __init__(
-        self, weights: Weights, groups: list[_Steps], failed: np.ndarray, bounded_steps: int
+        self,
+        weights: Weights,
+        groups: list[_Steps],
+        failed: np.ndarray,
+        bounded_steps: int,
+        moved: dict[int, np.ndarray],
     ) -> None:
         self.failed_steps: tuple[int, ...] = tuple(int(step) for step in np.flatnonzero(failed))
         self.bounded_steps = int(bounded_steps)
         self._weights = weights
         self._groups = groups
+        self._moved = moved  # derivative (3, 3) of the position shown, where it is not the true one
         self._length = len(failed)
 
     def require_complete(self) -> None:
@@ -149,6 +155,8 @@ class Sensitivity:
         gain = np.empty((self._length, NU, NX))
         for group in self._groups:
             gain[group.indices] = group.riccati.gains[0].transpose(2, 0, 1)
+        for step, derivative in self._moved.items():
+            gain[step, :, POSITION] = gain[step, :, POSITION] @ derivative
         return gain
 
     def weight_vjp(self, seeds: np.ndarray) -> np.ndarray:
@@ -250,7 +258,20 @@ def factorise(
         batch = riccati.factorise(model, weights, *_Sides.of(parts, model, limits).curvatures())
         groups.append(_Steps(bounded, batch, parts.states, parts.inputs))
         usable[bounded] = np.isfinite(batch.gains).all(axis=(0, 1, 2))
-    return Sensitivity(weights, groups, ~usable, bounded.size)
+    moved = {
+        step: _shown_position(solution.states[0, POSITION], solution.unseen)
+        for step, solution in enumerate(solutions)
+        if solution.unseen is not None
+    }
+    return Sensitivity(weights, groups, ~usable, bounded.size, moved)
+
+
+def _shown_position(shown: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    """Return the derivative (3, 3) of r d / |d| at d = shown + unseen, r = |shown|."""
+    d = shown + unseen
+    distance = np.linalg.norm(d)
+    n = d / distance
+    return np.linalg.norm(shown) / distance * (np.eye(3) - np.outer(n, n))
 
 
 def unbounded_recursion(model: LinearModel, weights: Weights, horizon: int) -> Riccati:

@@ -189,9 +189,10 @@ class OfflineMpc:
         if self.shortcut:
             started = time.perf_counter()
             plan = self.plan()
-            if plan.holds(deviation):
+            shown, unseen = self.limits.shown(deviation)
+            if plan.holds(shown):
                 self.planned += 1
-                return self._planned(plan, deviation, started)
+                return self._planned(plan, shown, unseen, started)
         self.solved += 1
         return self.mpc.solve_deviation(deviation)
 
@@ -201,11 +202,17 @@ class OfflineMpc:
         interior = self.plan().riccati if self.shortcut else None
         return sensitivity.factorise(mpc.model, mpc.weights, mpc.limits, solutions, interior)
 
-    def _planned(self, plan: UnconstrainedPlan, deviation: np.ndarray, started: float) -> Solution:
+    def _planned(
+        self,
+        plan: UnconstrainedPlan,
+        deviation: np.ndarray,
+        unseen: np.ndarray | None,
+        started: float,
+    ) -> Solution:
         layout = self.mpc.layout
         inputs = layout.slices[1]
         flat = self._no_bound_acts.copy()
         flat[: inputs.stop] = plan.plan(deviation)  # states, then inputs
         u = flat[inputs.start : inputs.start + NU] + plan.model.hover_input
         total_time = time.perf_counter() - started
-        return Solution(SolveStatus.SUCCESS, u, flat, layout, 0, 0.0, total_time)
+        return Solution(SolveStatus.SUCCESS, u, flat, layout, 0, 0.0, total_time, unseen)

@@ -18,6 +18,7 @@ from hmpc_ros.plant.quadcopter import NU, NX
 N_TERMINAL = NX * (NX + 1) // 2
 N_THETA = NX + NU + N_TERMINAL
 REGULARISATION = 1e-6
+QP_TOLERANCE = 1e-8  # of the QP solver's residuals
 
 Q_PART = slice(0, NX)
 R_PART = slice(NX, NX + NU)
@@ -85,6 +86,33 @@ class Weights:
                 'is (A, B) stabilisable and are all q and r non-zero?'
             ) from error
         return cls(q, r, factor[TRIL_ROWS, TRIL_COLUMNS])
+
+    def refuse_unsolvable(self) -> None:
+        """Refuse weights with which the QP solver cannot come to an end.
+
+        It stops when the residuals of the optimality conditions, sums of terms W x, are below its
+        tolerance. Each is computed to within eps W |x|: from W = tolerance / eps on they never are
+        for deviations of the order of 1. (acados on the reference vehicle: with entries of P up to
+        2e6 all of 31 states are solved, with 2e8 none.)
+
+        Raises:
+            ValueError: an entry of Q, R or P is beyond that, or all of r are zero, which leaves the
+                inputs without a cost of their own.
+        """
+        largest = QP_TOLERANCE / np.finfo(float).eps
+        with np.errstate(over='ignore', invalid='ignore'):
+            for name, matrix in (
+                ('policy.q', self.state_weight),
+                ('policy.r', self.input_weight),
+                ('policy.p', self.terminal_weight),
+            ):
+                if not np.abs(matrix).max() <= largest:
+                    raise ValueError(
+                        f'{name} is too large to be solved with: a cost weight made of its squares '
+                        f'is {np.abs(matrix).max():.3g}, it must be at most {largest:.3g}'
+                    )
+        if not self.r.any():
+            raise ValueError('policy.r must not be all 0: the inputs need a cost')
 
     @property
     def theta(self) -> np.ndarray:

@@ -3,8 +3,10 @@
 A lifecycle node; with ``autostart`` it configures and activates itself. Every odometry gets its
 command at once, stamped with the odometry's stamp; what is answered, and what is not, is decided by
 `hmpc_ros.policy.flight_controller`. Weights, limits, goal and the ladder's settings are parameters
-that may change in flight. A pose on ``goal_pose`` sets the parameters ``goal.position`` and
-``goal.yaw``: there is one goal, and the parameters tell it.
+that may change in flight; a command's ``frame_id``, which means nothing for rotors, is the
+signature of those it was found with (`hmpc_ros.configuration.signature`). A pose on ``goal_pose``
+sets the parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the parameters tell
+it.
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import JointState
 
 from hmpc_ros.configuration import build
+from hmpc_ros.configuration.signature import signature
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.plant.quadcopter import NX
+from hmpc_ros.plant.quadcopter import NX, POSITION
 from hmpc_ros.policy.acados_backend import AcadosMissingError
 from hmpc_ros.policy.flight_controller import (
     DROPPED,
@@ -61,7 +64,7 @@ from hmpc_ros.ros.conversions import (
     state_from_odometry,
 )
 from hmpc_ros.ros.parameters import NodeParameters
-from hmpc_ros.ros.spinning import run
+from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.trial_lease import TrialLease
 
 REPORT_PERIOD = 2.0  # s between two log lines about the same thing
@@ -70,7 +73,7 @@ DIAGNOSTICS_PERIOD = 1.0  # s
 INFO, WARN, ERROR = LoggingSeverity.INFO, LoggingSeverity.WARN, LoggingSeverity.ERROR
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Tuning:
     """What may change in flight, made from one set of parameter values."""
 
@@ -79,6 +82,12 @@ class _Tuning:
     limits: Limits
     goal: Goal
     safety: Safety
+    values: Mapping[str, Any]
+
+    @functools.cached_property
+    def signature(self) -> str:
+        """Tells commands that were found with this from all others."""
+        return signature(self.values)
 
 
 def _told(
@@ -107,7 +116,7 @@ class Controller(LifecycleNode):
             ValueError: the parameters do not describe a controller.
             SystemExit: ``autostart`` is set and the solver is not to be had.
         """
-        super().__init__('controller')
+        super().__init__('controller', start_parameter_services=False)
         self._model: Any = None
         self._weights_key: Any = None
         self._flight: FlightController | None = None
@@ -130,6 +139,11 @@ class Controller(LifecycleNode):
             for transition in (self.trigger_configure, self.trigger_activate):
                 if transition() != TransitionCallbackReturn.SUCCESS:
                     raise SystemExit(1)  # the transition has said why
+        else:
+            name = self.get_fully_qualified_name()
+            self.get_logger().info(
+                f'waiting to be configured and activated: ros2 lifecycle set {name} configure'
+            )
 
     # -- parameters ----------------------------------------------------------------------------
 
@@ -146,7 +160,8 @@ class Controller(LifecycleNode):
             weights = build.weights(values, model)
             self._weights_key, self._weights, self._flying_model = key, weights, model
         safety = Safety(**{field.name: values[field.name] for field in fields(Safety)})
-        return _Tuning(self._flying_model, self._weights, limits, build.goal(values), safety)
+        goal = build.goal(values)
+        return _Tuning(self._flying_model, self._weights, limits, goal, safety, values)
 
     def _apply(self, tuning: _Tuning) -> None:
         """Fly with what `_prepare` built."""
@@ -176,6 +191,10 @@ class Controller(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load (or build) the solver and open the topics."""
         tuning = self._settings.prepared
+        self.get_logger().info(
+            'loading the solver; the first time it is generated and compiled, which takes some '
+            'seconds'
+        )
         try:
             mpc = Mpc(
                 tuning.model, tuning.limits, tuning.weights, horizon=self._settings['horizon']
@@ -183,7 +202,12 @@ class Controller(LifecycleNode):
         except (ValueError, OSError, AcadosMissingError, CodeGenerationError) as error:
             self.get_logger().error(f'cannot set up the MPC: {error}')
             return TransitionCallbackReturn.FAILURE
-        self._flight = FlightController(mpc, tuning.goal, tuning.safety)
+        self._flight = FlightController(
+            mpc,
+            tuning.goal,
+            tuning.safety,
+            stamp_clock=lambda: 1e-9 * self.get_clock().now().nanoseconds,
+        )
 
         # Of several states that wait, only the newest is worth an answer.
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -218,7 +242,19 @@ class Controller(LifecycleNode):
             (self.destroy_lifecycle_publisher, self._command_publisher),
             (self.destroy_lifecycle_publisher, self._path_publisher),
         ]
+        tell_start(self, self._told_values(), ('odom', 'goal_pose', 'rotor_command'))
         return super().on_configure(state)
+
+    def _told_values(self) -> str:
+        """Say with what vehicle, model and weights it flies."""
+        s = self._settings
+        model = s['model.file'] if s['model.source'] == 'file' else f'at {s["model.source"]}'
+        return (
+            f'flies a vehicle of {s["vehicle.mass"]:g} kg, inertia {s["vehicle.inertia"]} kg m^2, '
+            f'rotors up to {s["limits.rotor_max"]:g} rad/s; model {model}, step '
+            f'{self._time_step:g} s, horizon {s["horizon"]}; weights from '
+            f'{s["weights_file"] or "the parameters policy.*"}'
+        )
 
     @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -234,6 +270,7 @@ class Controller(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Send no more commands."""
         self._active = False
+        self.get_logger().info('deactivated: no command is sent any more')
         return super().on_deactivate(state)
 
     @_told
@@ -314,11 +351,16 @@ class Controller(LifecycleNode):
         """Publish an answer, and say what is unusual about it."""
         if answer.command is not None:
             set_rotor_speeds(answer.command, answer.time, self._command)
+            if answer.reason is not Reason.REPEATED_STAMP:  # which was answered before
+                self._command.header.frame_id = self._settings.prepared.signature
             self._command_publisher.publish(self._command)
         solution = answer.solution
         if solution is not None and self._path_is_wanted:
             assert self._flight is not None
             states = self._flight.goal.world(solution.states)
+            if solution.unseen is not None:  # the plan is towards a goal that was moved
+                rotation = self._flight.goal.rotation[POSITION, POSITION]
+                states[:, POSITION] += solution.unseen @ rotation
             set_path(states, answer.time, self._time_step, self._path)
             self._path_publisher.publish(self._path)
         if answer.reason is not Reason.SOLVED or self._source is not Source.SOLUTION:
@@ -394,6 +436,7 @@ def diagnostic_values(statistics: Statistics) -> list[tuple[str, str]]:
     s = statistics
     return [
         ('state age [s]', f'{s.state_age:.3f}'),
+        ('state age by', 'stamp and arrival' if s.age_by_stamp else 'arrival'),
         ('solve time median [ms]', f'{1e3 * s.solve_time_median:.3f}'),
         ('solve time 99 % [ms]', f'{1e3 * s.solve_time_p99:.3f}'),
         ('states', str(s.states)),
@@ -407,6 +450,7 @@ def diagnostic_values(statistics: Statistics) -> list[tuple[str, str]]:
         ('tilts', str(s.tilts)),
         ('repeats', str(s.repeats)),
         ('new runs', str(s.new_runs)),
+        ('stamps that ran ahead', str(s.ran_ahead)),
         ('dropped', str(sum(s.dropped.values()))),
         *((f'dropped: {reason.value}', str(n)) for reason, n in s.dropped.items()),
     ]

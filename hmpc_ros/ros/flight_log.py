@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,15 @@ class IncompleteFlightError(RuntimeError):
     """A flight was not recorded whole; the message says what is missing."""
 
 
-@dataclass(frozen=True)
+class _Message(NamedTuple):
+    is_state: bool
+    stamp: int  # [ns]
+    values: NDArray[np.float64]
+    arrival: float  # [s]
+    signature: str = ''
+
+
+@dataclass(frozen=True, eq=False)
 class RecordedFlight:
     """T steps of matched states and commands.
 
@@ -81,7 +90,8 @@ class FlightLog:
         self._inputs: dict[int, NDArray[np.float64]] = {}
         self._state_arrival: dict[int, float] = {}
         self._input_arrival: dict[int, float] = {}
-        self._backlog: deque[tuple[bool, int, NDArray[np.float64], float]] = deque(maxlen=_BACKLOG)
+        self._backlog: deque[_Message] = deque(maxlen=_BACKLOG)
+        self._signatures: set[str] = set()
         self._repeated = [0, 0]
         self._contradictions: list[int] = []
         self._strays: list[int] = []
@@ -91,25 +101,37 @@ class FlightLog:
         """Say at which stamp [ns] the flight starts."""
         self._start = int(start)
         backlog, self._backlog = self._backlog, deque(maxlen=_BACKLOG)
-        for is_state, stamp, values, arrival in backlog:
-            self._add(is_state, stamp, values, arrival)
+        for message in backlog:
+            self._add(message)
 
     def add_state(self, stamp: int, state: NDArray[np.float64], arrival: float = np.nan) -> None:
         """Take a state (12,) stamped ``stamp`` [ns] that arrived at ``arrival`` [s, any clock]."""
-        self._add(True, stamp, state, arrival)
+        self._add(_Message(True, stamp, state, arrival))
 
-    def add_input(self, stamp: int, command: NDArray[np.float64], arrival: float = np.nan) -> None:
-        """Take a command (4,) [rad/s] that answers the state stamped ``stamp`` [ns]."""
-        self._add(False, stamp, command, arrival)
+    def add_input(
+        self,
+        stamp: int,
+        command: NDArray[np.float64],
+        arrival: float = np.nan,
+        signature: str = '',
+    ) -> None:
+        """Take a command (4,) [rad/s] that answers the state stamped ``stamp`` [ns].
 
-    def _add(self, is_state: bool, stamp: int, values: NDArray[np.float64], arrival: float) -> None:
+        ``signature`` tells what the controller found it with.
+        """
+        self._add(_Message(False, stamp, command, arrival, signature))
+
+    def _add(self, message: _Message) -> None:
         if self._start is None:
-            self._backlog.append((is_state, stamp, values, arrival))
+            self._backlog.append(message)
             return
+        is_state, stamp, values, arrival, signature = message
         step, rest = divmod(stamp - self._start, self._step_ns)
         if step < 0 or step > self.steps or (step == self.steps and not is_state):
             self._past_end |= is_state and step > self.steps
             return
+        if not is_state:
+            self._signatures.add(signature)
         if rest:
             self._strays.append(stamp)
             return
@@ -126,6 +148,11 @@ class FlightLog:
     def steps_recorded(self) -> int:
         """How many steps have both their state and their command."""
         return min(len(self._inputs), len(self._states))
+
+    @property
+    def signatures(self) -> frozenset[str]:
+        """Those of all commands within the flight: one, when it was flown with one thing."""
+        return frozenset(self._signatures)
 
     @property
     def over(self) -> bool:

@@ -24,6 +24,7 @@ from std_srvs.srv import Trigger
 
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.schema import validate_all
+from hmpc_ros.configuration.signature import FLOWN, signature
 from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.requests import FlightRequest
@@ -37,12 +38,14 @@ from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stam
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal
 from hmpc_ros.ros.recorder import FlightRecorder
-from hmpc_ros.ros.trial_lease import LEASE
+from hmpc_ros.ros.trial_lease import LEASE, WEIGHTS
 
 # What messages get that are still on their way when the last state is there.
 GRACE = 1.0  # s
 # How often it is looked whether somebody is there.
 POLL_PERIOD = 0.1  # s
+# How long a second controller is waited for to go: longer than DDS takes a killed one for alive.
+RIVAL_PATIENCE = 25.0  # s
 # Two values that say the same.
 _SAME = 1e-12
 
@@ -55,6 +58,10 @@ class NotFlownError(RuntimeError):
 
 class OutOfReachError(NotFlownError):
     """Controller or vehicle do not answer: wait for them before the next attempt."""
+
+
+class NotAloneError(OutOfReachError):
+    """Somebody else commands the vehicle, too: wait until he is gone before the next attempt."""
 
 
 @dataclass
@@ -76,12 +83,15 @@ class Stopwatch:
         return self.flight + self.parameters + self.reset
 
 
-@dataclass
+@dataclass(eq=False)
 class _Recording:
     """The flight that is under way."""
 
     log: FlightLog
     goal: Goal
+    signature: str  # of what it is to be flown with
+    answered: Signal[int] = field(default_factory=Signal)  # the first stamp that is, by that
+    rivals: str = ''  # who else commanded the vehicle
     over: Signal[str] = field(default_factory=Signal)  # the breach that ended it, or empty
     first: int | None = None
     steps: int = -1
@@ -114,7 +124,10 @@ class RosFlyer:
         patience: Patience,
         say: Say,
     ) -> None:
+        self._node = node
         self._settings = settings
+        self._commands = node.resolve_topic_name('rotor_command')
+        self._controller_name = node.resolve_topic_name(settings['controller'])
         self.envelope = Envelope()
         self._patience = patience
         self._say = say
@@ -128,7 +141,12 @@ class RosFlyer:
                 node, settings['simulator'], SIMULATOR, patience, timeout
             )
             self._reset_client = node.create_client(Trigger, f'{settings["simulator"]}/reset')
-        self._recorder = FlightRecorder(node, on_message=self._on_message, on_state=self._on_state)
+        self._recorder = FlightRecorder(
+            node,
+            on_message=self._on_message,
+            on_state=self._on_state,
+            on_command=self._on_command,
+        )
         self._recording: _Recording | None = None
         self._state_heard: Signal[None] = Signal()
         self._newest: tuple[int, NDArray[np.float64]] | None = None
@@ -143,8 +161,9 @@ class RosFlyer:
         self.start_model: LinearModel | None = None
         self._time_step = math.nan
         self._hover = np.full(NU, math.nan)
-        self._untouched: dict[str, Any] = {}  # of the controller: what no flight may change
+        self._flown: dict[str, Any] = {}  # of the controller: what may change, as it was found
         self._accepted: dict[str, Any] = {}
+        self._lent: dict[str, Any] = {}
         self._leased_at: float | None = None
         self.stopwatch = Stopwatch()
 
@@ -156,8 +175,9 @@ class RosFlyer:
         Where the learner chooses the goal, that among them is the first task's.
 
         Raises:
-            ValueError: the controller cannot be used as it is.
+            ValueError: the controller cannot be used as it is, or is not the only one.
         """
+        await self._be_alone()
         values = await self._ask_controller()
         heard = self._recorder.states_heard
         while self._recorder.states_heard == heard or not self._reset_ready():
@@ -165,7 +185,7 @@ class RosFlyer:
             self._say(f'waiting for {missing}')
             await self._patience.sleep(POLL_PERIOD)
         self._own_model = model = build.model(values)
-        self._untouched = {n: v for n, v in values.items() if n.startswith(('goal.', 'limits.'))}
+        self._flown = {name: values[name] for name in FLOWN}
         self._time_step, self._hover = model.time_step, model.hover_input
         only = self._tasks[0]
         if self._resets:
@@ -175,6 +195,28 @@ class RosFlyer:
         if self._sets_goal:
             values.update(_goal_values(self._task.goal))
         return values
+
+    async def _be_alone(self) -> None:
+        """Wait until nobody but the controller commands the vehicle."""
+        started = time.monotonic()
+        while rivals := self._rivals():
+            if time.monotonic() - started > RIVAL_PATIENCE:
+                raise ValueError(f'{rivals}: stop one of them')
+            self._say(f'waiting for one controller to be left: {rivals}')
+            await self._patience.sleep(POLL_PERIOD)
+
+    def _rivals(self) -> str:
+        """Say who commands the vehicle where there is not just one; empty where there is."""
+        publishers = sorted(
+            f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+            for info in self._node.get_publishers_info_by_topic(self._commands)
+        )
+        if len(publishers) > 1:
+            return f'several nodes publish on {self._commands}: {", ".join(publishers)}'
+        nodes = self._node.get_node_names_and_namespaces()
+        names = [f'{namespace.rstrip("/")}/{name}' for name, namespace in nodes]
+        count = names.count(self._controller_name)
+        return f'{count} nodes are named {self._controller_name}' if count > 1 else ''
 
     async def _ask_controller(self) -> dict[str, Any]:
         while True:
@@ -266,12 +308,17 @@ class RosFlyer:
         x, y, z = self._task.start[POSITION]
         return Goal((x, y, z), self._task.start[YAW])
 
-    async def _lend(self, request: FlightRequest) -> dict[str, Any]:
-        """Lend weights to the controller; return what its parameters must be from now on."""
+    def _trial(self, request: FlightRequest) -> dict[str, Any]:
+        """Return what the controller needs to be set to for a flight."""
         model = self.start_model if request.model is None else request.model
         values: dict[str, Any] = dict(self.policy(request.theta, model))
         if self._sets_goal:
             values.update(_goal_values(self._task.goal))
+        return values
+
+    async def _lend(self, values: Mapping[str, Any]) -> None:
+        """Lend weights to the controller, see `_trial`."""
+        self._lent = {name: values[name] for name in WEIGHTS}
         started = self._leased_at = time.monotonic()
         try:
             await self._controller.set({**values, LEASE: self._settings['lease']})
@@ -279,14 +326,22 @@ class RosFlyer:
             raise OutOfReachError(str(error)) from error
         finally:
             self.stopwatch.parameters += time.monotonic() - started
-        return values
 
     def tick(self) -> None:
-        """Renew the lease while weights are on trial; to be called from a timer."""
+        """Renew the lease while weights are on trial, and look who else commands the vehicle.
+
+        To be called from a timer.
+        """
+        recording = self._recording
+        if recording is not None and self._node.count_publishers(self._commands) > 1:
+            recording.rivals = recording.rivals or self._rivals()
         now = time.monotonic()
-        if self._leased_at is not None and now - self._leased_at > self._settings['lease'] / 4:
+        silence = 0.0 if self._leased_at is None else now - self._leased_at
+        if silence > self._settings['lease']:
+            self._leased_at = None  # it has run out, and weights are not lent anew within a flight
+        elif silence > self._settings['lease'] / 4:
             self._leased_at = now
-            self._controller.send({LEASE: self._settings['lease']})
+            self._controller.send({**self._lent, LEASE: self._settings['lease']})
 
     # -- flights -------------------------------------------------------------------------------
 
@@ -297,32 +352,41 @@ class RosFlyer:
         does one whose weights the controller refuses.
 
         Raises:
-            NotFlownError: it was not flown or recorded whole.
+            NotFlownError: it was not flown or recorded whole, or not with what it should be.
             OutOfReachError: controller or vehicle do not answer.
+            NotAloneError: somebody else commanded the vehicle, too.
         """
         self._task = self._tasks[request.task]
+        recording: _Recording | None = None
         try:
             if not self._resets:
                 await self._fly_to_start()
+            lent = self._trial(request)
+            log = FlightLog(self._settings['steps'], self._time_step)
+            recording = _Recording(log, self._task.goal, signature({**self._flown, **lent}))
+            self._recording = recording
+            self._recorder.record(log)
             try:
-                lent = await self._lend(request)
+                await self._lend(lent)
             except RefusedError as error:
                 return self._not_begun(f'the controller refused the weights: {error}')
-            log = FlightLog(self._settings['steps'], self._time_step)
-            self._recording = _Recording(log, self._task.goal)
-            self._recorder.record(log)
             if self._resets:
                 await self._reset(request.number)
             else:
-                await self._begin_here()
+                await self._begin_where_answered(recording)
             breach = await self._record()
+            await self._check_flown_with(recording, lent)
             if breach:
                 states, inputs = log.beginning()
                 return self._flight(states, inputs, f'cut short at step {len(inputs)}: {breach}')
             record = log.flight()
-            await self._check_flown_under(lent)
             return self._flight(record.states, record.inputs)
-        except (NoAnswerError, IncompleteFlightError) as error:
+        except (NoAnswerError, RefusedError, IncompleteFlightError, NotFlownError) as error:
+            rivals = '' if recording is None else recording.rivals or self._rivals()
+            if rivals:
+                raise NotAloneError(rivals) from error
+            if isinstance(error, NotFlownError):
+                raise
             kind = OutOfReachError if isinstance(error, NoAnswerError) else NotFlownError
             raise kind(str(error)) from error
         finally:
@@ -351,7 +415,7 @@ class RosFlyer:
         assert self._recording is not None
         started = time.monotonic()
         if self._sets_start:
-            await self._simulator.set({'initial_state': list(self._task.start)})
+            await self._set_simulator({'initial_state': list(self._task.start)})
         for _ in range(2):
             response = await call(
                 self._reset_client,
@@ -365,9 +429,20 @@ class RosFlyer:
             if flown in (None, number):
                 break
             # A flight was repeated or the simulator restarted: its noise depends on the number.
-            await self._simulator.set({'next_flight': number})
+            await self._set_simulator({'next_flight': number})
+        else:
+            raise NotFlownError(
+                f'the simulator was to begin flight {number} and began {flown}, with other noise: '
+                'does somebody else reset it?'
+            )
         self.stopwatch.reset += time.monotonic() - started
         self._begin(start_stamp(response.message))
+
+    async def _set_simulator(self, values: Mapping[str, Any]) -> None:
+        try:
+            await self._simulator.set(values)
+        except RefusedError as error:
+            raise NotFlownError(f'the simulator refused {", ".join(values)}: {error}') from error
 
     def _begin(self, first: int) -> None:
         recording = self._recording
@@ -423,6 +498,11 @@ class RosFlyer:
         if breach:
             recording.over.set(breach)
 
+    def _on_command(self, stamp: int, flown_with: str) -> None:
+        recording = self._recording
+        if recording is not None and flown_with == recording.signature:
+            recording.answered.set(stamp)
+
     def _on_message(self) -> None:
         recording = self._recording
         if recording is None or recording.first is None:
@@ -438,12 +518,18 @@ class RosFlyer:
             recording.steps = log.steps_recorded
             self._patience.renew()
 
-    async def _check_flown_under(self, lent: Mapping[str, Any]) -> None:
-        """Raise NotFlownError unless the controller still has what was lent to it, and its task.
+    async def _check_flown_with(self, recording: _Recording, lent: Mapping[str, Any]) -> None:
+        """Raise NotFlownError unless every command was found with what was lent, and the task.
 
-        It has not when the lease ran out, when it was restarted, or when somebody else sets it.
+        It was not when the lease ran out, when the controller was restarted, or when somebody else
+        sets it or commands the vehicle.
         """
-        expected = {**self._untouched, **lent}
+        if rivals := recording.rivals or self._rivals():
+            raise NotAloneError(rivals)
+        others = recording.log.signatures - {recording.signature}
+        if not others:
+            return
+        expected = {**self._flown, **lent}
         started = time.monotonic()
         flown = await self._controller.get(expected)
         self.stopwatch.parameters += time.monotonic() - started
@@ -455,6 +541,15 @@ class RosFlyer:
                     f'{name} of the controller changed during the flight: the lease ran out, or '
                     'somebody else sets it'
                 )
+        if '' in others:
+            raise NotFlownError(
+                f'somebody else published on {self._commands} during the flight: commands came '
+                'that are not the controller\'s'
+            )
+        raise NotFlownError(
+            'the weights, goal or limits of the controller changed during the flight, and changed '
+            'back: somebody else sets them'
+        )
 
     # -- reset: fly ----------------------------------------------------------------------------
 
@@ -495,18 +590,22 @@ class RosFlyer:
         except TimeoutError as error:
             raise OutOfReachError(f'no odometry for {timeout:g} s') from error
 
-    async def _begin_here(self) -> None:
-        """Let the flight begin with a state that the controller answers under the weights lent.
+    async def _begin_where_answered(self, recording: _Recording) -> None:
+        """Let the flight begin with the first state that is answered with what was lent.
 
-        The controller has them since its answer. A state that is on its way may have been answered
-        before that; the one after the next has not.
+        That is where weights and goal switch, whenever this process hears of it.
         """
-        recording, self._recording = self._recording, None
-        for _ in range(2):
-            await self._next_state()
-        self._recording = recording
-        assert self._newest is not None
-        self._begin(self._newest[0])
+        timeout, heard = self._settings['stall_timeout'], self._recorder.inputs_heard
+        try:
+            first = await self._patience.wait(recording.answered, timeout, '')
+        except TimeoutError as error:
+            if self._recorder.inputs_heard == heard:
+                raise OutOfReachError(f'no command of the controller for {timeout:g} s') from error
+            raise NotFlownError(
+                f'no command was found with the weights lent within {timeout:g} s: somebody else '
+                'sets the controller'
+            ) from error
+        self._begin(first)
 
 
 def _goal_values(goal: Goal) -> dict[str, Any]:

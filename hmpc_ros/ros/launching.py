@@ -5,6 +5,7 @@ The only module that imports launch, for the launch files alone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 from launch import LaunchContext, LaunchDescription
@@ -14,8 +15,10 @@ from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.substitutions import ExecutableInPackage
 
 from hmpc_ros.ros.graph import NodeSpec
+from hmpc_ros.ros.spinning import END_WITH_PARENT
 
 RESPAWN_DELAY = 2.0  # s
 
@@ -49,9 +52,28 @@ def describe(
             argument.name: LaunchConfiguration(argument.name).perform(context)
             for argument in arguments
         }
-        return [action for spec in specify(given) for action in _actions(spec)]
+        specs = specify(given)
+        for spec in specs:  # before anything is started: launch leaves to itself what runs already
+            _refuse_missing(spec, context)
+        return [action for spec in specs for action in _actions(spec)]
 
     return LaunchDescription([*arguments, OpaqueFunction(function=start)])
+
+
+def _refuse_missing(spec: NodeSpec, context: LaunchContext) -> None:
+    """Raise RuntimeError when the program of a node is not installed."""
+    try:
+        ExecutableInPackage(spec.executable, spec.package).perform(context)
+    except Exception as error:  # of several modules of launch and ament_index
+        distribution = os.environ.get('ROS_DISTRO', '$ROS_DISTRO')
+        package = spec.package.replace('_', '-')
+        install = f'install ros-{distribution}-{package}, or leave it out'
+        if spec.package == 'hmpc_ros':
+            install = 'build the package and source its workspace again'
+        raise RuntimeError(
+            f'nothing was started: {spec.executable} of the package {spec.package} is not here '
+            f'({error}); {install}'
+        ) from error
 
 
 def _actions(spec: NodeSpec) -> list[Action]:
@@ -64,6 +86,7 @@ def _actions(spec: NodeSpec) -> list[Action]:
         remappings=list(spec.remappings),
         arguments=list(spec.arguments),
         output='screen',
+        additional_env={END_WITH_PARENT: '1'},
         respawn=spec.respawn,
         respawn_delay=RESPAWN_DELAY,
     )

@@ -19,12 +19,15 @@ from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
+from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.msg import ParameterEvent
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
@@ -57,8 +60,13 @@ from hmpc_ros.ros.progress import (
     status_from_progress,
 )
 from hmpc_ros.ros.recording import Recording, RecordingError, Topic
-from hmpc_ros.ros.spinning import run
+from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.timings import append_timing
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:
+    TFMessage = None
 
 TICK = 0.05  # s
 HEARTBEAT = 1.0  # s, of wall-clock time between two messages on ~/progress at most
@@ -71,6 +79,10 @@ BEST_WEIGHTS_FILE = 'best_weights.yaml'
 RECORDED = (
     Topic('odom', Odometry),
     Topic('rotor_command', JointState),
+    Topic('goal_pose', PoseStamped),
+    Topic('predicted_path', PathMessage),
+    Topic('/clock', ClockMessage),
+    *([] if TFMessage is None else [Topic('/tf', TFMessage)]),
     Topic('/parameter_events', ParameterEvent),  # tells which weights flew, from when to when
     Topic('/diagnostics', DiagnosticArray),
     Topic('~/policy', Float64MultiArray, latched=True),
@@ -91,7 +103,7 @@ class Learner(Node):
 
     def __init__(self) -> None:
         """Declare the parameters, and begin when ``autostart`` says so."""
-        super().__init__('learner')
+        super().__init__('learner', start_parameter_services=False)
         settings = NodeParameters(self, LEARNER, learner.check, lambda _nothing: None)
         self._settings = settings
         latched = QoSProfile(
@@ -132,6 +144,12 @@ class Learner(Node):
         self.create_timer(TICK, self._on_tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._best_written: Record | None = None
         self._recording: Recording | None = None
+        tell_start(
+            self,
+            f'learns by the rule {settings["rule"]} at {settings["controller"]}; results in '
+            f'{self._progress.results}',
+            ('odom', 'rotor_command'),
+        )
         self._procedure = Procedure(self._live())
 
     # -- callbacks -----------------------------------------------------------------------------
@@ -145,6 +163,14 @@ class Learner(Node):
     def _on_start(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = True
         response.message = 'learning goes on'
+        total = self._settings['iterations']
+        if self._progress.state == DONE and self._progress.iteration >= total:
+            response.success = False
+            response.message = (
+                f'the run is finished: all of its {total} iterations are flown; to go on, set the '
+                'parameter iterations to more of them first'
+            )
+            return response
         if self._progress.state in (WAITING, LEARNING) and not self._stop_wanted:
             response.message = f'already {self._progress.state}'
         self._stop_wanted = False
@@ -283,12 +309,20 @@ class Learner(Node):
     async def _keep(self, training_run: TrainingRun, record: Record) -> None:
         """Hand over what an iteration accepted, and tell."""
         records = training_run.results.records
+        cost = f'J = {number(record["J"]):.4f}'
+        if record['kind'] == 'closing':
+            self.get_logger().info(f'the closing flight: {cost}')
+        elif record['accepted']:
+            self.get_logger().info(f'iteration {record["k"]} is accepted: {cost}')
+        else:
+            # As the rule means it to be; a flight that went wrong has had its own warning.
+            self.get_logger().info(
+                f'iteration {record["k"]} is rolled back: {record["reason"]} ({cost})'
+            )
         if record.get('accepted', True):
             self._accepted = self._policy_of(record)
             self._write_weights(WEIGHTS_FILE, record)
             await self._hand_over(self._accepted)
-        else:
-            self._warn(f'iteration {record["k"]} is rolled back: {record["reason"]}')
         # A rule may think better of what it had thought best.
         best = best_record(records)
         if best is not None and best is not self._best_written:
@@ -345,7 +379,10 @@ class Learner(Node):
         if training_run.stopped:
             raise CannotGoOnError(f'the run diverged: {training_run.stopped}')
         self._tell(DONE, f'{training_run.k} iterations; the best weights fly')
-        self.get_logger().info(f'{self._progress.message}; results in {self._progress.results}')
+        self.get_logger().info(
+            f'{self._progress.message}: best J = {self._progress.best:.4f}, last J = '
+            f'{self._progress.J:.4f}; results in {self._progress.results}'
+        )
 
     def _best(self, training_run: TrainingRun) -> Policy:
         best = best_record(training_run.results.records)

@@ -34,7 +34,7 @@ DIAGNOSTICS_TIMEOUT = 2.5  # s
 Progress = Callable[[str, int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LocalFlight:
     """A recorded flight and what the controller says about it.
 

@@ -20,6 +20,7 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
@@ -117,6 +118,7 @@ class NodeParameters(Generic[Prepared]):
         prepare: Callable[[Mapping[str, Any]], Prepared],
         apply: Callable[[Prepared], None],
     ) -> None:
+        self._node = node
         self._table = table
         self._prepare = prepare
         self._apply = apply
@@ -186,6 +188,10 @@ class NodeParameters(Generic[Prepared]):
         parameter, and refuses a whole number for a float. A value that is refused here is replaced
         by the current one, to pass rclpy's check, and `_on_set` refuses the request.
         """
+        # rclpy refuses them as well, but loses their names on the way.
+        unknown = [p.name for p in parameters if not self._node.has_parameter(p.name)]
+        if unknown:
+            raise ParameterNotDeclaredException(unknown)
         self._refusals = []
         return [
             self._checked(parameter) if parameter.name in self._table else parameter

@@ -49,6 +49,7 @@ class FlightRecorder:
         source_times: bool = False,
         on_message: Callable[[], None] | None = None,
         on_state: Callable[[int, NDArray[np.float64]], None] | None = None,
+        on_command: Callable[[int, str], None] | None = None,
     ) -> None:
         """Subscribe on a node of the caller's, which also spins it.
 
@@ -59,6 +60,8 @@ class FlightRecorder:
                 which fails on callbacks that ask for it (rclpy 9.1.2).
             on_message: is called after each message was taken in.
             on_state: is called with each state's stamp [ns] and the state, before ``on_message``.
+            on_command: is called with each command's stamp [ns] and signature, before
+                ``on_message``.
         """
         self.states_heard = 0
         self.inputs_heard = 0
@@ -66,6 +69,7 @@ class FlightRecorder:
         self._log: FlightLog | None = None
         self._on_message = on_message
         self._on_state = on_state
+        self._on_command = on_command
         for type_, topic, take in (
             (Odometry, 'odom', self._take_odometry),
             (JointState, 'rotor_command', self._take_command),
@@ -133,7 +137,10 @@ class FlightRecorder:
             except ValueError:
                 self.malformed += 1
                 return
-            self._log.add_input(nanoseconds(message.header.stamp), speeds, seconds)
+            stamp, signature = nanoseconds(message.header.stamp), message.header.frame_id
+            self._log.add_input(stamp, speeds, seconds, signature)
+            if self._on_command is not None:
+                self._on_command(stamp, signature)
         if self._on_message is not None:
             self._on_message()
 

@@ -4,22 +4,34 @@ rosbag2 itself is not on every machine (there is no wheel of it); the ``mcap`` l
 are written as they come from the middleware, so that recording costs no more than copying them. The
 file follows the MCAP profile ``ros2``: CDR messages, schemas as ``ros2msg``, and the QoS profiles
 that ``ros2 bag play`` publishes with.
+
+The file is finished every `FINISH_PERIOD` and written on over its own end, so that it opens also
+while it is written, and when the process was killed.
 """
 
 from __future__ import annotations
 
+import io
 import re
+import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 # ROS's names of the types that IDL, and with it the generated Python, calls otherwise.
 _PRIMITIVES = {'boolean': 'bool', 'float': 'float32', 'double': 'float64', 'octet': 'byte'}
+FINISH_PERIOD = 2.0  # s, of what a killed process loses at most
+# Above what comes in meanwhile, so that only a whole chunk and its index are ever written.
+_CHUNK = 64 * 1024 * 1024
+# The record before the summary, and what ends a file (footer and magic), in bytes.
+_DATA_END, _END = 1 + 8 + 4, (1 + 8 + 8 + 8 + 4) + 8
 _FOREVER = {'sec': 9223372036, 'nsec': 854775807}
 
 
@@ -78,16 +90,19 @@ class Recording:
         except ImportError as error:
             raise RecordingError('recording needs the library mcap: pip install mcap') from error
         try:
-            self._file = path.open('wb')
+            self._file = path.open('w+b')
         except OSError as error:
             raise RecordingError(f'{path} cannot be written: {error.strerror}') from error
         self._path = path
         self._node = node
         self._on_error = on_error
-        self._writer: Any = Writer(self._file)
+        self._writer: Any = Writer(self._file, chunk_size=_CHUNK, use_summary_offsets=False)
         self._writer.start(profile='ros2', library='hmpc_ros')
         self._schemas: dict[type, int] = {}
         self._subscriptions = [self._subscribe(topic) for topic in topics]
+        self._finish()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(FINISH_PERIOD, self._on_timer, clock=steady)
 
     def _subscribe(self, topic: Topic) -> Any:
         schema = self._schemas.get(topic.type)
@@ -112,6 +127,21 @@ class Recording:
 
         return self._node.create_subscription(topic.type, topic.name, write, topic.qos, raw=True)
 
+    def _on_timer(self) -> None:
+        try:
+            self._finish()
+        except OSError as error:
+            self._give_up(error)
+
+    def _finish(self) -> None:
+        """End the file as a whole one; what comes next is written over that end."""
+        self._writer.finish()
+        self._file.flush()
+        # The footer begins with where the summary does.
+        self._file.seek(1 + 8 - _END, io.SEEK_END)
+        (summary,) = struct.unpack('<Q', self._file.read(8))
+        self._file.seek(summary - _DATA_END)
+
     def _give_up(self, error: OSError) -> None:
         self._on_error(f'recording to {self._path} ends: {error.strerror}')
         self._writer = None
@@ -122,6 +152,7 @@ class Recording:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
+        self._node.destroy_timer(self._timer)
         writer, self._writer = self._writer, None
         try:
             if writer is not None:

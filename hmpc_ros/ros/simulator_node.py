@@ -44,12 +44,12 @@ from hmpc_ros.ros.conversions import (
     set_stamp,
 )
 from hmpc_ros.ros.parameters import NodeParameters
-from hmpc_ros.ros.spinning import run
+from hmpc_ros.ros.spinning import run, tell_start
 
 REPORT_PERIOD = 2.0  # s of wall time between two reports of the same kind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Setup:
     """All that a flight is flown with, made from one set of parameter values."""
 
@@ -86,7 +86,7 @@ class Simulator(Node):
 
     def __init__(self) -> None:
         """Declare the parameters and publish the first state, or wait for ``~/reset``."""
-        super().__init__('simulator')
+        super().__init__('simulator', start_parameter_services=False)
         # Changed parameters fly from the next reset on: a flight is flown with one set of them.
         self._settings = NodeParameters(self, SIMULATOR, _Setup.from_values, lambda _setup: None)
         self._setup: _Setup = self._settings.prepared
@@ -125,6 +125,15 @@ class Simulator(Node):
         self._pacer: Any = None
         self._resender: Any = None
         self._use_setup()
+        s = self._settings
+        pace = s['real_time_factor']
+        tell_start(
+            self,
+            f'simulates a vehicle of {s["vehicle.mass"]:g} kg, inertia {s["vehicle.inertia"]} '
+            f'kg m^2, step {s["time_step"]:g} s, '
+            + (f'at {pace:g} times the pace of the clock' if pace else 'in lockstep'),
+            ('odom', 'rotor_command'),
+        )
         self._publish()
 
     def _use_setup(self) -> None:

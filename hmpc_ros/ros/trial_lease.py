@@ -7,8 +7,11 @@ controller sets its parameters back to the last weights that were set to stay, w
 ``policy.lease`` 0. It needs to know nothing about learners for that, and ``ros2 param get`` always
 tells which weights fly, and whether they stay.
 
-Weights are changed during a trial only by whoever names ``policy.lease`` as well: 0 to keep what is
-set. A single value set by hand would otherwise disappear with the trial, unnoticed.
+Whoever lent weights renews, changes and keeps them in the same way: by a request that names all of
+``policy.*`` along with ``policy.lease``, 0 to keep them. Nothing else about them is taken during a
+trial. So a lease that somebody sets alone neither makes weights stay that nobody has judged yet nor
+keeps them flying when the learner is gone, and a single weight set by hand is not lost unnoticed
+with the trial.
 """
 
 from __future__ import annotations
@@ -72,14 +75,19 @@ class TrialLease:
             self._node.get_logger().error(f'cannot go back to the kept weights: {result.reason}')
 
     def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
-        names = {parameter.name for parameter in parameters}
-        if names.isdisjoint(WEIGHTS) or LEASE in names or not 0 < self.remaining < math.inf:
-            return SetParametersResult(successful=True)
-        return SetParametersResult(
-            successful=False,
-            reason=f'the present weights are on trial for another {self.remaining:.1f} s: stop the '
-            f'learner, or set {LEASE} in the same request (0: the new weights stay)',
-        )
+        given = {parameter.name: parameter.value for parameter in parameters}
+        reason = ''
+        if given.keys().isdisjoint((LEASE, *WEIGHTS)) or given.keys() >= {LEASE, *WEIGHTS}:
+            pass
+        elif self._ends < math.inf:  # also when the time is over, until `check` has seen it
+            reason = (
+                f'the present weights are on trial for another {max(self.remaining, 0.0):.1f} s: '
+                f'stop the learner, or set all of {", ".join(WEIGHTS)} and {LEASE} in one request '
+                '(0: they stay)'
+            )
+        elif given.get(LEASE, 0.0) > 0 and given.keys().isdisjoint(WEIGHTS):
+            reason = f'{LEASE} lends the weights that are set in the same request, and none is'
+        return SetParametersResult(successful=not reason, reason=reason)
 
     def _after_set(self, parameters: Sequence[RosParameter]) -> None:
         names = {parameter.name for parameter in parameters}

@@ -30,7 +30,7 @@ from hmpc_ros.policy.goal import Goal
 from hmpc_ros.ros.conversions import goal_from_pose
 from hmpc_ros.ros.markers import VehicleMarkers, goal_markers, jump
 from hmpc_ros.ros.parameters import NodeParameters
-from hmpc_ros.ros.spinning import run
+from hmpc_ros.ros.spinning import run, tell_start
 
 try:
     from tf2_msgs.msg import TFMessage
@@ -49,7 +49,7 @@ class Visualizer(Node):
 
     def __init__(self) -> None:
         """Declare the parameters and open the topics."""
-        super().__init__('visualizer')
+        super().__init__('visualizer', start_parameter_services=False)
         self._settings = NodeParameters(self, VISUALIZER, dict, self._apply)
         self._odometry: Odometry | None = None
         self._news = False
@@ -96,6 +96,7 @@ class Visualizer(Node):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(PERIOD, self._on_picture, clock=steady)
         self.create_timer(1.0, self._ask_for_goal, clock=steady)
+        tell_start(self, 'shows the flight', ('odom', 'goal_pose', 'flown_path', 'markers'))
 
     def _apply(self, values: Mapping[str, Any]) -> None:
         """Follow changed parameters."""

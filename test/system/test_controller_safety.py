@@ -537,6 +537,37 @@ def test_the_predicted_path_starts_at_the_vehicle_and_is_there_for_who_listens(p
     assert np.all(np.diff(times) == STEP)
 
 
+def test_odometry_that_is_old_by_its_stamp_is_not_flown_and_the_diagnosis_says_why(pilot):
+    pilot.answer(pilot.send())
+    assert pilot.counts()['state age by'] == 'arrival'  # of a clock that began a moment ago
+    # From here on stamps are the system's time, as those of a vehicle's own computer.
+    pilot.begin()
+    pilot.answer(pilot.send(stamp=time.time_ns()))
+    assert pilot.counts()['state age by'] == 'stamp and arrival'
+    assert pilot.set({'state_timeout': 5.0}).successful
+    old = pilot.count('dropped: too old by its stamp')
+    late = [pilot.send(stamp=time.time_ns() - 7_000_000_000) for _ in range(3)]
+    pilot.wait_for_count('dropped: too old by its stamp', old + 1)
+    assert not any(pilot._with(stamp) for stamp in late)
+    pilot.answer(pilot.send(stamp=time.time_ns()))
+
+
+def test_a_stamp_that_ran_ahead_locks_no_good_odometry_out(pilot):
+    for _ in range(3):
+        pilot.answer(pilot.send(stamp=time.time_ns()))
+    ahead = pilot.count('stamps that ran ahead')
+    pilot.answer(pilot.send(stamp=time.time_ns() + 900_000_000))
+    pilot.answer(pilot.send(stamp=time.time_ns()))
+    assert pilot.count('stamps that ran ahead') == ahead + 1
+    pilot.answer(pilot.send(stamp=time.time_ns()))
+
+
+def test_a_parameter_that_does_not_exist_is_refused_by_name(pilot):
+    result = pilot.set({'policy.qq': 1.0})
+    assert not result.successful
+    assert 'policy.qq' in result.reason
+
+
 def test_diagnostics_tell_what_an_operator_asks(pilot):
     pilot.answer(pilot.send())
     pilot.count('states')

@@ -1,5 +1,6 @@
 """The learner over ROS, with real processes: it learns what offline training learns."""
 
+import fcntl
 import json
 import os
 import signal
@@ -61,6 +62,15 @@ def test_the_reference_experiment_over_ros_is_the_offline_one(stack, tmp_path: P
     assert_same_run(records, expected, rtol=0)
     assert records[-1]['J'] < records[0]['J']
     assert graph.monitor.progress.repeats == 0
+    said = graph.output('learner')
+    for record in records[:-1]:
+        assert f'[INFO] iteration {record["k"]} is accepted: J = {record["J"]:.4f}' in said
+    best = min(record['J'] for record in records)
+    assert f'best J = {best:.4f}, last J = {records[-1]["J"]:.4f}' in said
+    refused = graph.call_learner('start')
+    assert not refused.success
+    assert 'the run is finished: all of its 5 iterations are flown' in refused.message
+    assert graph.state == 'done'
     np.testing.assert_array_equal(graph.monitor.history[:, 1], [record['C'] for record in records])
     timings = read_timings(graph.results)
     assert [timing['k'] for timing in timings] == [0, 1, 2, 3, 4, 5]
@@ -80,6 +90,22 @@ def test_the_default_rule_learns_over_ros_what_it_learns_offline_the_model_inclu
     assert_same_run(records, expected, rtol=0)
     assert any('mpc_model' in record for record in records)
     assert records[-1]['J'] < 0.95 * records[0]['J']
+
+
+def test_an_iteration_that_is_rolled_back_is_logged_without_alarm(stack, tmp_path: Path):
+    learner = {
+        'iterations': 2,
+        'estimator': 'model_based',
+        'step_size.scale': 5e-3,  # too much
+        'rollback.enabled': True,
+    }
+    graph = LearningGraph(tmp_path / 'ros', stack, learner=learner).start()
+    graph.until_done()
+    assert [record['accepted'] for record in graph.records()[:2]] == [True, False]
+    said = graph.output('learner')
+    assert '[INFO] iteration 0 is accepted: J = ' in said
+    assert '[INFO] iteration 1 is rolled back: ' in said
+    assert 'WARN' not in said
 
 
 def test_several_tasks_over_ros_are_those_of_offline_training(stack, tmp_path: Path):
@@ -158,6 +184,31 @@ def test_a_real_vehicle_is_flown_to_the_start_under_the_accepted_weights(stack, 
     assert values == [list(start)]  # it waits there
 
 
+def test_flights_that_are_flown_to_the_start_cost_the_same_under_the_same_weights(
+    stack, tmp_path: Path
+):
+    # Steps too small to matter: every flight is flown with the weights of the first. Long at the
+    # start: the vehicle is at rest there, so that nothing but the instant of the switch is left.
+    graph = LearningGraph(
+        tmp_path / 'ros',
+        stack,
+        simulator={'start_paused': False, 'episode_steps': 0},
+        learner={
+            'iterations': 6,
+            'steps': 50,
+            'estimator': 'model_based',
+            'step_size.scale': 1e-15,
+            'reset': 'fly',
+            'goal.position': [1.5, -0.3, 0.0],
+            'settle.time': 60.0,
+        },
+    ).start()
+    graph.until_done()
+    costs = [record['J'] for record in graph.records()]
+    assert len(costs) == 7
+    np.testing.assert_allclose(costs, costs[0], rtol=1e-9)
+
+
 def test_a_real_vehicle_is_flown_to_the_start_of_every_task(stack, tmp_path: Path):
     starts = [0.5, 0.2, 0.0, 0.0, -0.5, 0.0, 0.3, 0.2]
     goals = [1.5, -0.3, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0]
@@ -199,26 +250,33 @@ def test_the_command_learns_records_and_resumes_after_a_power_failure(tmp_path: 
     finally:
         victim.send_signal(signal.SIGKILL)  # the nodes' tethers end them
         victim.wait()
-    deadline = time.monotonic() + 30
-    while True:  # the learner may finish its line, and then lets the folder go
-        done = subprocess.run(
-            hmpc(*options, '4', '--resume', '--record', '--json', str(tmp_path / 'summary.json')),
-            capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-        if 'is in use by another run' not in done.stdout or time.monotonic() > deadline:
-            break
+    until_let_go(log)  # the learner may finish its line
+    [killed] = out.glob('*.mcap')
+    assert_opens(killed)
+    kept = len(read_records(out)[1])
+    total = kept + 2
+    run(*options, str(total), '--resume', '--record', '--json', str(tmp_path / 'summary.json'))
     _, records = read_records(out)
-    if len(records) <= 5:  # unless it had got further than that before it was killed
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert_same_run(records, offline_records(tmp_path / 'off', learner={'iterations': 4}))
-        summary = json.loads((tmp_path / 'summary.json').read_text())
-        assert [each['k'] for each in summary['per_iteration']] == [0, 1, 2, 3]
-        assert summary['best']['J'] < summary['start']['J']
-        assert summary['timing']['flight'] > 0
+    assert_same_run(records, offline_records(tmp_path / 'off', learner={'iterations': total}))
+    summary = json.loads((tmp_path / 'summary.json').read_text())
+    assert [each['k'] for each in summary['per_iteration']] == list(range(total))
+    assert summary['best']['J'] < summary['start']['J']
+    assert summary['timing']['flight'] > 0
     assert f'{out} holds a training run already' in run(*options, '4', code=1)
-    bags = sorted(out.glob('*.mcap'))
-    assert bags
-    assert_opens(bags[-1])
+    assert_opens(max(out.glob('*.mcap')))
+
+
+def until_let_go(log: Path) -> None:
+    """Wait until no learner holds a results folder any more."""
+    deadline = time.monotonic() + 60
+    with log.open('rb') as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
 
 def assert_opens(bag: Path) -> None:
@@ -241,6 +299,7 @@ def assert_opens(bag: Path) -> None:
     assert counts['/odom'] >= 201
     assert counts['/rotor_command'] >= 200
     assert {'/learner/progress', '/learner/progress/C', '/parameter_events'} <= set(counts)
+    assert {'/clock', '/predicted_path'} <= set(counts)
 
 
 def test_learned_weights_fly_again_and_are_refused_where_they_do_not_belong(stack, tmp_path: Path):

@@ -23,8 +23,10 @@ STEPS = 120
 class Bench:
     """The reference vehicle under an MPC whose model may be wrong, and the rule on top."""
 
-    def __init__(self, model=None, tasks=(), at_once=0, settings=None, **imperfections):
-        reference = ReferenceFlight(steps=STEPS, **imperfections)
+    def __init__(
+        self, model=None, tasks=(), at_once=0, settings=None, steps=STEPS, **imperfections
+    ):
+        reference = ReferenceFlight(steps=steps, **imperfections)
         self.mpc, self.objective = reference.mpc, reference.objective
         if model is not None:
             self.mpc.set_model(model)
@@ -32,7 +34,7 @@ class Bench:
             self.mpc.set_weights(Weights.for_model(model, q, r))
         self.start = self.mpc.mpc.weights
         self.fly = OfflineFlyer(
-            reference.vehicle, self.mpc, reference.goal, reference.x0, STEPS, tasks=tasks
+            reference.vehicle, self.mpc, reference.goal, reference.x0, steps, tasks=tasks
         )
         self.rule = FewFlightsRule(
             self.mpc,
@@ -47,14 +49,17 @@ class Bench:
 
     def iterate(self, k, theta, memory, change=lambda evaluation: evaluation):
         asking = self.rule.iterate(k, theta, memory, np.random.default_rng([5, k]))
-        requests = next(asking)
-        flown = []
-        for number, request in enumerate(requests):
-            flight = self.fly(replace(request, number=100 * k + number))
-            flown.append(change(Evaluation(request, flight, self.objective.cost(flight))))
-        with pytest.raises(StopIteration) as stop:
-            asking.send(flown)
-        return requests, stop.value.value
+        due, requests = next(asking), []
+        while True:
+            flown = []
+            for request in due:
+                flight = self.fly(replace(request, number=100 * k + len(requests)))
+                flown.append(change(Evaluation(request, flight, self.objective.cost(flight))))
+                requests.append(request)
+            try:
+                due = asking.send(flown)
+            except StopIteration as stop:
+                return requests, stop.value
 
     def run(self, iterations, **options):
         """Return the steps, and the requests of each."""
@@ -271,6 +276,21 @@ def test_with_noise_only_what_the_flights_prove_better_than_the_start_is_handed_
     assert any(len(requests) == 2 for requests, _ in history)
     assert not any(step.accepted for _, step in history[1:])
     assert {step.details['best_k'] for _, step in history} == {0}
+
+
+@pytest.mark.parametrize('std', [0.0, 3e-4, 3e-3])
+@pytest.mark.parametrize('kind', ['process_noise_std', 'measurement_noise_std'])
+def test_noise_is_noticed_in_flights_that_never_hover_by_flying_one_of_them_twice(kind, std):
+    bench = Bench(steps=30, **{kind: (std,) * 12})  # the goal is twice as far
+    history = bench.run(3)
+    first, last = history[0][0], history[-1][1]
+    assert len(first) == 5  # the start, three probes, and the start again
+    assert np.array_equal(first[0].theta, first[-1].theta)
+    assert all(len(requests) == 1 for requests, _ in history[1:])
+    assert last.memory['progress_noisy'] == (std > 0)
+    if kind == 'process_noise_std' and std:
+        found = np.sqrt(history[0][1].memory['noise'])  # of 27 third differences each
+        assert np.exp(np.log(found).mean()) == pytest.approx(std, rel=0.3)
 
 
 def test_theta_stays_in_the_box():

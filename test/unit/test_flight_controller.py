@@ -422,3 +422,89 @@ def test_after_a_failure_the_real_mpc_flies_on_as_if_nothing_had_been(real_mpc):
     answer = controller.respond(state, 3 * STEP)
     assert answer.source is Source.SOLUTION
     np.testing.assert_allclose(answer.command, expected, atol=1e-4)
+
+
+def stream(controller, clock, stamps, period=0.1):
+    """Send states at the pace of the clock, stamped as given [s]; return the answers."""
+    answers = []
+    for stamp in stamps:
+        clock.now += period
+        answers.append(controller.respond(np.zeros(12), round(stamp * 1e9)))
+    return answers
+
+
+@pytest.mark.parametrize('ahead', [0.25, 0.7, 5.0])
+@pytest.mark.parametrize('count', [1, 3])
+def test_stamps_that_run_ahead_lock_no_good_state_out(controller, clock, mpc, ahead, count):
+    clock.now = 100.0
+    stream(controller, clock, [10.1, 10.2, 10.3])
+    late = [10.4 + 0.1 * k + ahead for k in range(count)]
+    rest = [10.4 + 0.1 * (count + k) for k in range(20)]
+    answers = stream(controller, clock, [*late, *rest])
+    assert {answer.reason for answer in answers} == {Reason.SOLVED}
+    counted = controller.statistics()
+    assert (counted.ran_ahead, counted.new_runs, mpc.resets) == (1, 0, 0)
+
+
+def test_a_state_that_was_overtaken_is_still_dropped(controller, clock):
+    answers = stream(controller, clock, [10.1, 10.2, 10.4, 10.3, 10.5])
+    assert answers[3].reason is Reason.STAMP_WENT_BACK
+    # Nor is it taken for new when the one that overtook it had run ahead: it is from before that.
+    stream(controller, clock, [10.6, 11.4])
+    assert stream(controller, clock, [10.6])[0].reason is Reason.STAMP_WENT_BACK
+
+
+@pytest.fixture
+def stamped(mpc, clock):
+    """A controller whose states are stamped by the node's clock, which the test sets, too."""
+    node_clock = SimpleNamespace(offset=1_700_000_000.0)
+
+    def respond(age=0.0, after=0.1):
+        clock.now += after
+        stamp = round((clock.now + node_clock.offset - age) * 1e9)
+        return controller.respond(np.zeros(12), stamp)
+
+    controller = FlightController(
+        mpc, Goal(), SAFETY, clock, lambda: clock.now + node_clock.offset
+    )
+    return SimpleNamespace(controller=controller, respond=respond, clock=node_clock)
+
+
+def test_states_that_are_old_by_their_stamps_are_not_flown(stamped, clock):
+    assert stamped.respond(age=0.7).reason is Reason.TOO_OLD
+    assert stamped.respond(age=0.2).reason is Reason.SOLVED
+    assert stamped.controller.statistics().age_by_stamp
+    assert stamped.controller.statistics().state_age == pytest.approx(0.2, abs=0.01)
+    reasons = [stamped.respond(age=0.7).reason for _ in range(20)]
+    assert set(reasons[1:]) == {Reason.TOO_OLD}
+    assert stamped.controller.tick().reason is Reason.STATE_TIMEOUT
+    assert stamped.respond(age=0.1).reason is Reason.SOLVED
+
+
+def test_the_timeout_counts_from_the_stamp(stamped, clock):
+    stamped.respond(age=0.3)
+    clock.now += 0.15
+    assert stamped.controller.tick() is None
+    clock.now += 0.1
+    assert stamped.controller.tick().reason is Reason.STATE_TIMEOUT
+
+
+@pytest.mark.parametrize('age', [1e9, -1e9, -5.0, 60.0])
+def test_stamps_of_another_clock_are_new_when_they_arrive(stamped, age):
+    assert {stamped.respond(age=age).reason for _ in range(20)} == {Reason.SOLVED}
+    assert not stamped.controller.statistics().age_by_stamp
+    assert stamped.controller.statistics().state_age == pytest.approx(0.0, abs=0.01)
+
+
+@pytest.mark.parametrize('jump', [-5.0, -0.4, 0.6, 5.0, 1e6])
+@pytest.mark.parametrize('stamps_too', [False, True])
+def test_a_node_clock_that_is_set_in_flight_makes_no_state_old(stamped, jump, stamps_too):
+    stamped.respond()
+    stamped.clock.offset += jump
+    age = 0.0 if stamps_too else jump  # of stamps that another computer's clock makes
+    reasons = [stamped.respond(age).reason for _ in range(20)]
+    if stamps_too and jump == -0.4:
+        reasons = reasons[3:]  # they went back
+    if stamps_too and jump == -5.0:
+        assert stamped.controller.statistics().new_runs == 1
+    assert set(reasons) == {Reason.SOLVED}

@@ -129,3 +129,14 @@ def test_start_stamp_is_exact_to_the_nanosecond():
     assert start_stamp('flight 0 starts at 1700000000.000000001') == 1_700_000_000_000_000_001
     with pytest.raises(ValueError, match='does not end with a stamp'):
         start_stamp('no such flight')
+
+
+def test_the_signatures_of_a_flight_are_those_of_its_commands_alone():
+    log = FlightLog(2, 0.1)
+    log.add_input(START - STEP, command(0), signature='before')
+    log.add_input(START, command(0), signature='lent')
+    log.begin(START)
+    log.add_input(START + 2 * STEP, command(2), signature='after')
+    assert log.signatures == {'lent'}
+    log.add_input(START + STEP // 2, command(1))  # of somebody else, at a time of its own
+    assert log.signatures == {'lent', ''}

@@ -39,6 +39,24 @@ def test_in_a_namespace_the_files_values_are_given_one_by_one():
     assert 'horizon' not in controller.parameters
 
 
+@pytest.mark.parametrize('namespace', ['/', '/drone_1', '/fleet/drone_1'])
+def test_a_preset_reaches_the_node_in_any_namespace(namespace: str):
+    rclpy = pytest.importorskip('rclpy')
+    from rclpy.node import Node
+
+    context = rclpy.Context()
+    arguments = ['--ros-args', '-r', f'__ns:={namespace}']
+    rclpy.init(args=[*arguments, '--params-file', str(find_config('disturbed'))], context=context)
+    node = Node(
+        'controller', context=context, automatically_declare_parameters_from_overrides=True
+    )
+    try:
+        assert node.get_parameter('limits.rotor_max').value == 650.0
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
+
+
 def test_arguments_say_everything_to_rclpy(tmp_path: Path):
     spec = NodeSpec(
         executable='simulator',

@@ -1,11 +1,5 @@
 """The MPC solves the QP it claims to, names its failures, and finds its generated code again."""
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +14,6 @@ from random_flight_states import (
 from reference_flight import ReferenceFlight
 from reference_qp import PiqpMpc, active_set, kkt_residual, multipliers_are_unique
 
-import hmpc_ros
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.policy import solver_cache
 from hmpc_ros.policy.acados_backend import SolverOptions
@@ -241,113 +234,3 @@ def test_limits_in_which_the_vehicle_cannot_hover_are_refused_and_the_old_ones_s
     assert mpc.limits is LIMITS
     assert mpc.model is model
     np.testing.assert_allclose(plan_of(mpc.solve_deviation(STATE)), plan_of(before), atol=1e-6)
-
-
-# --- the cache of generated code ------------------------------------------------------------------
-
-SOLVE = """
-import json, sys
-import numpy as np
-from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc
-from hmpc_ros.policy.weights import Weights
-model = Quadcopter(QuadcopterParameters()).linearise()
-q = np.sqrt(np.repeat((1.0, 0.1), 6))
-mpc = Mpc(model, Limits(), Weights.for_model(model, q, np.sqrt(np.full(4, 0.01))))
-solution = mpc.solve_deviation(np.array(json.loads(sys.argv[1])))
-assert solution.ok, solution.status
-print(json.dumps(solution.input.tolist()))
-"""
-
-
-def start(cache, folder, package_root=None):
-    """Start a process that solves once, with its own cache folder and working directory."""
-    root = package_root or Path(hmpc_ros.__file__).parents[1]
-    environment = os.environ | {'HMPC_CACHE_DIR': str(cache), 'PYTHONPATH': str(root)}
-    return subprocess.Popen(
-        [sys.executable, '-c', SOLVE, json.dumps(STATE.tolist())],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    return np.array(json.loads(output.splitlines()[-1]))
-
-
-def listing(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob('*')}
-
-
-def test_two_processes_that_build_at_once_both_get_the_solver_and_leave_one(tmp_path, mpc):
-    cache = tmp_path / 'cache'
-    processes = [start(cache, tmp_path) for _ in range(2)]
-    expected = mpc.solve_deviation(STATE).input
-    for process in processes:
-        np.testing.assert_allclose(finish(process), expected, rtol=0, atol=1e-6)
-    assert len(list(cache.iterdir())) == 1, list(cache.iterdir())
-
-
-def test_the_cache_serves_any_working_directory_and_writes_nothing_there(tmp_path, mpc):
-    cache = Path(os.environ['HMPC_CACHE_DIR'])  # built by the fixture, from this directory
-    built = listing(cache)
-    folder = tmp_path / 'elsewhere'
-    folder.mkdir()
-    answer = finish(start(cache, folder))
-    np.testing.assert_allclose(answer, mpc.solve_deviation(STATE).input, rtol=0, atol=1e-6)
-    assert not list(folder.iterdir())
-    assert listing(cache) == built
-
-
-@pytest.mark.parametrize('damage', ['moved', 'truncated'])
-def test_a_cache_that_cannot_be_loaded_is_built_again_once(tmp_path, mpc, damage):
-    original, cache = Path(os.environ['HMPC_CACHE_DIR']), tmp_path / 'cache'
-    shutil.copytree(original, cache)
-    # acados' JSON holds the absolute path of its folder.
-    written_in = tmp_path / 'gone' if damage == 'moved' else cache
-    for file in cache.rglob('ocp.json'):
-        file.write_text(file.read_text().replace(str(original), str(written_in)))
-    if damage == 'truncated':
-        for library in cache.rglob('libacados_ocp_solver_*'):
-            library.write_bytes(b'')
-    expected = mpc.solve_deviation(STATE).input
-    np.testing.assert_allclose(finish(start(cache, tmp_path)), expected, rtol=0, atol=1e-6)
-    built = listing(cache)
-    finish(start(cache, tmp_path))
-    assert listing(cache) == built
-
-
-def test_a_read_only_installation_works_and_stays_untouched(tmp_path, mpc):
-    source = Path(hmpc_ros.__file__).parent
-    installed = tmp_path / 'install' / 'hmpc_ros'
-    shutil.copytree(source, installed, ignore=shutil.ignore_patterns('__pycache__'))
-    folders = [
-        installed.parent,
-        installed,
-        *(path for path in installed.rglob('*') if path.is_dir()),
-    ]
-    for folder in folders:
-        folder.chmod(0o555)
-    before = {path for path in listing(installed) if '__pycache__' not in path.parts}
-    try:
-        answer = finish(start(tmp_path / 'cache', tmp_path, installed.parent))
-        after = {path for path in listing(installed) if '__pycache__' not in path.parts}
-    finally:
-        for folder in folders:
-            folder.chmod(0o755)
-    np.testing.assert_allclose(answer, mpc.solve_deviation(STATE).input, rtol=0, atol=1e-6)
-    assert after == before  # root writes where it likes, so the files are counted too
-
-
-def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path, mpc, monkeypatch):
-    blocked = tmp_path / 'file'
-    blocked.write_text('not a folder')
-    monkeypatch.setenv('HMPC_CACHE_DIR', str(blocked / 'cache'))
-    with pytest.raises(CodeGenerationError, match='HMPC_CACHE_DIR'):
-        Mpc(mpc.model, LIMITS, mpc.weights)

@@ -155,6 +155,14 @@ def test_unphysical_constants_are_refused_by_name(change, message):
         QuadcopterParameters(**change)
 
 
+def test_an_inertia_that_is_off_by_an_error_of_measurement_is_taken_with_a_warning():
+    with pytest.warns(UserWarning, match=r'exceeds the sum of the other two by 1\.0%'):
+        crazyflie = QuadcopterParameters(inertia=(1.43e-5, 1.43e-5, 2.89e-5))
+    assert crazyflie.inertia == (1.43e-5, 1.43e-5, 2.89e-5)
+    with pytest.raises(ValueError, match=r'by 5\.0%'):
+        QuadcopterParameters(inertia=(1e-5, 1e-5, 2.1e-5))
+
+
 @pytest.mark.parametrize(
     'arguments', [{'time_step': 0.0}, {'integrator': 'magic'}, {'substeps': 0}]
 )

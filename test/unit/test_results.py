@@ -194,3 +194,49 @@ def test_a_run_may_be_prolonged(folder):
     longer = {'configuration': {'learner': {'delta': 1e-4, 'iterations': 30}}}
     with ResultsFolder(folder) as opened:
         opened.refuse_another_run(WHAT | longer)
+
+
+def test_a_run_whose_log_is_missing_is_not_begun_again(folder):
+    (folder / LOG).unlink()
+    before = contents(folder)
+    with pytest.raises(ResultsError, match=f'{LOG} is missing although {HEADER} is there'):
+        ResultsFolder(folder, WHAT)
+    assert contents(folder) == before
+
+
+def test_a_log_that_was_emptied_is_not_begun_again(folder):
+    (folder / LOG).write_bytes(b'')
+    before = contents(folder)
+    with pytest.raises(ResultsError, match='ends before iteration 0'):
+        ResultsFolder(folder, WHAT)
+    assert contents(folder) == before
+
+
+def _removed(log):
+    log.unlink()
+
+
+def _replaced(log):
+    other = log.with_name('other')
+    other.write_bytes(log.read_bytes())
+    other.replace(log)
+
+
+def _truncated(log):
+    os.truncate(log, log.stat().st_size // 2)
+
+
+def _overwritten(log):
+    with log.open('r+b') as stream:
+        stream.write(b'[')
+
+
+@pytest.mark.parametrize('change', [_removed, _replaced, _truncated, _overwritten])
+def test_a_log_that_somebody_changes_during_a_run_is_noticed_at_the_next_iteration(folder, change):
+    with ResultsFolder(folder) as opened:
+        opened.append(record(2))
+        change(folder / LOG)
+        before = contents(folder)
+        with pytest.raises(ResultsError, match='while the run went on'):
+            opened.append(record(3), {'accepted': np.arange(4.0)})
+        assert contents(folder) == before

@@ -44,7 +44,8 @@ from hmpc_ros.policy.sensitivity import MissingDerivativeError
 from hmpc_ros.policy.unconstrained import OfflineMpc
 from hmpc_ros.policy.weights import N_THETA, Weights
 
-LIMITS = Limits()
+# All that random states are away from the goal is shown: the derivative of the QP is tested here.
+LIMITS = Limits(position_deviation=100.0)
 # Below this margin (see `activity_margin`) a bound is about to begin or cease to act: u_0 has a
 # kink there, and the barrier's derivative is one between the two sides.
 DEGENERATE = 1e-4

@@ -1,0 +1,32 @@
+"""What a controller flies with, in a word: the same word for the same values.
+
+Every command carries it, so that whoever records a flight can tell that each of its steps was flown
+with what it should be: nothing can be changed, or changed and changed back, without being seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from hmpc_ros.configuration.tables import CONTROLLER
+
+if TYPE_CHECKING:
+    from hmpc_ros.configuration.build import Values
+
+# Of policy.*, what flies; how long it may is another matter.
+_WEIGHTS = ('policy.q', 'policy.r', 'policy.p', 'policy.model')
+
+#: Parameters of the controller that may change in flight and decide on its commands.
+FLOWN = tuple(
+    name
+    for name, parameter in CONTROLLER.items()
+    if not parameter.read_only and (name in _WEIGHTS or not name.startswith('policy.'))
+)
+
+
+def signature(values: Values) -> str:
+    """Return 16 hexadecimal digits for the values of `FLOWN`, exact to the last bit."""
+    text = json.dumps([values[name] for name in FLOWN])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
