@@ -41,12 +41,12 @@ class FlatModel(Protocol):
         ...
 
     @property
-    def drag(self) -> np.ndarray:
+    def drag(self) -> tuple[float, ...] | np.ndarray:
         """Linear drag of the body axes, (3,) [1/s]."""
         ...
 
     @property
-    def disturbance(self) -> np.ndarray:
+    def disturbance(self) -> tuple[float, ...] | np.ndarray:
         """Acceleration by what the model does not know, world frame, (3,) [m/s^2]."""
         ...
 

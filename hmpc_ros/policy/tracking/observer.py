@@ -50,7 +50,9 @@ def _advance(limits: ObserverLimits) -> ca.Function:
 class Observer:
     """Estimates (5,): thrust acceleration a [m/s^2], thrust ratio, disturbance (3) [m/s^2]."""
 
-    def __init__(self, parameters: TrackingParameters, limits: ObserverLimits | None = None) -> None:
+    def __init__(
+        self, parameters: TrackingParameters, limits: ObserverLimits | None = None
+    ) -> None:
         """Start where the model is right."""
         self._function = _advance(limits or ObserverLimits())
         self._p = np.zeros(model.NP)

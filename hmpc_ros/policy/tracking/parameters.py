@@ -1,5 +1,7 @@
 """The numbers that the tracking MPC is tuned by, as named blocks of one vector theta."""
 
+# ruff: noqa: RUF009 (the calls are dataclasses' own field(), named by what they declare)
+
 from dataclasses import dataclass, field, fields
 from typing import Any
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
-from hmpc_ros.plant.reference.protocol import Reference
+from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import rotation_matrix
 from hmpc_ros.policy.mpc import SolveStatus
 from hmpc_ros.policy.tracking import model
@@ -103,6 +103,7 @@ class TrackingPolicy:
         """Begin a flight: no last plan, estimates as the model has them."""
         self._solver.reset()
         self._warm = False
+        self._q0 = np.zeros(4)  # attitude that the last solve began at
         self._last: tuple[np.ndarray, float] | None = None  # measured state, time
         self._command: np.ndarray | None = None
         self._plan: tuple[np.ndarray, float] | None = None
@@ -194,7 +195,7 @@ class TrackingPolicy:
         if 0 < period <= LONGEST_GAP * self.time_step * (1 + 1e-6):
             self.observer.advance(before, self._command, x, period)
 
-    def _start(self, samples: tuple, initial: np.ndarray) -> None:
+    def _start(self, samples: Samples, initial: np.ndarray) -> None:
         """Begin at the reference itself, its quaternions on the side of the vehicle's."""
         _, ratio, *force = self.observer.estimate
         gain = float(self.parameters.thrust_gain[0]) * ratio

@@ -140,8 +140,8 @@ class TrackingSolver:
         for call in self._updates:
             self._update(*call)
         self._x0[:] = x0
-        for call in self._x0_calls:
-            self._set(*call)
+        for bound in self._x0_calls:
+            self._set(*bound)
         status = self._solve(self._capsule)
         self._get(*self._statistics_call)
         self._get(*self._time_call)
