@@ -14,7 +14,7 @@ _MOST_SAMPLES = 50_000
 _SLOWEST = 50.0  # a path to be flown more slowly than this is a mistake
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Envelope:
     """What a vehicle can do."""
 

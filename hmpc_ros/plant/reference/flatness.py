@@ -51,7 +51,7 @@ class FlatModel(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Drag:
     """The plainest `FlatModel`."""
 
