@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from hmpc_ros.configuration.build import Values
 
 # Of policy.*, what flies; how long it may is another matter.
-_WEIGHTS = ('policy.q', 'policy.r', 'policy.p', 'policy.model')
+WEIGHTS = ('policy.q', 'policy.r', 'policy.p', 'policy.model')
 
 #: Parameters of the controller that may change in flight and decide on its commands.
 FLOWN = tuple(
     name
     for name, parameter in CONTROLLER.items()
-    if not parameter.read_only and (name in _WEIGHTS or not name.startswith('policy.'))
+    if not parameter.read_only and (name in WEIGHTS or not name.startswith('policy.'))
 )
 
 

@@ -238,6 +238,16 @@ class SolutionLayout:
         )
 
 
+def c_function(solver: Any, name: str, *types: Any) -> tuple[Any, tuple[c_void_p, ...]]:
+    """Return a C function of acados and its first arguments, the structures it works on."""
+    structures = acados().leading_types(name)
+    function = getattr(solver.shared_lib, name)
+    function.argtypes = [c_void_p] * len(structures) + list(types)
+    # ocp_nlp_config is the solver's attribute nlp_config, and so on.
+    attributes = [structure.removeprefix('ocp_') for structure in structures]
+    return function, tuple(c_void_p(getattr(solver, name)) for name in attributes)
+
+
 class AcadosQp:
     """The generated QP solver with its memory: set data by stage, solve, read the solution.
 
@@ -268,29 +278,20 @@ class AcadosQp:
         self._solve = getattr(solver.shared_lib, f'{_NAME}_acados_solve')
         self._solve.argtypes, self._solve.restype = [c_void_p], c_int
         stage_data = (c_int, c_char_p, c_void_p)
-        self._set_cost, self._cost_head = self._function('ocp_nlp_cost_model_set', *stage_data)
-        self._set_constraint, self._constraint_head = self._function(
-            'ocp_nlp_constraints_model_set', *stage_data
+        self._set_cost, self._cost_head = c_function(solver, 'ocp_nlp_cost_model_set', *stage_data)
+        self._set_constraint, self._constraint_head = c_function(
+            solver, 'ocp_nlp_constraints_model_set', *stage_data
         )
         self._solution_memory, self._gather = self._locate_solution()
 
         # What is called at every solve has fixed memory and fixed arguments.
-        self._get, head = self._function('ocp_nlp_get', c_char_p, c_void_p)
+        self._get, head = c_function(solver, 'ocp_nlp_get', c_char_p, c_void_p)
         self._time, self._statistics = c_double(0.0), (c_double * 64)()
         self._time_call = (*head, b'time_tot', ctypes.addressof(self._time))
         self._statistics_call = (*head, b'statistics', ctypes.addressof(self._statistics))
         self._x0 = np.zeros(d.nx)
         x0 = c_void_p(self._x0.ctypes.data)
         self._x0_calls = [(*self._constraint_head, 0, field, x0) for field in (b'lbx', b'ubx')]
-
-    def _function(self, name: str, *types: Any) -> tuple[Any, tuple[c_void_p, ...]]:
-        """Return a C function of acados and its first arguments, the structures it works on."""
-        structures = acados().leading_types(name)
-        function = getattr(self._solver.shared_lib, name)
-        function.argtypes = [c_void_p] * len(structures) + list(types)
-        # ocp_nlp_config is the solver's attribute nlp_config, and so on.
-        attributes = [structure.removeprefix('ocp_') for structure in structures]
-        return function, tuple(c_void_p(getattr(self._solver, name)) for name in attributes)
 
     def _locate_solution(self) -> tuple[np.ndarray, np.ndarray]:
         """Find the solution in acados' memory: a view, and where in it each number lies.

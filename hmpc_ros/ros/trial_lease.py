@@ -26,8 +26,9 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from hmpc_ros.configuration.signature import WEIGHTS
+
 LEASE = 'policy.lease'
-WEIGHTS = ('policy.q', 'policy.r', 'policy.p', 'policy.model')
 CHECK_PERIOD = 0.1  # s
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from hmpc_ros.policy.acados_backend import _quiet, _vectors, acados
+from hmpc_ros.policy.acados_backend import _quiet, _vectors, acados, c_function
 from hmpc_ros.policy.solver_cache import load_or_build
 from hmpc_ros.policy.tracking import model
 
@@ -73,23 +73,18 @@ class TrackingSolver:
             (self._capsule, k, c_void_p(self.parameters.ctypes.data + k * row), NP)
             for k in range(n + 1)
         ]
-        self._set, head = self._function('ocp_nlp_constraints_model_set', c_int, c_char_p, c_void_p)
+        self._set, head = c_function(
+            solver, 'ocp_nlp_constraints_model_set', c_int, c_char_p, c_void_p
+        )
         self._x0 = np.zeros(NX)
         x0 = c_void_p(self._x0.ctypes.data)
         self._x0_calls = [(*head, 0, name, x0) for name in (b'lbx', b'ubx')]
         self._constraint_head = head
-        self._get, head = self._function('ocp_nlp_get', c_char_p, c_void_p)
+        self._get, head = c_function(solver, 'ocp_nlp_get', c_char_p, c_void_p)
         self._time, self._statistics = c_double(0.0), (c_double * 64)()
         self._time_call = (*head, b'time_tot', ctypes.addressof(self._time))
         self._statistics_call = (*head, b'statistics', ctypes.addressof(self._statistics))
         self._memory, self._gather = self._locate()
-
-    def _function(self, name: str, *types: Any) -> tuple[Any, tuple[c_void_p, ...]]:
-        structures = acados().leading_types(name)
-        function = getattr(self._solver.shared_lib, name)
-        function.argtypes = [c_void_p] * len(structures) + list(types)
-        attributes = [structure.removeprefix('ocp_') for structure in structures]
-        return function, tuple(c_void_p(getattr(self._solver, name)) for name in attributes)
 
     def _locate(self) -> tuple[np.ndarray, np.ndarray]:
         """Find the iterate in acados' memory (see `AcadosQp` for its layout)."""
