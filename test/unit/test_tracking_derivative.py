@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import casadi as ca
 import numpy as np
 import pytest
 
@@ -9,8 +10,10 @@ from hmpc_ros.learning.costate import loop_gradient
 from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.rigid_body import retract
+from hmpc_ros.policy.sensitivity import MissingDerivativeError
+from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.closed_loop import NominalPlant, augmented
-from hmpc_ros.policy.tracking.derivative import N_STATE, differentiate
+from hmpc_ros.policy.tracking.derivative import N_STATE, differentiate, tangent
 from hmpc_ros.policy.tracking.parameters import (
     BLOCKS,
     N_THETA,
@@ -96,6 +99,109 @@ def test_it_agrees_with_differences_of_the_converged_solver(policy, limits):
         assert np.all(error < 1e-5 * np.maximum(size, 1e-2 * size.max()))
 
 
+def dense_answer(solution, dp, limits):
+    """Solve the differentiated KKT system of the whole plan at once.
+
+    Args:
+        solution: a converged solve.
+        dp: (N+1, NP, n) derivative of the stages' parameters by n numbers.
+        limits: those it was solved with.
+
+    Returns:
+        du_0/d(x_0, numbers) (4, 14 + n).
+    """
+    n, nx, nu, m = len(solution.inputs), model.NX, model.NU, dp.shape[-1]
+    x, u, p = (ca.SX.sym(name, size) for name, size in (('x', nx), ('u', nu), ('p', model.NP)))
+    pi, s = ca.SX.sym('pi', nx), model.Stage(p)
+    f, y = model.step(x, u, s), ca.vertcat(x, u, p)
+    costs = [ca.sumsqr(r) / 2 for r in (model.residual(x, u, s), model.state_residual(x, s))]
+    stage = ca.Function('s', [x, u, pi, p], [
+        ca.hessian(costs[0] + ca.dot(pi, f), y)[0], ca.jacobian(f, y), ca.hessian(costs[1], y)[0]
+    ])  # fmt: skip
+
+    # Unknowns: x_0 u_0 x_1 ... x_N, then multipliers of x_0 = given and of x_k+1 = f.
+    size = n * (nx + nu) + nx
+    H, G = np.zeros((size, size)), np.zeros((nx * (n + 1), size))
+    right = np.zeros((size + len(G), nx + m))
+    G[:nx, :nx] = np.eye(nx)
+    right[size : size + nx, :nx] = np.eye(nx)
+    for k in range(n + 1):
+        last = k == n
+        at = slice(k * (nx + nu), k * (nx + nu) + nx + (0 if last else nu))
+        u_k = np.zeros(nu) if last else solution.inputs[k]
+        pi_k = np.zeros(nx) if last else solution.costates[k]
+        found = stage(solution.states[k], u_k, pi_k, solution.parameters[k])
+        hessian, jacobian, last_hessian = (np.array(matrix) for matrix in found)
+        hessian, width = (last_hessian if last else hessian), at.stop - at.start
+        H[at, at] = hessian[:width, :width]
+        right[at, nx:] = -hessian[:width, nx + nu :] @ dp[k]
+        if not last:
+            pulls = solution.input_multipliers[k] / (
+                u_k - limits.input_min, limits.input_max - u_k
+            )
+            H[at, at][nx:, nx:] += np.diag(pulls.sum(axis=0))
+            row = slice((k + 1) * nx, (k + 2) * nx)
+            G[row, at], G[row, at.stop : at.stop + nx] = -jacobian[:, : nx + nu], np.eye(nx)
+            right[size:][row, nx:] = jacobian[:, nx + nu :] @ dp[k]
+    kkt = np.block([[H, G.T], [G, np.zeros((len(G), len(G)))]])
+    return np.linalg.solve(kkt, right)[nx : nx + nu]
+
+
+@pytest.mark.parametrize('limits', LIMITS)
+def test_it_agrees_with_a_dense_solve_of_the_whole_plan(policy, limits):
+    policy.set_limits(LIMITS[limits])
+    solution, theta = converged(policy), BELIEVED.theta
+
+    def stage_parameters(moved):
+        policy.set_parameters(TrackingParameters.from_theta(theta + moved))
+        return policy.solve(on_the_eight(TIME), EIGHT, TIME).parameters
+
+    by_theta = differences(stage_parameters, N_THETA, np.full(N_THETA, 1e-3 * theta.min()))
+    by_estimate = np.zeros((*solution.parameters.shape, 4))
+    where = np.r_[model.STAGE['thrust_ratio'], model.STAGE['disturbance']]
+    by_estimate[:, where, np.arange(4)] = 1.0
+    dense = dense_answer(solution, np.concatenate((by_theta, by_estimate), -1), LIMITS[limits])
+    derivative = differentiate([solution], BELIEVED, LIMITS[limits])
+    by_state = dense[:, :14] @ tangent(solution.states[0, 6:10])
+    np.testing.assert_allclose(derivative.state_gain[0, :, :13], by_state, atol=1e-7)
+    np.testing.assert_allclose(derivative.state_gain[0, :, 13:], dense[:, -4:], atol=1e-7)
+    np.testing.assert_allclose(derivative.jacobian()[0], dense[:, 14:-4], atol=1e-7)
+    seed = np.array([[1.0, -2.0, 0.5, 3.0]])
+    np.testing.assert_allclose(derivative.vjp(seed), seed[0] @ dense[:, 14:-4], atol=1e-7)
+
+
+def test_steps_without_a_minimum_or_a_solve_are_named(policy):
+    policy.set_limits(LIMITS['free'])
+    good, last = converged(policy), policy.solve(np.full(13, np.nan), EIGHT, TIME)
+    no_minimum = dataclasses.replace(good, costates=-1e3 * good.costates)
+    derivative = differentiate([good, no_minimum, good, last], BELIEVED, policy.limits)
+    assert derivative.failed == (1, 3)
+    for ask in (derivative.jacobian, lambda: derivative.state_gain):
+        with pytest.raises(MissingDerivativeError) as caught:
+            ask()
+        assert caught.value.steps == (1, 3)
+    assert differentiate([good], BELIEVED, policy.limits).failed == ()
+
+
+@pytest.mark.parametrize('drag', [(0.0, 0.0, 0.0), (0.4, 0.6, 0.2)])
+def test_the_model_flies_the_reference_that_flatness_promises(drag):
+    times = np.linspace(0.0, 12.0, 200)
+    samples = make('lissajous', {}).sample(times)
+    samples = samples._replace(yaw=0.3 * times, yaw_rate=np.full(times.size, 0.3))
+    believed = Drag(1.2, drag, (0.5, -0.3, 0.2))
+    p = ca.SX.sym('p', model.NP)
+    both = ca.Function('flat', [p], [ca.vertcat(*model.flat_reference(model.Stage(p)))])
+    stage = np.zeros((times.size, model.NP))
+    stage[:, : model.N_SAMPLE] = np.column_stack(samples)
+    stage[:, model.STAGE['thrust_gain']], stage[:, model.STAGE['drag']] = 1.0, drag
+    stage[:, model.STAGE['thrust_ratio']] = 1.2
+    stage[:, model.STAGE['disturbance']] = believed.disturbance
+    found = np.array(both(stage.T)).T
+    states, inputs = flat_states(samples, believed)
+    full = np.column_stack((states[:, :10], inputs[:, :1], states[:, 10:], inputs))
+    np.testing.assert_allclose(found, full, atol=1e-12)
+
+
 PERIOD = 0.01
 # The vehicle is not what the policy believes: the observer has work to do.
 TRUE = dataclasses.replace(BELIEVED, thrust_gain=0.95, drag=(0.2, 0.3, 0.2), thrust_lag=0.05)
@@ -146,7 +252,8 @@ def slopes(policy, plant, theta, directions, **flight):
 
 def test_the_gradient_of_a_flight_is_exact_where_every_solve_is_converged(policy):
     policy.set_limits(LIMITS['free'])
-    plant, theta, flight = NominalPlant(TRUE, PERIOD), BELIEVED.theta, {'steps': 40, 'iterations': 8}
+    plant, theta = NominalPlant(TRUE, PERIOD), BELIEVED.theta
+    flight = {'steps': 40, 'iterations': 8}
     gradient = flight_gradient(policy, plant, theta, *fly(policy, plant, theta, **flight))
     # Of the blocks that act in ways of their own: weights, the observer's, all.
     directions = 1e-4 * theta * np.random.default_rng(0).choice((-1, 1), (3, theta.size))

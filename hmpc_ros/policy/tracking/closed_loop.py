@@ -20,16 +20,15 @@ theta changes, only the filter's lag does) comes last in s, and the policy does 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
-import casadi as ca
 import numpy as np
 
 from hmpc_ros.plant import rigid_body
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative import N_STATE, tangent
-from hmpc_ros.policy.tracking.derivative_code import BatchedFunction
-from hmpc_ros.policy.tracking.observer import N_ESTIMATE, ObserverLimits, advance_function
+from hmpc_ros.policy.tracking.derivative_code import compiled
+from hmpc_ros.policy.tracking.observer import N_ESTIMATE, ObserverLimits
 from hmpc_ros.policy.tracking.parameters import BLOCKS, N_THETA, TrackingParameters
 
 _MEASURED = N_STATE - N_ESTIMATE  # 12
@@ -93,15 +92,17 @@ def augmented(
             f'the Jacobians of {T} steps must be ({T}, m, m) and ({T}, m, {model.NU}) with '
             f'm >= {_MEASURED}, got {A.shape} and {B.shape}'
         )
-    theta = np.concatenate([getattr(parameters, name) for name in _KNOWN])
     x = np.column_stack((states[:-1, :10], estimates[:, 0], states[:-1, 10:]))
-    by_x, by_e, by_u, by_v, by_theta = (
-        found.swapaxes(1, 2)
-        for found in _observer(limits or ObserverLimits(), time_step)(
-            x, estimates[:, 1:], inputs, states[1:, rigid_body.VELOCITY],
-            np.broadcast_to(theta, (T, theta.size)),
-        )
+    p = np.tile(_model_parameters(parameters, time_step), (T, 1))
+    p[:, model.STAGE['thrust_ratio']] = estimates[:, 1:2]
+    p[:, model.STAGE['disturbance']] = estimates[:, 2:]
+    gains = np.concatenate((parameters.thrust_observer, parameters.force_observer))
+    bounds = np.array(astuple(limits or ObserverLimits()))
+    derivatives = compiled()['observer'](
+        x, inputs, p, np.tile(gains, (T, 1)), states[1:, rigid_body.VELOCITY],
+        np.tile(bounds, (T, 1)),
     )  # fmt: skip
+    by_x, by_e, by_u, by_v, by_theta = (found.swapaxes(1, 2) for found in derivatives)
     by_state = by_x @ tangent(states[:-1, rigid_body.QUATERNION])  # (T, 5, 13): a comes last
 
     nd = m + N_ESTIMATE
@@ -121,19 +122,13 @@ def augmented(
     return TrackingLoop(whole_A, whole_B, forcing, initial)
 
 
-def _observer(limits: ObserverLimits, time_step: float) -> BatchedFunction:
-    """Write (x, (ratio, d), u, measured next v, theta) -> Jacobians of the next estimates."""
-    x, e, u = ca.SX.sym('x', model.NX), ca.SX.sym('e', N_ESTIMATE - 1), ca.SX.sym('u', model.NU)
-    v, theta = ca.SX.sym('v', 3), ca.SX.sym('theta', 10)
-    p = ca.SX.zeros(model.NP)
-    parts = ca.vertsplit(theta, [0, 1, 4, 5, 8, 9, 10])
-    for name, value in zip(_KNOWN[:4], parts, strict=False):
-        p[model.STAGE[name]] = value
-    p[model.STAGE['thrust_ratio']], p[model.STAGE['disturbance']] = e[0], e[1:]
-    p[model.STAGE['time_step']] = time_step
-    after = advance_function(limits)(x, u, p, theta[8:], v)
-    by = [ca.densify(ca.jacobian(after, symbol)) for symbol in (x, e, u, v, theta)]
-    return BatchedFunction(ca.Function('observer', [x, e, u, v, theta], by))
+def _model_parameters(parameters: TrackingParameters, time_step: float) -> np.ndarray:
+    """Return a stage's parameters (NP,) of the model alone, no disturbance in them."""
+    p = np.zeros(model.NP)
+    for name in _KNOWN[:-2]:
+        p[model.STAGE[name]] = getattr(parameters, name)
+    p[model.STAGE['thrust_ratio']], p[model.STAGE['time_step']] = 1.0, time_step
+    return p
 
 
 class NominalPlant:
@@ -141,16 +136,7 @@ class NominalPlant:
 
     def __init__(self, parameters: TrackingParameters, time_step: float) -> None:
         """Fly under the model in these parameters; ``time_step`` is the control period [s]."""
-        x, u = ca.SX.sym('x', model.NX), ca.SX.sym('u', model.NU)
-        p = np.zeros(model.NP)
-        for name in _KNOWN[:4]:
-            p[model.STAGE[name]] = getattr(parameters, name)
-        p[model.STAGE['thrust_ratio']], p[model.STAGE['time_step']] = 1.0, time_step
-        after = model.step(x, u, model.Stage(ca.SX(p)))
-        after[model.ATTITUDE] /= ca.norm_2(after[model.ATTITUDE])
-        by = [ca.densify(ca.jacobian(after, symbol)) for symbol in (x, u)]
-        self._step = BatchedFunction(ca.Function('step', [x, u], [after]))
-        self._jacobians = BatchedFunction(ca.Function('jacobians', [x, u], by))
+        self._p = _model_parameters(parameters, time_step)
         self._hover = model.GRAVITY / float(parameters.thrust_gain[0])
         self._decay = math.exp(-time_step / float(parameters.thrust_lag[0]))
         self.reset(rigid_body.resting_state())
@@ -162,9 +148,10 @@ class NominalPlant:
 
     def step(self, u: np.ndarray) -> None:
         """Fly one control period under a command (4,)."""
-        after = self._step(self._full(self.state[None], np.array([self._thrust])), u[None])[0]
-        self.state = np.delete(after.ravel(), model.THRUST)
-        self._thrust = float(after[0, 0, model.THRUST.start])
+        x = np.concatenate((self.state[:10], [self._thrust], self.state[10:]))
+        after = compiled()['plant'](x[None], u[None], self._p[None])[0].ravel()
+        self.state = np.delete(after, model.THRUST)
+        self._thrust = float(after[model.THRUST.start])
 
     def jacobians(self, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return A (T, 13, 13) and B (T, 13, 4) along a flight that began at hover thrust.
@@ -177,13 +164,10 @@ class NominalPlant:
         for t in range(1, len(inputs)):
             u = inputs[t - 1, 0]
             thrust[t] = u + (thrust[t - 1] - u) * self._decay
-        by_x, by_u = self._jacobians(self._full(states[:-1], thrust), inputs)
+        x = np.column_stack((states[:-1, :10], thrust, states[:-1, 10:]))
+        _, by_x, by_u = compiled()['plant'](x, inputs, np.tile(self._p, (len(inputs), 1)))
         # The attitude's error is 4 E' dq where dq = E error: E'E = I / 4.
         back = tangent(states[1:, rigid_body.QUATERNION]).swapaxes(1, 2)
         back[:, rigid_body.ATTITUDE_ERROR] *= 4
         moved = by_x.swapaxes(1, 2) @ tangent(states[:-1, rigid_body.QUATERNION])
         return back @ moved, back @ by_u.swapaxes(1, 2)
-
-    @staticmethod
-    def _full(states: np.ndarray, thrust: np.ndarray) -> np.ndarray:
-        return np.column_stack((states[:, :10], thrust, states[:, 10:]))

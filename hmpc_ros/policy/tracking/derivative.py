@@ -257,6 +257,7 @@ class _Sweep:
     definite: np.ndarray  # (T',) whether all pivots were positive
 
 
+@np.errstate(invalid='ignore', over='ignore')  # a step that is no minimum may end anywhere
 def _factorise(points: _Points) -> _Sweep:
     functions = compiled()
     horizon, steps, _ = points.u.shape
