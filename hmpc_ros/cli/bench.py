@@ -21,9 +21,9 @@ from hmpc_ros.configuration import build, files, learner
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.rollout import rollout
-from hmpc_ros.policy.mpc import Mpc
-from hmpc_ros.policy.unconstrained import OfflineMpc
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.ros.graph import find_config
 
 STEPS = 200

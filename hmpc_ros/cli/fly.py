@@ -25,7 +25,7 @@ from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Outcome
-from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.ros.graph import ParameterValue, simulation
 
 STEPS = 200

@@ -4,7 +4,7 @@ import math
 
 from hmpc_ros.configuration.schema import Parameter, table
 from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, QuadcopterParameters
-from hmpc_ros.policy.weights import N_TERMINAL, N_THETA
+from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA
 
 _VEHICLE = QuadcopterParameters()
 _INFINITE_SPEED = 1e5  # rad/s; no rotor turns that fast

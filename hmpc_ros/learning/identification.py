@@ -12,14 +12,14 @@ import scipy.linalg
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.plant.identification import Identification, identify
 from hmpc_ros.plant.quadcopter import ATTITUDE, NU, NX, POSITION, RATES, VELOCITY
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.plant.vehicle import Vehicle
-    from hmpc_ros.policy.limits import Limits
+    from hmpc_ros.policy.linear.limits import Limits
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from hmpc_ros.plant.odometry import (
     to_world,
 )
 from hmpc_ros.plant.quadcopter import INPUT_NAMES, NX
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 
 NANOSECONDS = 1_000_000_000
 

@@ -32,8 +32,8 @@ from hmpc_ros.learning.rollout import Task
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY, YAW
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stamp
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal

@@ -12,7 +12,7 @@ from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.ros import conversions
 
 

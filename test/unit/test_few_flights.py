@@ -13,8 +13,8 @@ from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.requests import NOMINAL, Evaluation
 from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.weights import Weights
 
 BOX = Box.symmetric(100.0, 100.0, 1000.0)
 STEPS = 120

@@ -37,12 +37,12 @@ from random_flight_states import (
 )
 from reference_qp import PiqpMpc, active_set, active_set_derivative
 
-from hmpc_ros.policy import sensitivity
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc, Solution, SolveStatus
-from hmpc_ros.policy.sensitivity import MissingDerivativeError
-from hmpc_ros.policy.unconstrained import OfflineMpc
-from hmpc_ros.policy.weights import N_THETA, Weights
+from hmpc_ros.policy.linear import sensitivity
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import Mpc, Solution
+from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+from hmpc_ros.policy.linear.weights import N_THETA, Weights
+from hmpc_ros.policy.protocol import MissingDerivativeError, SolveStatus
 
 # All that random states are away from the goal is shown: the derivative of the QP is tested here.
 LIMITS = Limits(position_deviation=100.0)

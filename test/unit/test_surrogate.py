@@ -7,7 +7,7 @@ from hmpc_ros.learning.identification import stabilising_gain
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
 from hmpc_ros.plant.surrogate import N_FEATURES, Surrogate
-from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.linear.limits import Limits
 
 STATE_MAX = Limits().state_max
 

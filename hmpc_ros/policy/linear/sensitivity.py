@@ -12,12 +12,12 @@ import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX, POSITION
-from hmpc_ros.policy import riccati
-from hmpc_ros.policy.acados_backend import SolutionLayout
-from hmpc_ros.policy.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L1, SLACK_L2, Limits
-from hmpc_ros.policy.mpc import Solution
-from hmpc_ros.policy.riccati import Riccati
-from hmpc_ros.policy.weights import (
+from hmpc_ros.policy.linear import riccati
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L1, SLACK_L2, Limits
+from hmpc_ros.policy.linear.mpc import Solution
+from hmpc_ros.policy.linear.qp_solver import SolutionLayout
+from hmpc_ros.policy.linear.riccati import Riccati
+from hmpc_ros.policy.linear.weights import (
     N_THETA,
     P_PART,
     Q_PART,
@@ -26,6 +26,7 @@ from hmpc_ros.policy.weights import (
     TRIL_ROWS,
     Weights,
 )
+from hmpc_ros.policy.protocol import MissingDerivativeError
 
 # A distance to a bound or a slack below this is the solver's rounding (its tolerance is 1e-8).
 SMALLEST_DISTANCE = 1e-9
@@ -71,24 +72,6 @@ SMALLEST_DISTANCE = 1e-9
 # x_k and u_k are the solution's, whatever the model's drift c is; z never sees c. At a degenerate
 # active set (bound and multiplier both vanish) u_0 has a kink, and this is the derivative of the
 # solution smoothed by the barrier: it lies between the one-sided ones.
-
-
-class MissingDerivativeError(RuntimeError):
-    """Some solves of a flight failed: there u_0, and hence its derivative, does not exist.
-
-    Attributes:
-        steps: the indices of those solves.
-        total: the number of solves of the flight.
-    """
-
-    def __init__(self, steps: Sequence[int], total: int) -> None:
-        self.steps = tuple(int(step) for step in steps)
-        self.total = int(total)
-        shown = ', '.join(map(str, self.steps[:10])) + (', ...' if len(self.steps) > 10 else '')
-        super().__init__(
-            f'the flight has no model-based gradient: the MPC solve failed at {len(self.steps)} '
-            f'of {self.total} steps ({shown})'
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.policy.limits import BOUNDED_STATES
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES
+from hmpc_ros.policy.linear.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)
