@@ -20,7 +20,7 @@ from rich.table import Table
 
 from hmpc_ros.cli.options import add_configuration, read_configuration
 from hmpc_ros.configuration import build, learner
-from hmpc_ros.configuration.files import Configuration
+from hmpc_ros.configuration.files import Configuration, addressed
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.learning.flight import Flight
@@ -42,9 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--steps',
         type=_positive,
-        default=STEPS,
         metavar='N',
-        help=f'control steps (default: {STEPS})',
+        help=f'control steps (default: {STEPS}; along a reference, all of it)',
     )
     parser.add_argument(
         '--real-time',
@@ -118,9 +117,14 @@ def run(arguments: argparse.Namespace) -> int:
             f'{controller["time_step"]} s: the MPC would plan for another vehicle'
         )
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if controller['policy.kind'] == 'tracking':
+        from hmpc_ros.cli import fly_tracking
+
+        return fly_tracking.run(arguments, path, configuration)
+    arguments.steps = arguments.steps or STEPS
 
     console = Console(highlight=False)
-    with _progress(console, arguments.steps) as progress:
+    with flight_progress(console, arguments.steps) as progress:
         if arguments.offline:
             flown = fly_offline(configuration, arguments.steps, progress)
         else:
@@ -129,11 +133,8 @@ def run(arguments: argparse.Namespace) -> int:
     limits = build.limits(controller)
     outcome = learner.objective(configuration['learner'], limits).cost(flown.flight)
     result = summary(flown, outcome, configuration)
-    result.update(_what_was_run(arguments, path, configuration))
-    text = json.dumps(result, indent=2, allow_nan=False) + '\n'
-    for file in filter(None, (arguments.out / 'flight.json', arguments.json)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding='utf-8')
+    result.update(what_was_run(arguments, path, configuration))
+    write_json(result, arguments)
     flown.flight.save(arguments.out / 'flight.npz')
     picture = None
     if flown.flight.steps:
@@ -262,10 +263,10 @@ def given_values(
     """
     values: dict[str, dict[str, ParameterValue]] = {name: {} for name in TABLES}
     for override in overrides:
-        node, _, name = override.partition('=')[0].strip().partition('.')
+        node, name = addressed(override.partition('=')[0])
         for each in TABLES if node == '**' else [node]:
-            if name.strip() in TABLES[each]:
-                values[each][name.strip()] = configuration[each][name.strip()]
+            if name in TABLES[each]:
+                values[each][name] = configuration[each][name]
     for name in ('model.file', 'weights_file'):
         file = configuration['controller'].get(name)
         if file:
@@ -294,7 +295,7 @@ def _controller_counts(
 
 
 @contextlib.contextmanager
-def _progress(console: Console, steps: int) -> Iterator[Any]:
+def flight_progress(console: Console, steps: int) -> Iterator[Any]:
     """Show a progress bar while flying; yields ``progress(stage, step)``."""
     columns = (
         SpinnerColumn(),
@@ -345,9 +346,18 @@ def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dic
     }
 
 
-def _what_was_run(
+def write_json(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+    """Write the numbers of a flight to the folder of results, and to the file of --json."""
+    text = json.dumps(result, indent=2, allow_nan=False) + '\n'
+    for file in filter(None, (arguments.out / 'flight.json', arguments.json)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding='utf-8')
+
+
+def what_was_run(
     arguments: argparse.Namespace, path: Path, configuration: Configuration
 ) -> dict[str, Any]:
+    """Return what makes a flight repeatable: configuration, overrides, versions."""
     objective = {
         name: value
         for name, value in configuration['learner'].items()
