@@ -46,6 +46,7 @@ from hmpc_ros.ros.conversions import (
 from hmpc_ros.ros.parameters import NodeParameters
 from hmpc_ros.ros.spinning import run, tell_start
 
+SLOWEST = 1e-3  # of real time: a timer's period has an end
 REPORT_PERIOD = 2.0  # s of wall time between two reports of the same kind
 
 
@@ -69,6 +70,11 @@ class _Setup:
         Raises:
             ValueError: the values do not fit together.
         """
+        if 0 < values['real_time_factor'] < SLOWEST:
+            raise ValueError(
+                f'real_time_factor must be 0 or at least {SLOWEST:g}, got '
+                f'{values["real_time_factor"]:g}'
+            )
         return cls(
             vehicle=build.vehicle(values),
             initial_state=np.array(values['initial_state'], dtype=float),
