@@ -112,11 +112,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='seeds, or ranges of them (default: 100-109)',
     )  # fmt: skip
     parser.add_argument(
-        '--flights', metavar='N', type=count(MOST_RUNS), default=100, help='flights of each run (default: 100)'
-    )
+        '--flights', metavar='N', type=count(MOST_RUNS), default=100,
+        help='flights of each run (default: 100)',
+    )  # fmt: skip
     parser.add_argument(
-        '--jobs', metavar='N', type=count(MOST_JOBS), default=2, help='processes at a time (default: 2)'
-    )
+        '--jobs', metavar='N', type=count(MOST_JOBS), default=2,
+        help='processes at a time (default: 2)',
+    )  # fmt: skip
     parser.add_argument(
         '--out',
         metavar='DIR',

@@ -15,7 +15,12 @@ from rich.table import Table
 from hmpc_ros.cli import fly, learn
 from hmpc_ros.cli.learning_figure import draw_before_and_after
 from hmpc_ros.cli.live import duration
-from hmpc_ros.cli.options import add_configuration, output_folder, read_configuration, refuse_to_mismatch
+from hmpc_ros.cli.options import (
+    add_configuration,
+    output_folder,
+    read_configuration,
+    refuse_to_mismatch,
+)
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.results import HEADER, read_records

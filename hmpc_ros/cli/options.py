@@ -16,7 +16,6 @@ from hmpc_ros.configuration.files import Configuration, load
 from hmpc_ros.learning.results import HEADER
 from hmpc_ros.ros.graph import find_config
 
-
 MOST_STEPS = 100_000  # of a flight: all its states are kept in memory
 MOST_RUNS = 10_000  # flights, iterations or seeds of one command
 MOST_JOBS = 256  # processes at a time

@@ -99,13 +99,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_configuration(parser)
-    parser.add_argument('--seeds', metavar='N', type=count(MOST_RUNS), default=10, help='seeds (default: 10)')
     parser.add_argument(
-        '--jobs', metavar='N', type=count(MOST_JOBS), default=2, help='processes at a time (default: 2)'
+        '--seeds', metavar='N', type=count(MOST_RUNS), default=10, help='seeds (default: 10)'
     )
     parser.add_argument(
-        '--iterations', metavar='N', type=count(MOST_RUNS), default=200, help='iterations of each run (200)'
-    )
+        '--jobs', metavar='N', type=count(MOST_JOBS), default=2,
+        help='processes at a time (default: 2)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--iterations', metavar='N', type=count(MOST_RUNS), default=200,
+        help='iterations of each run (200)',
+    )  # fmt: skip
     parser.add_argument(
         '--arms', metavar='ARM', nargs='+', choices=list(ARMS), default=list(ARMS),
         help=f'which arms (default: all): {", ".join(ARMS)}',

@@ -18,7 +18,9 @@ SILENCE = 5.0  # s; a learner says something once a second
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument('--learner', type=ros_name, default='learner', help='name of the node (default: learner)')
+    parser.add_argument(
+        '--learner', type=ros_name, default='learner', help='name of the node (default: learner)'
+    )
     parser.add_argument('--namespace', type=ros_namespace, default='', help='its namespace')
     parser.add_argument(
         '--once', action='store_true', help='print the state once, instead of following it'
