@@ -172,6 +172,7 @@ SIMULATOR = table(
         'in lockstep, wall-clock time after which an unanswered state is sent again',
         's',
         lower=0.01,
+        upper=3600.0,
         read_only=True,
     ),
     *tracking_tables.SIMULATOR,
