@@ -36,9 +36,10 @@ def on_the_eight(t, error=0.0):
     return retract(states[0], np.broadcast_to(error, 12))
 
 
-def converged(policy, theta=None, shown=np.zeros(N_STATE)):
+def converged(policy, theta=None, shown=(0.0,) * N_STATE):
     """Iterate at one point to the end; ``shown`` moves what the policy is shown."""
-    policy.set_parameters(TrackingParameters.from_theta(BELIEVED.theta if theta is None else theta))
+    theta = BELIEVED.theta if theta is None else theta
+    policy.set_parameters(TrackingParameters.from_theta(theta))
     policy.reset()
     policy.observer.estimate = np.array([10.2, 1.05, 0.3, -0.2, 0.1]) + shown[12:]
     x = retract(on_the_eight(TIME, ERROR), shown[:12])

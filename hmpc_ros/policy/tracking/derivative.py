@@ -37,8 +37,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hmpc_ros.policy.riccati import eliminate
-from hmpc_ros.policy.sensitivity import SMALLEST_DISTANCE, MissingDerivativeError
+from hmpc_ros.policy.linear.riccati import eliminate
+from hmpc_ros.policy.linear.sensitivity import SMALLEST_DISTANCE, MissingDerivativeError
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative_code import N_ESTIMATED, TUNED, compiled
 from hmpc_ros.policy.tracking.parameters import (
