@@ -1,5 +1,7 @@
 """Every command refuses wrong use in one sentence, before it does any work."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -126,6 +128,28 @@ def test_a_domain_that_is_none_is_refused(
     monkeypatch.setenv('ROS_DOMAIN_ID', domain)
     monkeypatch.setenv('ROS_LOG_DIR', str(place / 'log'))
     assert f"ROS_DOMAIN_ID is '{domain}'" in refusal(words.split(' '), capsys)
+
+
+@pytest.mark.parametrize(
+    ('domain', 'words', 'sentence'),
+    [
+        ('abc', '', "ROS_DOMAIN_ID is 'abc'"),
+        ('', '-p resend_period:=1.7e308', 'resend_period must be at most 3600 s'),
+        ('', '-p real_time_factor:=1.0e-300', 'real_time_factor must be 0 or at least 0.001'),
+    ],
+)
+def test_a_node_refuses_in_a_sentence_too(domain: str, words: str, sentence: str, place: Path):
+    pytest.importorskip('rclpy')
+    done = subprocess.run(
+        [sys.executable, '-m', 'hmpc_ros.ros.simulator_node', '--ros-args', *words.split()],
+        env={**os.environ, 'ROS_DOMAIN_ID': domain, 'ROS_LOG_DIR': str(place / 'log')},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert 'Traceback' not in done.stderr
 
 
 def test_ctrl_c_while_a_command_is_imported_ends_it_quietly(
