@@ -68,6 +68,7 @@ TABLE: list[tuple[str, str, str]] = [
     ('watch', '--learner x/y/', 'is no name of a node'),
     ('watch', '--learner 1x', 'is no name of a node'),
     ('watch', '--namespace ///', 'is no name of a node'),
+    ('train', '--dask junk', 'is no address such as'),
     ('plot', 'FILE', 'FILE'),
     ('plot', 'nowhere', 'nowhere'),
 ]
