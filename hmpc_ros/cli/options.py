@@ -70,6 +70,13 @@ def ros_namespace(text: str) -> str:
     return ros_name(text) if text.strip() not in ('', '/') else ''
 
 
+def address(text: str) -> str:
+    """Return an address such as ``tcp://10.0.0.5:8786``, empty for none; an argparse type."""
+    if text and not re.fullmatch(r'(\w+://)?\S+:\d{1,5}', text):
+        raise argparse.ArgumentTypeError(f'{text!r} is no address such as tcp://10.0.0.5:8786')
+    return text
+
+
 def output_folder(text: str) -> Path:
     """Return a folder that exists or can be made; an argparse type."""
     path = Path(text)

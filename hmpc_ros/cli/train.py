@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hmpc_ros.cli.options import MOST_JOBS, add_run, count, read_configuration, refuse_to_mix
+from hmpc_ros.cli.options import (
+    MOST_JOBS,
+    add_run,
+    address,
+    count,
+    read_configuration,
+    refuse_to_mix,
+)
 from hmpc_ros.configuration import learner
 from hmpc_ros.configuration.files import from_values
 from hmpc_ros.learning.parallel import workers
@@ -52,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='processes that fly what is due at the same time (default: 1); same results',
     )
     parser.add_argument(
-        '--dask', metavar='ADDRESS', default='', help='fly on the workers of this Dask scheduler'
+        '--dask',
+        metavar='ADDRESS',
+        type=address,
+        default='',
+        help='fly on the workers of this Dask scheduler',
     )
 
 

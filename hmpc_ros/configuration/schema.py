@@ -77,6 +77,8 @@ class Parameter:
             raise ValueError(f'{self.name} needs {_TYPE_NAMES[expected]}, got {value!r}')
         if expected is float and not math.isfinite(value):
             raise ValueError(f'{self.name} must be finite, got {value}')
+        if expected is int and not -(2**63) <= value < 2**63:
+            raise ValueError(f'{self.name} must fit into 64 bits, got {value}')
         unit = f' {self.unit}' if self.unit else ''
         if self.lower is not None and value < self.lower:
             raise ValueError(f'{self.name} must be at least {self.lower:g}{unit}, got {value}')
