@@ -46,9 +46,7 @@ def read(path: Path | str, most: int) -> bytes:
         _refuse_irregular(status)
         if status.st_size <= most:
             with os.fdopen(descriptor, 'rb', closefd=False) as stream:
-                content = stream.read(most + 1)  # it may grow while it is read
-            if len(content) <= most:
-                return content
+                return stream.read(status.st_size)  # of a file that grows: what was there
     finally:
         os.close(descriptor)
     raise OSError(

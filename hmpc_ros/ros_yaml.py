@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-# The longest file of parameters here has some kB, and 300 learned weights have 7: 200 kB is plenty,
-# and is read within a second even by PyYAML without libyaml.
-MOST_BYTES = 200_000
+# The longest file of parameters here has some kB, 300 learned weights have 7, a path of a thousand
+# waypoints 30. With libyaml, 100 kB of the densest YAML are read within a second.
+MOST_BYTES = 100_000
 MOST_DEPTH = 20
-_TRUE = frozenset('Y y yes Yes YES true True TRUE on On ON'.split())
-_FALSE = frozenset('N n no No NO false False FALSE off Off OFF'.split())
+_TRUE = frozenset({'Y', 'y', 'yes', 'Yes', 'YES', 'true', 'True', 'TRUE', 'on', 'On', 'ON'})
+_FALSE = frozenset({'N', 'n', 'no', 'No', 'NO', 'false', 'False', 'FALSE', 'off', 'Off', 'OFF'})
 _INTEGER = re.compile(r'[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)')
 _DECIMAL = re.compile(r'[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?')
 _HEXADECIMAL = re.compile(

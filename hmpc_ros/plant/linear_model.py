@@ -9,7 +9,6 @@ import numpy as np
 
 from hmpc_ros import disk
 
-
 _ARRAYS = {'A': (None, None), 'B': (None, None), 'c': (None,), 'hover_input': (None,)}
 
 
@@ -118,7 +117,8 @@ class LinearModel:
         """
         try:
             arrays = disk.read_arrays(path, {**_ARRAYS, 'time_step': ()})
-            return cls(**{**arrays, 'time_step': float(arrays['time_step'])})
+            time_step = float(arrays.pop('time_step'))
+            return cls(time_step=time_step, **arrays)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f'{path} is not a readable linear model: {disk.reason(error)}'

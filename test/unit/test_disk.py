@@ -70,9 +70,9 @@ def test_a_results_folder_with_a_pipe_in_place_of_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ('text', 'why'),
     [
-        ('a: ' + '[' * 100_000, 'nested more than'),
-        ('a: ' + '{b: ' * 40_000, 'nested more than'),
-        ('- ' * 60_000, 'nested more than'),
+        ('a: ' + '[' * 99_000, 'nested more than'),
+        ('a: ' + '{b: ' * 20_000, 'nested more than'),
+        ('- ' * 40_000, 'nested more than'),
         ('a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]', 'anchors'),
         ('a: *b', 'anchors'),
         ('a: !!python/object/apply:os.system [ls]', 'tags'),

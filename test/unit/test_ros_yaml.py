@@ -11,14 +11,18 @@ from hmpc_ros import ros_yaml
 from hmpc_ros.configuration import files
 from hmpc_ros.configuration.weights_file import read_weights, write_weights
 
-SCALARS = """
-1e-1 1e12 1E+3 -.5e-3 1.e5 1.0 .5 5. +.5 -0 0.0 0e5 0x10 -0x10 010 -010 09 08.5 1_000 +5 --1 1e 1e+ .
-yes YES on y Y n no NO Off oFF True TRUE tRUE false null ~ Null "yes" '1e3' "1" text 1:30 2001-01-01
-.inf .Inf -.inf +.inf .NaN .nan -.nan inf -inf Infinity nan nan(1) 1d5 0b11 0o17 0x 0xeg 0x1p3 0x1.8
-0x8p-1 0x0p0 1e999 -1e999 1e-310 1e-400 2.2250738585072014e-308 1.7976931348623157e308
-9223372036854775807 9223372036854775808 -9223372036854775808 -9223372036854775809
-99999999999999999999 0xffffffffffffffff 0777777777777777777777777
-""".split()
+SCALARS = [
+    '1e-1', '1e12', '1E+3', '-.5e-3', '1.e5', '1.0', '.5', '5.', '+.5', '-0', '0.0', '0e5',
+    '0x10', '-0x10', '010', '-010', '09', '08.5', '1_000', '+5', '--1', '1e', '1e+', '.', 'yes',
+    'YES', 'on', 'y', 'Y', 'n', 'no', 'NO', 'Off', 'oFF', 'True', 'TRUE', 'tRUE', 'false',
+    'null', '~', 'Null', '"yes"', "'1e3'", '"1"', 'text', '1:30', '2001-01-01', '.inf', '.Inf',
+    '-.inf', '+.inf', '.NaN', '.nan', '-.nan', 'inf', '-inf', 'Infinity', 'nan', 'nan(1)',
+    '1d5', '0b11', '0o17', '0x', '0xeg', '0x1p3', '0x1.8', '0x8p-1', '0x0p0', '1e999', '-1e999',
+    '1e-310', '1e-400', '2.2250738585072014e-308', '1.7976931348623157e308',
+    '9223372036854775807', '9223372036854775808', '-9223372036854775808',
+    '-9223372036854775809', '99999999999999999999', '0xffffffffffffffff',
+    '0777777777777777777777777',
+]  # fmt: skip
 
 
 def _any_scalars(count):
@@ -61,15 +65,21 @@ def test_every_scalar_is_read_as_a_node_reads_it(tmp_path):
 @pytest.mark.parametrize('text', ['1e-1', '0x1p-3', '1e12'])
 def test_a_file_and_an_override_take_the_numbers_of_ros(text, tmp_path):
     path = tmp_path / 'run.yaml'
-    path.write_text(f'learner:\n  ros__parameters:\n    seed: 010\n'
-                    f'simulator:\n  ros__parameters:\n    mass: {text}\n')  # fmt: skip
+    path.write_text(
+        'learner:\n  ros__parameters:\n    seed: 010\n'
+        'controller:\n  ros__parameters:\n    state_timeout: 5e-1\n'
+    )
     assert ros_yaml.scalar(text) == {'1e-1': 0.1, '0x1p-3': 0.125, '1e12': 1e12}[text]
-    assert files.load(path)['learner']['seed'] == 8
+    configuration = files.load(path)
+    assert configuration['learner']['seed'] == 8
+    assert configuration['controller']['state_timeout'] == 0.5
     weight = files.load(None, [f'controller.policy.q=[{", ".join([text] * 12)}]'])
     assert weight['controller']['policy.q'] == [ros_yaml.scalar(text)] * 12
 
 
-@pytest.mark.parametrize('text', ['1e5', '0123', 'yes', '', '12e4567890123456', 'null', 'a: b', '1'])
+@pytest.mark.parametrize(
+    'text', ['1e5', '0123', 'yes', '', '12e4567890123456', 'null', 'a: b', '1']
+)
 def test_text_is_written_so_that_it_is_read_as_text(text):
     assert ros_yaml.read(ros_yaml.write({'a': [text], 'b': text})) == {'a': [text], 'b': text}
 
@@ -81,7 +91,7 @@ def test_numbers_are_written_so_that_they_are_read_to_the_last_bit():
 
 
 def test_a_model_whose_name_looks_like_a_number_keeps_its_weights(tmp_path):
-    policy = {'policy.q': [1.0] * 12, 'policy.r': [1.0] * 4, 'policy.p': [1.0] * 12}
+    policy = {'policy.q': [1.0] * 12, 'policy.r': [1.0] * 4, 'policy.p': [1.0] * 78}
     for identity in ('123456789012', '12345678e012', '012345670123'):
         write_weights(tmp_path / 'w.yaml', policy, identity, 12)
         assert read_weights(tmp_path / 'w.yaml', identity, 12)['policy.q'] == [1.0] * 12
