@@ -43,14 +43,16 @@ def read(path: Path | str, most: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
-        _refuse_irregular(status)
+        _refuse_irregular(status, path)
         if status.st_size <= most:
             with os.fdopen(descriptor, 'rb', closefd=False) as stream:
                 return stream.read(status.st_size)  # of a file that grows: what was there
     finally:
         os.close(descriptor)
     raise OSError(
-        errno.EFBIG, f'it has more than the {most / 1e6:g} MB that are allowed for such a file'
+        errno.EFBIG,
+        f'it has more than the {most / 1e6:g} MB that are allowed for such a file',
+        str(path),
     )
 
 
@@ -147,7 +149,7 @@ def write(path: Path | str, content: bytes | str) -> None:
     """
     path = Path(path).resolve()
     with contextlib.suppress(FileNotFoundError):
-        _refuse_irregular(path.stat())
+        _refuse_irregular(path.stat(), path)
     aside = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
         with aside.open('wb') as stream:
@@ -186,7 +188,7 @@ def reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def _refuse_irregular(status: os.stat_result) -> None:
+def _refuse_irregular(status: os.stat_result, path: Path | str) -> None:
     if not stat.S_ISREG(status.st_mode):
         name = _NAMES.get(stat.S_IFMT(status.st_mode), 'something else')
-        raise OSError(errno.EINVAL, f'it is {name}, not a regular file')
+        raise OSError(errno.EINVAL, f'it is {name}, not a regular file', str(path))
