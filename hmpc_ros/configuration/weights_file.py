@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hmpc_ros import disk, ros_yaml
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.weights import Weights
 
 FORMAT = 1
 _ABOUT = 'learned'

@@ -25,7 +25,7 @@ import numpy as np
 import piqp
 import scipy.linalg
 
-from hmpc_ros.policy.limits import BOUNDED_STATES
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hmpc_ros.learning.requests import PERTURBED, FlightRequest
-from hmpc_ros.policy.sensitivity import MissingDerivativeError
-from hmpc_ros.policy.weights import N_THETA
+from hmpc_ros.policy.linear.weights import N_THETA
+from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.limits import BOUNDED_STATES
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.flight import Flight
-    from hmpc_ros.policy.limits import Limits
+    from hmpc_ros.policy.linear.limits import Limits
 
 
 @dataclass(frozen=True)
