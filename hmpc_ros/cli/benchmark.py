@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from hmpc_ros import disk
 from hmpc_ros.cli.figures import GREEN, MUTED
 from hmpc_ros.cli.options import MOST_JOBS, MOST_RUNS, count, output_folder, seeds
 from hmpc_ros.cli.reproduce import ARMS
@@ -410,9 +410,7 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
         'mpc_model': best.get('mpc_model') if best else None,
         'seconds': seconds,
     }
-    aside = task.folder / f'.{OUTCOME}.{os.getpid()}'
-    aside.write_text(json.dumps(content) + '\n', encoding='utf-8')
-    aside.replace(task.folder / OUTCOME)
+    disk.write(task.folder / OUTCOME, json.dumps(content) + '\n')
     return run.stopped
 
 

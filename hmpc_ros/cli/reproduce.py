@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -185,9 +184,7 @@ def _identify(
         models[name].with_suffix('.json').write_text(
             json.dumps(about, indent=2) + '\n', encoding='utf-8'
         )
-        aside = models[name].with_name(f'.aside_{os.getpid()}.npz')
-        found.model.save(aside)
-        aside.replace(models[name])
+        found.model.save(models[name])
     return models
 
 

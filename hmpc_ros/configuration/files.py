@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from hmpc_ros import disk, ros_yaml
 from hmpc_ros.configuration.schema import closest, validate_all
 from hmpc_ros.configuration.tables import TABLES
 
@@ -76,8 +75,8 @@ def _override(given: dict[str, dict[str, Any]], overrides: Iterable[str]) -> Non
             raise ValueError(f"override '{override}' is not of the form node.parameter=value")
         node, name = addressed(key)
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            value = ros_yaml.read(text)
+        except ros_yaml.YamlError as error:
             raise ValueError(f"override '{override}': the value is not YAML ({error})") from error
         _assign(given, node, name, value, 'override')
 
@@ -125,10 +124,10 @@ def _assign(given: dict, node: str, name: str, value: Any, source: str) -> None:
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     """Return the parameters of each node of a file, with dotted names."""
     try:
-        document = yaml.safe_load(path.read_text(encoding='utf-8'))
+        document = ros_yaml.read(disk.read_text(path, ros_yaml.MOST_BYTES))
     except OSError as error:
-        raise ValueError(f'{path} cannot be read: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path} cannot be read: {disk.reason(error)}') from error
+    except ValueError as error:
         raise ValueError(f'{path} is not a YAML file: {error}') from error
     if not isinstance(document, dict):
         raise ValueError(f'{path} is not a ROS 2 parameter file: it has no nodes')
