@@ -275,6 +275,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--minutes', type=float, default=30.0)
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--pace', type=float, default=0.0, help='times real time; 0 (the default): all it can'
+    )
     parser.add_argument('--out', type=Path, default=Path('build/soak'))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -288,7 +291,8 @@ def main() -> int:
         os.environ.update(
             {n: v for n, v in runner.environment.items() if n.startswith(('ROS_', 'FASTDDS_'))}
         )
-        graph = SoakGraph(results, stack, learner=learner)
+        simulator = {'real_time_factor': options.pace}
+        graph = SoakGraph(results, stack, learner=learner, simulator=simulator)
         soak = Soak(graph, np.random.default_rng(options.seed))
         graph.start()
         try:
@@ -314,6 +318,7 @@ def main() -> int:
             print(error)
         report = {
             'seed': options.seed,
+            'pace': options.pace,
             'minutes': (time.monotonic() - begun) / 60,
             'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
             'python': platform.python_version(),
