@@ -18,9 +18,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.cli.options import (
+    MOST_STEPS,
+    add_configuration,
+    count,
+    output_file,
+    output_folder,
+    read_configuration,
+    refuse_to_mismatch,
+)
 from hmpc_ros.configuration import build, learner
-from hmpc_ros.configuration.files import Configuration
+from hmpc_ros.configuration.files import Configuration, addressed
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.learning.flight import Flight
@@ -41,10 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--steps',
-        type=_positive,
-        default=STEPS,
+        type=count(MOST_STEPS),
         metavar='N',
-        help=f'control steps (default: {STEPS})',
+        help=f'control steps (default: {STEPS}; along a reference, all of it)',
     )
     parser.add_argument(
         '--real-time',
@@ -56,25 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--out',
-        type=Path,
-        default=Path('build/flight'),
+        type=output_folder,
+        default='build/flight',
         metavar='DIR',
         help='folder of the picture, flight.json and flight.npz (default: build/flight)',
     )
     parser.add_argument(
-        '--json', type=Path, metavar='FILE', help='write the results to this file as well'
+        '--json', type=output_file, metavar='FILE', help='write the results to this file as well'
     )
     parser.add_argument(
         '--rviz', action='store_true', help='watch the flight in RViz (implies --real-time)'
     )
     parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {number}')
-    return number
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +112,16 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overrides.append(f'simulator.real_time_factor={arguments.real_time}')
     path, configuration = read_configuration(arguments)
     simulator, controller = configuration['simulator'], configuration['controller']
-    if simulator['time_step'] != controller['time_step']:
-        raise ValueError(
-            f'simulator.time_step is {simulator["time_step"]} s but controller.time_step is '
-            f'{controller["time_step"]} s: the MPC would plan for another vehicle'
-        )
+    refuse_to_mismatch(configuration)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if controller['policy.kind'] == 'tracking':
+        from hmpc_ros.cli import fly_tracking
+
+        return fly_tracking.run(arguments, path, configuration)
+    arguments.steps = arguments.steps or STEPS
 
     console = Console(highlight=False)
-    with _progress(console, arguments.steps) as progress:
+    with flight_progress(console, arguments.steps) as progress:
         if arguments.offline:
             flown = fly_offline(configuration, arguments.steps, progress)
         else:
@@ -129,11 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
     limits = build.limits(controller)
     outcome = learner.objective(configuration['learner'], limits).cost(flown.flight)
     result = summary(flown, outcome, configuration)
-    result.update(_what_was_run(arguments, path, configuration))
-    text = json.dumps(result, indent=2, allow_nan=False) + '\n'
-    for file in filter(None, (arguments.out / 'flight.json', arguments.json)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding='utf-8')
+    result.update(what_was_run(arguments, path, configuration))
+    write_json(result, arguments)
     flown.flight.save(arguments.out / 'flight.npz')
     picture = None
     if flown.flight.steps:
@@ -262,10 +260,10 @@ def given_values(
     """
     values: dict[str, dict[str, ParameterValue]] = {name: {} for name in TABLES}
     for override in overrides:
-        node, _, name = override.partition('=')[0].strip().partition('.')
+        node, name = addressed(override.partition('=')[0])
         for each in TABLES if node == '**' else [node]:
-            if name.strip() in TABLES[each]:
-                values[each][name.strip()] = configuration[each][name.strip()]
+            if name in TABLES[each]:
+                values[each][name] = configuration[each][name]
     for name in ('model.file', 'weights_file'):
         file = configuration['controller'].get(name)
         if file:
@@ -294,7 +292,7 @@ def _controller_counts(
 
 
 @contextlib.contextmanager
-def _progress(console: Console, steps: int) -> Iterator[Any]:
+def flight_progress(console: Console, steps: int) -> Iterator[Any]:
     """Show a progress bar while flying; yields ``progress(stage, step)``."""
     columns = (
         SpinnerColumn(),
@@ -345,9 +343,18 @@ def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dic
     }
 
 
-def _what_was_run(
+def write_json(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+    """Write the numbers of a flight to the folder of results, and to the file of --json."""
+    text = json.dumps(result, indent=2, allow_nan=False) + '\n'
+    for file in filter(None, (arguments.out / 'flight.json', arguments.json)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding='utf-8')
+
+
+def what_was_run(
     arguments: argparse.Namespace, path: Path, configuration: Configuration
 ) -> dict[str, Any]:
+    """Return what makes a flight repeatable: configuration, overrides, versions."""
     objective = {
         name: value
         for name, value in configuration['learner'].items()

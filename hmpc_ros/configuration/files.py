@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from hmpc_ros.configuration.schema import validate_all
+from hmpc_ros.configuration.schema import closest, validate_all
 from hmpc_ros.configuration.tables import TABLES
 
 
@@ -72,14 +72,32 @@ def from_values(values: dict[str, dict[str, Any]], overrides: Iterable[str] = ()
 def _override(given: dict[str, dict[str, Any]], overrides: Iterable[str]) -> None:
     for override in overrides:
         key, separator, text = override.partition('=')
-        node, dot, name = key.strip().partition('.')
-        if not separator or not dot:
+        if not separator or '.' not in key:
             raise ValueError(f"override '{override}' is not of the form node.parameter=value")
+        node, name = addressed(key)
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ValueError(f"override '{override}': the value is not YAML ({error})") from error
         _assign(given, node, name, value, 'override')
+
+
+def addressed(key: str) -> tuple[str, str]:
+    """Return node (``**``: all that declare it) and parameter of an override's ``node.parameter``.
+
+    The node may be left out: ``reference.kind`` is the parameter of whichever node declares it.
+
+    Raises:
+        ValueError: a parameter without its node is declared by none.
+    """
+    key = key.strip()
+    node, _, name = key.partition('.')
+    every = {each for declared in TABLES.values() for each in declared}
+    if node in TABLES or not any(each.startswith(f'{node}.') for each in every):
+        return node, name
+    if key not in every:
+        raise ValueError(f"there is no parameter '{key}'{closest(key, every)}")
+    return '**', key
 
 
 def _validated(given: dict[str, dict[str, Any]], path: Path | None) -> Configuration:

@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 Value = bool | int | float | str | list
@@ -101,6 +101,45 @@ def table(*parameters: Parameter) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in parameters}
 
 
+def declared(kind: type, prefix: str, whose: str = '') -> tuple[Parameter, ...]:
+    """Declare the fields of a dataclass that say what they are (`plant.declared.about`).
+
+    Args:
+        kind: the dataclass; its defaults are the parameters'.
+        prefix: of their names.
+        whose: beginning of their descriptions.
+    """
+    return tuple(
+        _declared(field, prefix, whose) for field in fields(kind) if 'text' in field.metadata
+    )
+
+
+def _declared(field: Field, prefix: str, whose: str) -> Parameter:
+    about = field.metadata
+    made: Any = field.default
+    if field.default_factory is not MISSING:
+        made = field.default_factory()
+    default: Any = made.tolist() if hasattr(made, 'tolist') else made
+    if isinstance(default, (list, tuple)):
+        default = list(default)
+        if about.get('size') == 1:
+            default = default[0]
+    is_list = isinstance(default, list)
+    free = about['any_length']
+    return Parameter(
+        prefix + field.name,
+        default,
+        f'{whose}{about["text"]}',
+        about['unit'],
+        about['low'],
+        about['high'],
+        length=len(default) if is_list and not free else None,
+        choices=about['choices'],
+        read_only=True,
+        may_be_empty=is_list and free,
+    )
+
+
 def validate_all(declared: dict[str, Parameter], values: dict[str, Any]) -> dict[str, Value]:
     """Return the whole set of values of a node: the defaults, overridden by ``values``.
 
@@ -109,12 +148,13 @@ def validate_all(declared: dict[str, Parameter], values: dict[str, Any]) -> dict
     """
     unknown = [name for name in values if name not in declared]
     if unknown:
-        close = _closest(unknown[0], declared)
+        close = closest(unknown[0], declared)
         raise ValueError(f"there is no parameter '{unknown[0]}'{close}")
     merged = {name: parameter.default for name, parameter in declared.items()} | values
     return {name: declared[name].validate(value) for name, value in merged.items()}
 
 
-def _closest(name: str, declared: Iterable[str]) -> str:
+def closest(name: str, declared: Iterable[str]) -> str:
+    """Return a question after the name that was meant, as the end of a sentence; or nothing."""
     matches = difflib.get_close_matches(name, list(declared), n=1)
     return f"; did you mean '{matches[0]}'?" if matches else ''

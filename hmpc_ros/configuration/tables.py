@@ -2,6 +2,7 @@
 
 import math
 
+from hmpc_ros.configuration import tracking_tables
 from hmpc_ros.configuration.schema import Parameter, table
 from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, QuadcopterParameters
 from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA
@@ -171,14 +172,17 @@ SIMULATOR = table(
         'in lockstep, wall-clock time after which an unanswered state is sent again',
         's',
         lower=0.01,
+        upper=3600.0,
         read_only=True,
     ),
+    *tracking_tables.SIMULATOR,
 )
 
 CONTROLLER = table(
     Parameter('autostart', True, 'configure and activate the node when it starts', read_only=True),
     _TIME_STEP,
     Parameter('horizon', 12, 'prediction horizon in steps', lower=1, upper=200, read_only=True),
+    *tracking_tables.CONTROLLER,
     Parameter(
         'model.source',
         'hover',

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hmpc_ros.plant.vehicle import Vehicle
     from hmpc_ros.policy.linear.limits import Limits
 
+MOST_SAMPLES = 1_000_000
+
 
 @dataclass(frozen=True)
 class FlightPlan:
@@ -48,6 +50,11 @@ class FlightPlan:
         for name in ('flights', 'steps'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} of the identification must be at least 1')
+        if self.flights * self.steps > MOST_SAMPLES:
+            raise ValueError(
+                f'the identification would keep {self.flights} flights of {self.steps} steps in '
+                f'memory; it must be at most {MOST_SAMPLES} steps in all'
+            )
         for name in ('position', 'velocity', 'attitude', 'rates', 'excitation'):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f'{name} of the identification must not be negative')

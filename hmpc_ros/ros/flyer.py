@@ -377,6 +377,8 @@ class RosFlyer:
             breach = await self._record()
             await self._check_flown_with(recording, lent)
             if breach:
+                if log.hole is not None:  # what was breached may be another flight's envelope
+                    raise IncompleteFlightError('; '.join(log.problems()))
                 states, inputs = log.beginning()
                 return self._flight(states, inputs, f'cut short at step {len(inputs)}: {breach}')
             record = log.flight()

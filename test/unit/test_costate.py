@@ -15,6 +15,7 @@ are flown with a solver tolerance of 1e-10; four seeds, 60 slopes, gave at most 
 
 import numpy as np
 import pytest
+from activity import activity_margin
 from reference_flight import ReferenceFlight
 
 from hmpc_ros.learning.costate import FlightGradient, gradient
@@ -26,7 +27,6 @@ from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 from hmpc_ros.policy.linear.qp_solver import SolverOptions
 from hmpc_ros.policy.linear.sensitivity import (
     MissingDerivativeError,
-    activity_margin,
     unbounded_recursion,
 )
 from hmpc_ros.policy.linear.weights import N_THETA, Weights

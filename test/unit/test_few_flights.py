@@ -141,8 +141,9 @@ def test_predicted_and_measured_changes_are_told():
     _, step = Bench().run(6)[-1]
     predicted, measured = step.details['predicted_change'], step.details['measured_change']
     assert predicted < 0
-    assert measured == pytest.approx(predicted, rel=1.0)
-    assert step.details['trust'] > 0.5
+    # Measured 1.3 % off here, and 0.9996.
+    assert measured == pytest.approx(predicted, rel=0.1)
+    assert step.details['trust'] > 0.99
 
 
 def test_a_failed_flight_is_no_reason_to_stop():

@@ -13,7 +13,7 @@ import numpy as np
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX, POSITION
 from hmpc_ros.policy.linear import riccati
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L1, SLACK_L2, Limits
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L2, Limits
 from hmpc_ros.policy.linear.mpc import Solution
 from hmpc_ros.policy.linear.qp_solver import SolutionLayout
 from hmpc_ros.policy.linear.riccati import Riccati
@@ -163,14 +163,6 @@ class Sensitivity:
         gradient[R_PART] *= 4 * self._weights.r
         return gradient
 
-    def weight_vjp_each(self, seeds: np.ndarray) -> np.ndarray:
-        """Return w_t' du_0,t/dtheta (T, 94) for seeds w (T, 4).
-
-        Raises:
-            MissingDerivativeError: a step's solve failed.
-        """
-        return self._products(np.asarray(seeds)[None])[:, 0]
-
     def weight_jacobian(self) -> np.ndarray:
         """Return du_0/dtheta (T, 4, 94).
 
@@ -261,30 +253,6 @@ def unbounded_recursion(model: LinearModel, weights: Weights, horizon: int) -> R
     """Return the recursion of the MPC without bounds, as one problem that serves every state."""
     no_pull = np.zeros((horizon, NU, 1)), np.zeros((horizon, N_BOUNDED, 1))
     return riccati.factorise(model, weights, *no_pull, keep_values=True)
-
-
-def activity_margin(
-    model: LinearModel, weights: Weights, limits: Limits, solutions: Sequence[Solution]
-) -> np.ndarray:
-    """Return how far each solve is from a kink of u_0, where a bound begins or ceases to act (T,).
-
-    Strict complementarity, as a dimensionless number: of every bound either the distance to it
-    or its multiplier is clearly positive; the larger of the two counts, and the smallest such
-    number over all bounds is the margin. Distances and slacks are measured in bounds (inputs:
-    in the range of the rotor speeds), soft multipliers in the slope of the penalty, hard ones in
-    the pull ``2 R_ii * range``. At 0 the active set is degenerate: u_0 has one-sided derivatives
-    only, and `factorise` returns one between them.
-    """
-    sides = _Sides.of(_Parts.of(*_stack(solutions)), model, limits)
-    u_range = (limits.rotor_max - limits.rotor_min) * np.ones(NU)
-    u_pull = 2 * np.diag(weights.input_weight) * u_range
-    x_range = limits.state_max
-    pairs = (
-        (sides.u_distance / u_range[:, None], sides.u_multiplier / u_pull[:, None]),
-        (sides.x_distance / x_range[:, None], sides.x_multiplier / SLACK_L1),
-        (sides.slack / x_range[:, None], sides.slack_multiplier / SLACK_L1),
-    )
-    return np.min([np.maximum(*pair).min(axis=(0, 1, 2)) for pair in pairs], axis=0)
 
 
 @dataclass(frozen=True, eq=False)

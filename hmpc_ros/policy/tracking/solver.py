@@ -109,6 +109,11 @@ class TrackingSolver:
         memory = (c_double * (int(gather.max()) + 1)).from_address(base)
         return np.ctypeslib.as_array(memory), gather
 
+    def split(self, flat: np.ndarray) -> list[np.ndarray]:
+        """Return views of an iterate's parts: states, inputs, costates, input multipliers."""
+        parts = zip(self.parts, self.shapes, strict=True)
+        return [flat[part].reshape(shape) for part, shape in parts]
+
     def set_bounds(self, lowest: np.ndarray, highest: np.ndarray) -> None:
         """Set the bounds (4,) on commands of all stages."""
         for name, values in ((b'lbu', lowest), (b'ubu', highest)):
