@@ -12,6 +12,7 @@ import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX, POSITION
+from hmpc_ros.policy.elimination import SMALLEST_DISTANCE
 from hmpc_ros.policy.linear import riccati
 from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L2, Limits
 from hmpc_ros.policy.linear.mpc import Solution
@@ -27,9 +28,6 @@ from hmpc_ros.policy.linear.weights import (
     Weights,
 )
 from hmpc_ros.policy.protocol import MissingDerivativeError
-
-# A distance to a bound or a slack below this is the solver's rounding (its tolerance is 1e-8).
-SMALLEST_DISTANCE = 1e-9
 
 # The derivation (acados' convention: 1/2 H with H_x = 2 Q, H_u = 2 R, H_N = 2 P).
 #
