@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from hmpc_ros.cli.options import MOST_REPETITIONS, count, output_folder
 from hmpc_ros.configuration import build, files, learner
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.rollout import rollout
-from hmpc_ros.policy.mpc import Mpc
-from hmpc_ros.policy.unconstrained import OfflineMpc
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.ros.graph import find_config
 
 STEPS = 200
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'machines; run it while nothing else does.'
     )
     parser.add_argument(
-        '--out', type=Path, default=Path('build'), metavar='DIR', help='folder of bench.json'
+        '--out', type=output_folder, default='build', metavar='DIR', help='folder of bench.json'
     )
     parser.add_argument(
         '--only',
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--repeat',
-        type=int,
+        type=count(MOST_REPETITIONS),
         default=7,
         metavar='N',
         help='repetitions, the best counts (default 7)',
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = Results()
     for name in arguments.only or SECTIONS:
         with _working(console, SECTION_TITLES[name]):
-            SECTIONS[name](results, max(1, arguments.repeat))
+            SECTIONS[name](results, arguments.repeat)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column, justify in (('measured', 'left'), ('value', 'right'), ('target', 'left')):
         table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from hmpc_ros.cli.figures import GREEN, MUTED
+from hmpc_ros.cli.options import MOST_JOBS, MOST_RUNS, count, output_folder, seeds
 from hmpc_ros.cli.reproduce import ARMS
 from hmpc_ros.cli.run_pool import tell, work_off
 from hmpc_ros.configuration import build
@@ -107,36 +108,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f'(default: {", ".join(default_cases())})',
     )  # fmt: skip
     parser.add_argument(
-        '--seeds', metavar='N', nargs='+', default=['100-109'],
+        '--seeds', metavar='N', nargs='+', type=seeds, default=[list(range(100, 110))],
         help='seeds, or ranges of them (default: 100-109)',
     )  # fmt: skip
     parser.add_argument(
-        '--flights', metavar='N', type=int, default=100, help='flights of each run (default: 100)'
-    )
+        '--flights', metavar='N', type=count(MOST_RUNS), default=100,
+        help='flights of each run (default: 100)',
+    )  # fmt: skip
     parser.add_argument(
-        '--jobs', metavar='N', type=int, default=2, help='processes at a time (default: 2)'
-    )
+        '--jobs', metavar='N', type=count(MOST_JOBS), default=2,
+        help='processes at a time (default: 2)',
+    )  # fmt: skip
     parser.add_argument(
         '--out',
         metavar='DIR',
-        type=Path,
-        default=Path('build/benchmark'),
+        type=output_folder,
+        default='build/benchmark',
         help='results folder (default: build/benchmark)',
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing, then summarise; 130 after Ctrl-C, 1 when a run could not be flown."""
-    if arguments.flights < 1 or arguments.jobs < 1:
-        raise ValueError('--flights and --jobs must be at least 1')
     console = Console(stderr=True, highlight=False)
-    rules, seeds = _rules(_split(arguments.rules)), _seeds(_split(arguments.seeds))
+    rules = _rules(_split(arguments.rules))
+    chosen = sorted({seed for each in arguments.seeds for seed in each})
+    if not chosen:
+        raise ValueError('--seeds: there is none')
     cases = [read_case(path) for path in _case_files(_split(arguments.cases))]
     out: Path = arguments.out.absolute()
     entries = [
         Entry.of(case, rule, seed, arguments.flights, out)
         # Seed by seed, so that an interrupted benchmark has compared all rules on those it got to.
-        for seed in seeds
+        for seed in chosen
         for case in cases
         for rule in rules
         if case.allows(RULES[rule])
@@ -149,7 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         console.print(f'stopped; what is done is kept in {out}: the same command goes on')
         code = 130
-    summary = summarise(cases, entries, seeds, arguments.flights)
+    summary = summarise(cases, entries, chosen, arguments.flights)
     if not summary['cases']:
         console.print('no run is finished yet')
         return code
@@ -173,18 +177,6 @@ def _rules(names: Sequence[str]) -> list[str]:
         if name not in RULES:
             raise ValueError(f"there is no rule '{name}'; rules are {', '.join(RULES)}")
     return [name for name in RULES if name in names]
-
-
-def _seeds(words: Sequence[str]) -> list[int]:
-    seeds: list[int] = []
-    for word in words:
-        first, _, last = word.partition('-')
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise ValueError(f"--seeds: '{word}' is neither a seed nor a range such as 100-109")
-        seeds += range(int(first), int(last or first) + 1)
-    if not seeds:
-        raise ValueError('--seeds: there is none')
-    return sorted(set(seeds))
 
 
 def default_cases() -> list[str]:

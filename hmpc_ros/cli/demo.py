@@ -15,7 +15,12 @@ from rich.table import Table
 from hmpc_ros.cli import fly, learn
 from hmpc_ros.cli.learning_figure import draw_before_and_after
 from hmpc_ros.cli.live import duration
-from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.cli.options import (
+    add_configuration,
+    output_folder,
+    read_configuration,
+    refuse_to_mismatch,
+)
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.results import HEADER, read_records
@@ -37,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out',
         metavar='DIR',
-        type=Path,
-        default=Path('build/demo'),
+        type=output_folder,
+        default='build/demo',
         help='folder of picture, numbers and results (default: build/demo)',
     )
     parser.add_argument('--record', action='store_true', help='record the topics to an MCAP file')
@@ -51,9 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     out: Path = arguments.out
     results = out / 'learning'
+    _, configuration = read_configuration(arguments)
+    refuse_to_mismatch(configuration)
     if (results / HEADER).exists():  # of the last demonstration
         shutil.rmtree(results)
-    _, configuration = read_configuration(arguments)
     steps = int(configuration['learner']['steps'])
 
     console.print(f'[bold]1  the flight before[/]  {steps} steps, over ROS 2 in lockstep')

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.flight import Flight
-    from hmpc_ros.policy.limits import Limits
+    from hmpc_ros.policy.linear.limits import Limits
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.flight import Flight
-    from hmpc_ros.policy.limits import Limits
+    from hmpc_ros.policy.linear.limits import Limits
 
 # Okabe and Ito's palette: told apart by everyone, also in print.
 BLUE, ORANGE, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'

@@ -18,14 +18,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.cli.options import (
+    MOST_STEPS,
+    add_configuration,
+    count,
+    output_file,
+    output_folder,
+    read_configuration,
+    refuse_to_mismatch,
+)
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.files import Configuration, addressed
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Outcome
-from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.ros.graph import ParameterValue, simulation
 
 STEPS = 200
@@ -41,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--steps',
-        type=_positive,
+        type=count(MOST_STEPS),
         metavar='N',
         help=f'control steps (default: {STEPS}; along a reference, all of it)',
     )
@@ -55,25 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--out',
-        type=Path,
-        default=Path('build/flight'),
+        type=output_folder,
+        default='build/flight',
         metavar='DIR',
         help='folder of the picture, flight.json and flight.npz (default: build/flight)',
     )
     parser.add_argument(
-        '--json', type=Path, metavar='FILE', help='write the results to this file as well'
+        '--json', type=output_file, metavar='FILE', help='write the results to this file as well'
     )
     parser.add_argument(
         '--rviz', action='store_true', help='watch the flight in RViz (implies --real-time)'
     )
     parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {number}')
-    return number
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.overrides.append(f'simulator.real_time_factor={arguments.real_time}')
     path, configuration = read_configuration(arguments)
     simulator, controller = configuration['simulator'], configuration['controller']
-    if simulator['time_step'] != controller['time_step']:
-        raise ValueError(
-            f'simulator.time_step is {simulator["time_step"]} s but controller.time_step is '
-            f'{controller["time_step"]} s: the MPC would plan for another vehicle'
-        )
+    refuse_to_mismatch(configuration)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if controller['policy.kind'] == 'tracking':
         from hmpc_ros.cli import fly_tracking

@@ -12,7 +12,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.cli.options import (
+    MOST_RUNS,
+    add_configuration,
+    count,
+    model_file,
+    output_file,
+    read_configuration,
+)
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.flight import Flight
@@ -63,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f'--{option.name}',
             metavar='N' if isinstance(option.default, int) else 'X',
-            type=type(option.default),
+            type=count(MOST_RUNS) if isinstance(option.default, int) else float,
             default=option.default,
             help=f'{_HELP[option.name]} (default: {option.default})',
         )
@@ -74,11 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out',
         metavar='FILE',
-        type=Path,
-        default=Path('build/model.npz'),
+        type=model_file,
+        default='build/model.npz',
         help='model to write (default: build/model.npz)',
     )
-    parser.add_argument('--json', metavar='FILE', type=Path, help='write the statistics to a file')
+    parser.add_argument(
+        '--json', metavar='FILE', type=output_file, help='write the statistics to a file'
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

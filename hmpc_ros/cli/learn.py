@@ -18,7 +18,7 @@ from rich.table import Table
 
 from hmpc_ros.cli.fly import given_values
 from hmpc_ros.cli.live import duration, view
-from hmpc_ros.cli.options import add_run, read_configuration, refuse_to_mix
+from hmpc_ros.cli.options import add_run, read_configuration, refuse_to_mismatch, refuse_to_mix
 from hmpc_ros.configuration import learner
 from hmpc_ros.configuration.files import Configuration, from_values
 from hmpc_ros.learning.results import HEADER, number, read_header, read_records
@@ -100,6 +100,8 @@ def learn(arguments: argparse.Namespace, console: Console) -> int:
             '`make setup`, or learn without it: hmpc train'
         ) from error
     nodes, configuration = nodes_of(arguments)
+    if not arguments.attach:
+        refuse_to_mismatch(configuration)
     for warning in learner.warnings(configuration['learner']):
         console.print(f'[yellow]warning:[/] {warning}')
 

@@ -15,7 +15,14 @@ import numpy as np
 from rich.console import Console
 
 from hmpc_ros.cli.figures import BLUE, GREEN, ORANGE, PURPLE
-from hmpc_ros.cli.options import add_configuration, read_configuration
+from hmpc_ros.cli.options import (
+    MOST_JOBS,
+    MOST_RUNS,
+    add_configuration,
+    count,
+    output_folder,
+    read_configuration,
+)
 from hmpc_ros.cli.run_pool import tell, work_off
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.results import HEADER, ResultsError, number, read_header, read_records
@@ -92,13 +99,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_configuration(parser)
-    parser.add_argument('--seeds', metavar='N', type=int, default=10, help='seeds (default: 10)')
     parser.add_argument(
-        '--jobs', metavar='N', type=int, default=2, help='processes at a time (default: 2)'
+        '--seeds', metavar='N', type=count(MOST_RUNS), default=10, help='seeds (default: 10)'
     )
     parser.add_argument(
-        '--iterations', metavar='N', type=int, default=200, help='iterations of each run (200)'
-    )
+        '--jobs', metavar='N', type=count(MOST_JOBS), default=2,
+        help='processes at a time (default: 2)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--iterations', metavar='N', type=count(MOST_RUNS), default=200,
+        help='iterations of each run (200)',
+    )  # fmt: skip
     parser.add_argument(
         '--arms', metavar='ARM', nargs='+', choices=list(ARMS), default=list(ARMS),
         help=f'which arms (default: all): {", ".join(ARMS)}',
@@ -106,16 +117,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out',
         metavar='DIR',
-        type=Path,
-        default=Path('build/reproduce'),
+        type=output_folder,
+        default='build/reproduce',
         help='results folder (default: build/reproduce)',
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing, then draw and print; 130 after Ctrl-C."""
-    if arguments.seeds < 1 or arguments.jobs < 1 or arguments.iterations < 1:
-        raise ValueError('--seeds, --jobs and --iterations must be at least 1')
     console = Console(stderr=True, highlight=False)
     _, configuration = read_configuration(arguments)
     out: Path = arguments.out.absolute()

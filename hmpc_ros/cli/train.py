@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hmpc_ros.cli.options import add_run, read_configuration, refuse_to_mix
+from hmpc_ros.cli.options import MOST_JOBS, add_run, count, read_configuration, refuse_to_mix
 from hmpc_ros.configuration import learner
 from hmpc_ros.configuration.files import from_values
 from hmpc_ros.learning.parallel import workers
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--jobs',
         metavar='N',
-        type=int,
+        type=count(MOST_JOBS),
         default=1,
         help='processes that fly what is due at the same time (default: 1); same results',
     )

@@ -28,10 +28,10 @@ from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.plant.quadcopter import NX
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.mpc import Mpc
-from hmpc_ros.policy.unconstrained import OfflineMpc
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+from hmpc_ros.policy.linear.weights import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.rules import Rule
     from hmpc_ros.plant.linear_model import LinearModel
-    from hmpc_ros.policy.limits import Limits
+    from hmpc_ros.policy.linear.limits import Limits
 
 
 def objective(learner: Values, limits: Limits) -> Objective:

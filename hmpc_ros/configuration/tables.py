@@ -15,10 +15,10 @@ from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust
 from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections
-from hmpc_ros.policy.flight_controller import Safety
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.weights import N_TERMINAL, N_THETA
+from hmpc_ros.policy.linear.flight_controller import Safety
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA
 
 _TIME_STEP = Parameter(
     'time_step', 0.1, 'length of a control step', 's', lower=1e-4, upper=1.0, read_only=True
@@ -70,6 +70,7 @@ SIMULATOR = table(
         'in lockstep, wall-clock time after which an unanswered state is sent again',
         's',
         lower=0.01,
+        upper=3600.0,
         read_only=True,
     ),
     *tracking_tables.SIMULATOR,

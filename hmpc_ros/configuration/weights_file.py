@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.weights import Weights
 
 FORMAT = 1
 _ABOUT = 'learned'

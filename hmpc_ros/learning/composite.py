@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
-from hmpc_ros.policy.limits import BOUNDED_STATES
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,8 +13,8 @@ import numpy as np
 
 from hmpc_ros.learning.requests import PERTURBED, FlightRequest
 from hmpc_ros.plant.declared import about
-from hmpc_ros.policy.sensitivity import MissingDerivativeError
-from hmpc_ros.policy.weights import N_THETA
+from hmpc_ros.policy.linear.weights import N_THETA
+from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -46,9 +46,9 @@ from hmpc_ros.plant.declared import about
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.plant.surrogate import Surrogate
-from hmpc_ros.policy.limits import BOUNDED_STATES
-from hmpc_ros.policy.sensitivity import MissingDerivativeError
-from hmpc_ros.policy.weights import N_THETA, Weights
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES
+from hmpc_ros.policy.linear.weights import N_THETA, Weights
+from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.objective import Objective, Outcome
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.rules import Memory
-    from hmpc_ros.policy.unconstrained import OfflineMpc
+    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
 
 
 @dataclass(frozen=True)

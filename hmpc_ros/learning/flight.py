@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.policy.mpc import Mpc, Solution
-    from hmpc_ros.policy.unconstrained import OfflineMpc
+    from hmpc_ros.policy.linear.mpc import Mpc, Solution
+    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
 
 # Commands that differ by less than this [rad/s] are taken for the same solution: far more than two
 # solves of one QP differ by, far less than any fallback does.

@@ -9,7 +9,7 @@ import numpy as np
 
 from hmpc_ros.plant.declared import about
 from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.limits import BOUNDED_STATES
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

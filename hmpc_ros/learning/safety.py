@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hmpc_ros.plant.declared import about
-from hmpc_ros.policy.limits import BOUNDED_STATES, N_BOUNDED
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED
 
 if TYPE_CHECKING:
     from typing import Any

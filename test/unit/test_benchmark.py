@@ -170,8 +170,6 @@ def test_the_cases_of_the_issue_are_shipped_and_held_out_ones_are_not_run_by_def
     [
         (['--rules', 'guess'], "no rule 'guess'"),
         (['--cases', 'guess'], "no case 'guess'"),
-        (['--seeds', 'x'], "'x' is neither a seed"),
-        (['--flights', '0'], 'at least 1'),
     ],
 )
 def test_what_is_asked_for_must_be_there(words, message, tmp_path, capsys):

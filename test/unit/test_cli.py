@@ -12,8 +12,8 @@ from hmpc_ros.cli import fly, main
 from hmpc_ros.cli.figures import Timing, draw_flight
 from hmpc_ros.configuration.files import load
 from hmpc_ros.learning.flight import Flight
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
 
 
 def hmpc(*words: str) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hmpc_ros.configuration import build, files, learner
 from hmpc_ros.configuration.schema import Parameter
 from hmpc_ros.configuration.tables import CONTROLLER, TABLES
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.share import config_dir
 
 # the files of vehicles/ are no parameter files

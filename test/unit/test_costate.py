@@ -15,21 +15,21 @@ are flown with a solver tolerance of 1e-10; four seeds, 60 slopes, gave at most 
 
 import numpy as np
 import pytest
+from activity import activity_margin
 from reference_flight import ReferenceFlight
 
 from hmpc_ros.learning.costate import FlightGradient, gradient
 from hmpc_ros.learning.estimators import orthonormal_directions
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Objective
-from hmpc_ros.policy.acados_backend import SolverOptions
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import BOUNDED_STATES
-from hmpc_ros.policy.sensitivity import (
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES
+from hmpc_ros.policy.linear.qp_solver import SolverOptions
+from hmpc_ros.policy.linear.sensitivity import (
     MissingDerivativeError,
-    activity_margin,
     unbounded_recursion,
 )
-from hmpc_ros.policy.weights import N_THETA, Weights
+from hmpc_ros.policy.linear.weights import N_THETA, Weights
 
 STEP = 1e-5
 NEAR_A_KINK = 3e-4

@@ -5,8 +5,8 @@ import pytest
 
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Objective
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
 
 OBJECTIVE = Objective(state_max=Limits().state_max)
 

@@ -7,7 +7,7 @@ from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.requests import NOMINAL, Evaluation, FlightRequest
 from hmpc_ros.learning.safety import Envelope, Safeguard
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 
 
 def flight(states):

@@ -52,10 +52,10 @@ import numpy as np
 from hmpc_ros.plant.declared import about
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc, Solution
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import Mpc, Solution
+from hmpc_ros.policy.linear.weights import Weights
 
 _NANOSECONDS = 1_000_000_000
 

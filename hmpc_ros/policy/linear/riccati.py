@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.policy.limits import BOUNDED_STATES
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES
+from hmpc_ros.policy.linear.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ def factorise(
         S[inputs, inputs] += input_curvature[k]
         BPA = np.matmul(A.T, BP)
         columns = [S, BPA, identity] if k == 0 else [S, BPA]
-        solved, positive = _eliminate(np.concatenate(columns, axis=1))
+        solved, positive = eliminate(np.concatenate(columns, axis=1))
         definite &= positive
         gains[k] = -solved[:, nu : nu + nx]
         if k:
@@ -119,7 +119,7 @@ def factorise(
     return Riccati(model, gains, values, solved[:, nu + nx :])
 
 
-def _eliminate(system: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def eliminate(system: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Turn [S | right] (n, n + m, T) into [I | S^-1 right] for symmetric positive definite S.
 
     Gauss-Jordan elimination, for which definite matrices need no pivoting. numpy's batched LAPACK
