@@ -14,7 +14,7 @@ FLYING = ('fly', 'demo', 'learn', 'train')
 TABLE: list[tuple[str, str, str]] = [
     *(
         (command, f'--out {place}', sentence)
-        for command in (*FLYING, 'reproduce', 'benchmark', 'bench')
+        for command in (*FLYING, 'reproduce', 'benchmark')
         for place, sentence in (
             ('/dev/null', '/dev/null is no folder'),
             ('FILE', 'FILE is no folder'),
@@ -43,7 +43,6 @@ TABLE: list[tuple[str, str, str]] = [
             ('reproduce', '--iterations'),
             ('benchmark', '--jobs'),
             ('benchmark', '--flights'),
-            ('bench', '--repeat'),
             ('identify', '--flights'),
             ('identify', '--steps'),
         )

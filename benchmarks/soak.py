@@ -1,6 +1,6 @@
 """Flight and learning for a long time, under kills, stops, floods and damaged messages.
 
-    python test/soak.py --minutes 30 --seed 0 --out build/soak
+    make soak MINUTES=30
 
 Real processes: simulator, controller and learner, each of which is killed and started again, held
 up, flooded with parameter requests and sent what no honest peer would send. What must hold:
@@ -165,7 +165,7 @@ class Soak:
         self.graph.signal(name, signal.SIGCONT)
 
     def flood(self, name: str) -> None:
-        script = Path(__file__).with_name('flood.py')
+        script = Path(__file__).parents[1] / 'test' / 'flood.py'
         environment = self.graph.runners[name].environment
         with subprocess.Popen([sys.executable, str(script), name, '1000'], env=environment) as it:
             self.wait(self.rng.uniform(2.0, 5.0))
