@@ -7,11 +7,11 @@ from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.rollout import OfflineFlyer, rollout
 from hmpc_ros.plant.quadcopter import Quadcopter
 from hmpc_ros.plant.vehicle import Imperfections, Vehicle
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc
-from hmpc_ros.policy.unconstrained import OfflineMpc
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+from hmpc_ros.policy.linear.weights import Weights
 
 
 class ReferenceFlight:
@@ -21,7 +21,7 @@ class ReferenceFlight:
         self.quadcopter = Quadcopter()
         self.model = self.quadcopter.linearise()
         self.limits = Limits()
-        self.objective = Objective.reference(self.limits)
+        self.objective = Objective(state_max=self.limits.state_max)
         self.weights = Weights.for_model(
             self.model,
             np.sqrt(self.objective.state_weights),

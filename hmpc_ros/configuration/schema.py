@@ -2,8 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import Any
 
 Value = bool | int | float | str | list
@@ -77,6 +77,8 @@ class Parameter:
             raise ValueError(f'{self.name} needs {_TYPE_NAMES[expected]}, got {value!r}')
         if expected is float and not math.isfinite(value):
             raise ValueError(f'{self.name} must be finite, got {value}')
+        if expected is int and not -(2**63) <= value < 2**63:
+            raise ValueError(f'{self.name} must fit into 64 bits, got {value}')
         unit = f' {self.unit}' if self.unit else ''
         if self.lower is not None and value < self.lower:
             raise ValueError(f'{self.name} must be at least {self.lower:g}{unit}, got {value}')
@@ -101,6 +103,55 @@ def table(*parameters: Parameter) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in parameters}
 
 
+def declared(
+    kind: type,
+    prefix: str,
+    whose: str = '',
+    read_only: bool = True,
+    **changes: Mapping[str, Any],
+) -> tuple[Parameter, ...]:
+    """Declare the fields of a dataclass that say what they are (`plant.declared.about`).
+
+    Args:
+        kind: the dataclass; its defaults are the parameters'.
+        prefix: of their names.
+        whose: beginning of their descriptions.
+        read_only: whether they are fixed once the node has started.
+        changes: what a field cannot know of its parameter, by the field's name.
+    """
+    return tuple(
+        replace(_declared(field, prefix, whose, read_only), **changes.get(field.name, {}))
+        for field in fields(kind)
+        if 'text' in field.metadata
+    )
+
+
+def _declared(field: Field, prefix: str, whose: str, read_only: bool) -> Parameter:
+    about = field.metadata
+    made: Any = field.default
+    if field.default_factory is not MISSING:
+        made = field.default_factory()
+    default: Any = made.tolist() if hasattr(made, 'tolist') else made
+    if isinstance(default, (list, tuple)):
+        default = list(default)
+        if about.get('size') == 1:
+            default = default[0]
+    is_list = isinstance(default, list)
+    free = about['any_length']
+    return Parameter(
+        prefix + field.name,
+        default,
+        f'{whose}{about["text"]}',
+        about['unit'],
+        about['low'],
+        about['high'],
+        length=len(default) if is_list and not free else None,
+        choices=about['choices'],
+        read_only=read_only,
+        may_be_empty=is_list and free,
+    )
+
+
 def validate_all(declared: dict[str, Parameter], values: dict[str, Any]) -> dict[str, Value]:
     """Return the whole set of values of a node: the defaults, overridden by ``values``.
 
@@ -109,12 +160,13 @@ def validate_all(declared: dict[str, Parameter], values: dict[str, Any]) -> dict
     """
     unknown = [name for name in values if name not in declared]
     if unknown:
-        close = _closest(unknown[0], declared)
+        close = closest(unknown[0], declared)
         raise ValueError(f"there is no parameter '{unknown[0]}'{close}")
     merged = {name: parameter.default for name, parameter in declared.items()} | values
     return {name: declared[name].validate(value) for name, value in merged.items()}
 
 
-def _closest(name: str, declared: Iterable[str]) -> str:
+def closest(name: str, declared: Iterable[str]) -> str:
+    """Return a question after the name that was meant, as the end of a sentence; or nothing."""
     matches = difflib.get_close_matches(name, list(declared), n=1)
     return f"; did you mean '{matches[0]}'?" if matches else ''

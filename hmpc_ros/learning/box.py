@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmpc_ros.policy.weights import N_THETA, P_PART, Q_PART, R_PART
+from hmpc_ros.policy.linear.weights import N_THETA, P_PART, Q_PART, R_PART
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

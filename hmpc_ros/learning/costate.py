@@ -40,8 +40,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hmpc_ros.learning.flight import resolve
-from hmpc_ros.policy.sensitivity import MissingDerivativeError
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
     from hmpc_ros.plant.linear_model import LinearModel
-    from hmpc_ros.policy.sensitivity import Sensitivity
-    from hmpc_ros.policy.unconstrained import OfflineMpc
+    from hmpc_ros.policy.linear.sensitivity import Sensitivity
+    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
 
 
 class PlantJacobians(Protocol):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.rules import Memory
     from hmpc_ros.plant.linear_model import LinearModel
-    from hmpc_ros.policy.mpc import Solution
+    from hmpc_ros.policy.linear.mpc import Solution
 
 # What a candidate is.
 START, STEP, REFRESH, EXCURSION = 'start', 'step', 'refresh', 'excursion'

@@ -18,14 +18,14 @@ import numpy as np
 
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.plant.surrogate import Predictor
-    from hmpc_ros.policy.mpc import Solution
-    from hmpc_ros.policy.unconstrained import OfflineMpc
+    from hmpc_ros.policy.linear.mpc import Solution
+    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
 
 ORIGIN = Goal()
 # Beyond this in any state (SI units) a rehearsal has run away.

@@ -12,7 +12,7 @@ from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.plant.odometry import carried
 from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.flight_controller import FlightController, Safety, Source
+from hmpc_ros.policy.linear.flight_controller import FlightController, Safety, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.plant.vehicle import Vehicle
-    from hmpc_ros.policy.goal import Goal
-    from hmpc_ros.policy.mpc import Mpc, Solution
-    from hmpc_ros.policy.unconstrained import OfflineMpc
+    from hmpc_ros.policy.linear.goal import Goal
+    from hmpc_ros.policy.linear.mpc import Mpc, Solution
+    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
 
 
 def rollout(

@@ -1,9 +1,11 @@
 """Winds that blow at simulated vehicles: constant, sinusoidal, turbulent; seeded."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from hmpc_ros.plant.declared import about
 
 KINDS = ('none', 'constant', 'sinusoid', 'dryden')
 
@@ -17,12 +19,20 @@ class Wind:
             sense, or of no effect.
     """
 
-    kind: str = 'none'
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # m/s
-    amplitude: tuple[float, float, float] = (1.0, 1.0, 1.0)  # m/s, of a sinusoid about the mean
-    frequency: float = 1.0  # Hz, of a sinusoid
-    intensity: tuple[float, float, float] = (1.0, 1.0, 1.0)  # m/s, standard deviation of gusts
-    altitude: float = 2.0  # m, sets how long gusts are
+    kind: str = field(default='none', metadata=about('what blows', choices=KINDS))
+    mean: tuple[float, float, float] = field(
+        default=(0.0, 0.0, 0.0), metadata=about('mean wind, world frame', 'm/s')
+    )
+    amplitude: tuple[float, float, float] = field(
+        default=(1.0, 1.0, 1.0), metadata=about('of a sinusoid about the mean', 'm/s')
+    )
+    frequency: float = field(default=1.0, metadata=about('of a sinusoid', 'Hz', 1e-6, 1e3))
+    intensity: tuple[float, float, float] = field(
+        default=(1.0, 1.0, 1.0), metadata=about('standard deviation of gusts (dryden)', 'm/s', 0.0)
+    )
+    altitude: float = field(
+        default=2.0, metadata=about('height for which gusts are made: how long they are', 'm', 1e-3)
+    )
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -32,8 +32,8 @@ from hmpc_ros.learning.rollout import Task
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY, YAW
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stamp
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal
@@ -183,6 +183,12 @@ class RosFlyer:
         while self._recorder.states_heard == heard or not self._reset_ready():
             missing = 'the reset service' if self._recorder.states_heard > heard else 'odometry'
             self._say(f'waiting for {missing}')
+            await self._patience.sleep(POLL_PERIOD)
+        while self._recorder.frame_id != values['frame_id']:
+            self._say(
+                f"waiting for odometry in '{values['frame_id']}', the controller's frame_id; it is "
+                f"in '{self._recorder.frame_id}'"
+            )
             await self._patience.sleep(POLL_PERIOD)
         self._own_model = model = build.model(values)
         self._flown = {name: values[name] for name in FLOWN}
@@ -377,6 +383,8 @@ class RosFlyer:
             breach = await self._record()
             await self._check_flown_with(recording, lent)
             if breach:
+                if log.hole is not None:  # what was breached may be another flight's envelope
+                    raise IncompleteFlightError('; '.join(log.problems()))
                 states, inputs = log.beginning()
                 return self._flight(states, inputs, f'cut short at step {len(inputs)}: {breach}')
             record = log.flight()

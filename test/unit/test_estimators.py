@@ -16,9 +16,9 @@ from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest, answer
 from hmpc_ros.learning.schedules import Trust
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.sensitivity import MissingDerivativeError
-from hmpc_ros.policy.weights import N_THETA
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.weights import N_THETA
+from hmpc_ros.policy.protocol import MissingDerivativeError
 
 RNG = np.random.default_rng(0)
 SLOPE = RNG.standard_normal(N_THETA)

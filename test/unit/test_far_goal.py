@@ -8,9 +8,9 @@ pytest.importorskip('casadi')
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
 from hmpc_ros.learning.rollout import rollout
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.unconstrained import OfflineMpc
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.unconstrained import OfflineMpc
 
 FLOWN = {name: parameter.default for name, parameter in CONTROLLER.items()}
 SIMULATED = {name: parameter.default for name, parameter in SIMULATOR.items()}

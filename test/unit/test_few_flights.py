@@ -13,8 +13,8 @@ from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.requests import NOMINAL, Evaluation
 from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.weights import Weights
 
 BOX = Box.symmetric(100.0, 100.0, 1000.0)
 STEPS = 120
@@ -141,8 +141,9 @@ def test_predicted_and_measured_changes_are_told():
     _, step = Bench().run(6)[-1]
     predicted, measured = step.details['predicted_change'], step.details['measured_change']
     assert predicted < 0
-    assert measured == pytest.approx(predicted, rel=1.0)
-    assert step.details['trust'] > 0.5
+    # Measured 1.3 % off here, and 0.9996.
+    assert measured == pytest.approx(predicted, rel=0.1)
+    assert step.details['trust'] > 0.99
 
 
 def test_a_failed_flight_is_no_reason_to_stop():

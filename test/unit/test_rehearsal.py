@@ -8,7 +8,7 @@ from hmpc_ros.learning.costate import fly_under
 from hmpc_ros.learning.noise import ResidualNoise
 from hmpc_ros.learning.rehearsal import Rehearsal
 from hmpc_ros.plant.surrogate import Surrogate
-from hmpc_ros.policy.limits import Limits
+from hmpc_ros.policy.linear.limits import Limits
 
 STATE_MAX = Limits().state_max
 

@@ -4,7 +4,7 @@ import pytest
 from hmpc_ros.configuration import files, learner
 from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
-from hmpc_ros.policy.weights import N_THETA, P_PART, Q_PART, R_PART
+from hmpc_ros.policy.linear.weights import N_THETA, P_PART, Q_PART, R_PART
 
 PAPER = StepSize()
 

@@ -10,7 +10,7 @@ from hmpc_ros.learning.costate import loop_gradient
 from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.rigid_body import retract
-from hmpc_ros.policy.sensitivity import MissingDerivativeError
+from hmpc_ros.policy.protocol import MissingDerivativeError
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.closed_loop import NominalPlant, augmented
 from hmpc_ros.policy.tracking.derivative import N_STATE, differentiate, tangent

@@ -23,11 +23,12 @@ from reference_qp import PiqpMpc, kkt_residual
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
-from hmpc_ros.policy import sensitivity
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc, SolveStatus
-from hmpc_ros.policy.unconstrained import MARGIN, OfflineMpc, UnconstrainedPlan
+from hmpc_ros.policy.linear import sensitivity
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.unconstrained import MARGIN, OfflineMpc, UnconstrainedPlan
+from hmpc_ros.policy.protocol import SolveStatus
 
 LIMITS = Limits()
 

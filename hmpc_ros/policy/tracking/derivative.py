@@ -5,7 +5,7 @@ A solve is a stationary point of the plan's Lagrangian, with f, r and p of `mode
     L = sum_{k<N} [ 1/2 |r(x_k, u_k, p_k)|^2 + pi_k' (f(x_k, u_k, p_k) - x_{k+1}) ]
         + 1/2 |r(x_N, p_N)|^2,                                        x_0 given,
 
-with the bounds on u as in `policy.sensitivity`: they add the curvature D = lam / t (multiplier over
+with the bounds on u as in `linear.sensitivity`: they add the curvature D = lam / t (multiplier over
 distance, both sides), 0 where inactive, without limit where active. Tilt and speed cost squares of
 one-sided residuals, which L's own Hessian contains. Differentiated, the stationarity is the
 optimality system of a linear-quadratic problem in the small changes of the plan with the *exact*
@@ -38,8 +38,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmpc_ros.policy.riccati import eliminate
-from hmpc_ros.policy.sensitivity import SMALLEST_DISTANCE, MissingDerivativeError
+from hmpc_ros.policy.elimination import SMALLEST_DISTANCE, eliminate
+from hmpc_ros.policy.protocol import MissingDerivativeError
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative_code import N_ESTIMATED, TUNED, compiled
 from hmpc_ros.policy.tracking.parameters import (

@@ -2,21 +2,25 @@
 
 # ruff: noqa: RUF009 (the calls are dataclasses' own field(), named by what they declare)
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
+from hmpc_ros.plant.declared import about
+from hmpc_ros.policy.parameters import Block, ParameterSpace
 
-def _block(*default: float, low: float, high: float, unit: str) -> Any:
-    """Declare a block: its default, the range of its entries and their unit."""
-    metadata = {'low': low, 'high': high, 'unit': unit, 'size': len(default)}
+
+def _block(text: str, *default: float, low: float, high: float, unit: str) -> Any:
+    """Declare a block: what it is, its default, the range of its entries and their unit."""
+    metadata = {**about(text, unit, low, high), 'size': len(default)}
     return field(default_factory=lambda: np.array(default), metadata=metadata)
 
 
-def _weight(*default: float, unit: str) -> Any:
+def _weight(of: str, *default: float, unit: str) -> Any:
     """Declare square roots of cost weights; a zero would have no derivative."""
-    return _block(*default, low=1e-3, high=1e3, unit=unit)
+    return _block(f'weight of {of}', *default, low=1e-3, high=1e3, unit=unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,24 +34,42 @@ class TrackingParameters:
         ValueError: a block has the wrong size, or an entry is outside its range.
     """
 
-    position: np.ndarray = _weight(8.0, 8.0, 8.0, unit='1/m')
-    velocity: np.ndarray = _weight(1.5, 1.5, 1.5, unit='s/m')
-    attitude: np.ndarray = _weight(1.0, 1.0, 1.0, unit='1/rad')
-    rates: np.ndarray = _weight(0.1, 0.1, 0.1, unit='s/rad')
-    thrust: np.ndarray = _weight(0.1, unit='s^2/m')
-    rate_commands: np.ndarray = _weight(0.2, 0.2, 0.2, unit='s/rad')
+    position: np.ndarray = _weight('position errors, world axes', 8.0, 8.0, 8.0, unit='1/m')
+    velocity: np.ndarray = _weight('velocity errors, world axes', 1.5, 1.5, 1.5, unit='s/m')
+    attitude: np.ndarray = _weight('attitude errors, body axes', 1.0, 1.0, 1.0, unit='1/rad')
+    rates: np.ndarray = _weight('errors of the body rates', 0.1, 0.1, 0.1, unit='s/rad')
+    thrust: np.ndarray = _weight('commanded thrust beside that of the reference', 0.1, unit='s^2/m')
+    rate_commands: np.ndarray = _weight(
+        'commanded body rates beside those of the reference', 0.2, 0.2, 0.2, unit='s/rad'
+    )
     # The last stage weighs this many times as much: it stands for all that comes after.
-    terminal: np.ndarray = _weight(3.0, unit='1')
+    terminal: np.ndarray = _weight('the last stage: it counts this many times', 3.0, unit='1')
     # Of going beyond the soft limits: 1/2 (w excess)^2, excess of 1 - R33 and of the speed.
-    tilt_slack: np.ndarray = _weight(50.0, unit='1')
-    speed_slack: np.ndarray = _weight(10.0, unit='s/m')
-    thrust_gain: np.ndarray = _block(1.0, low=0.2, high=5.0, unit='1')
-    drag: np.ndarray = _block(0.0, 0.0, 0.0, low=0.0, high=5.0, unit='1/s')
-    thrust_lag: np.ndarray = _block(0.05, low=1e-3, high=1.0, unit='s')
-    rate_lags: np.ndarray = _block(0.05, 0.05, 0.2, low=1e-3, high=1.0, unit='s')
+    tilt_slack: np.ndarray = _weight('tilting beyond the limit (of 1 - cos)', 50.0, unit='1')
+    speed_slack: np.ndarray = _weight('flying beyond the speed limit', 10.0, unit='s/m')
+    thrust_gain: np.ndarray = _block(
+        'thrust had over thrust commanded', 1.0, low=0.2, high=5.0, unit='1'
+    )
+    drag: np.ndarray = _block(
+        'linear drag, body axes', 0.0, 0.0, 0.0, low=0.0, high=5.0, unit='1/s'
+    )
+    thrust_lag: np.ndarray = _block(
+        'first-order lag of the thrust', 0.05, low=1e-3, high=1.0, unit='s'
+    )
+    rate_lags: np.ndarray = _block(
+        'first-order lags of the body rates', 0.05, 0.05, 0.2, low=1e-3, high=1.0, unit='s'
+    )
     # How fast the observer takes what the model does not explain for thrust, and for a force.
-    thrust_observer: np.ndarray = _block(3.0, low=0.0, high=20.0, unit='1/s')
-    force_observer: np.ndarray = _block(2.0, low=0.0, high=20.0, unit='1/s')
+    thrust_observer: np.ndarray = _block(
+        'rate at which acceleration that the model does not explain is taken for thrust',
+        3.0,
+        low=0.0,
+        high=20.0,
+        unit='1/s',
+    )
+    force_observer: np.ndarray = _block(
+        'rate at which it is taken for a force', 2.0, low=0.0, high=20.0, unit='1/s'
+    )
 
     def __post_init__(self) -> None:
         """Check, and keep arrays."""
@@ -68,7 +90,7 @@ class TrackingParameters:
     @property
     def theta(self) -> np.ndarray:
         """All blocks as one vector (N_THETA,)."""
-        return np.concatenate([getattr(self, name) for name in BLOCKS])
+        return SPACE.pack(vars(self))
 
     @classmethod
     def from_theta(cls, theta: np.ndarray) -> 'TrackingParameters':
@@ -77,31 +99,20 @@ class TrackingParameters:
         Raises:
             ValueError: the vector has another length, or an entry is outside its range.
         """
-        theta = np.asarray(theta, dtype=float)
-        if theta.shape != (N_THETA,):
-            raise ValueError(f'theta must be {N_THETA} numbers, got the shape {theta.shape}')
-        return cls(**{name: theta[part] for name, part in BLOCKS.items()})
+        return cls(**SPACE.unpack(theta))
 
 
-def _slices() -> dict[str, slice]:
-    ends = np.cumsum([0, *(block.metadata['size'] for block in fields(TrackingParameters))])
-    names = [block.name for block in fields(TrackingParameters)]
-    return {
-        name: slice(int(start), int(end))
-        for name, start, end in zip(names, ends[:-1], ends[1:], strict=True)
-    }
+def _declared(name: str, metadata: Mapping[str, Any]) -> Block:
+    shape, text = (metadata['size'],), metadata['text']
+    return Block(
+        name, shape, metadata['low'], metadata['high'], unit=metadata['unit'], meaning=text
+    )
 
 
+SPACE = ParameterSpace(tuple(_declared(b.name, b.metadata) for b in fields(TrackingParameters)))
 #: Where each block lies in theta.
-BLOCKS = _slices()
-N_THETA = max(part.stop for part in BLOCKS.values())
-#: Range of every entry of theta (N_THETA,).
-THETA_LOW = np.concatenate(
-    [np.full(b.metadata['size'], b.metadata['low']) for b in fields(TrackingParameters)]
-)
-THETA_HIGH = np.concatenate(
-    [np.full(b.metadata['size'], b.metadata['high']) for b in fields(TrackingParameters)]
-)
+BLOCKS = SPACE.parts
+N_THETA = SPACE.size
 
 
 @dataclass(frozen=True)
@@ -112,11 +123,19 @@ class TrackingLimits:
         ValueError: a limit is not finite, or a range is empty.
     """
 
-    thrust_min: float = 0.0  # m/s^2
-    thrust_max: float = 20.0  # m/s^2
-    rates: tuple[float, float, float] = (8.0, 8.0, 3.0)  # rad/s
-    tilt: float = 1.2  # rad
-    speed: float = 15.0  # m/s
+    thrust_min: float = field(
+        default=0.0, metadata=about('lowest thrust acceleration commanded', 'm/s^2', 0.0)
+    )
+    thrust_max: float = field(
+        default=20.0, metadata=about('highest thrust acceleration commanded', 'm/s^2', 0.0)
+    )
+    rates: tuple[float, float, float] = field(
+        default=(8.0, 8.0, 3.0), metadata=about('highest body rates commanded', 'rad/s', 1e-2)
+    )
+    tilt: float = field(
+        default=1.2, metadata=about('soft bound of the tilt', 'rad', 1e-2, np.pi / 2)
+    )
+    speed: float = field(default=15.0, metadata=about('soft bound of the speed', 'm/s', 1e-2))
 
     def __post_init__(self) -> None:
         """Refuse limits with which nothing flies."""

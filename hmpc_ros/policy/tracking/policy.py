@@ -10,7 +10,7 @@ import numpy as np
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import rotation_matrix
-from hmpc_ros.policy.mpc import SolveStatus
+from hmpc_ros.policy.protocol import SolveStatus
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative import TrackingDerivative, differentiate
 from hmpc_ros.policy.tracking.observer import Observer

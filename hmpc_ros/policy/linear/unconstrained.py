@@ -15,12 +15,13 @@ import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy import sensitivity
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import BOUNDED_STATES, SLACK_L1, Limits
-from hmpc_ros.policy.mpc import Mpc, Solution, SolveStatus
-from hmpc_ros.policy.sensitivity import Sensitivity
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear import sensitivity
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES, SLACK_L1, Limits
+from hmpc_ros.policy.linear.mpc import Mpc, Solution
+from hmpc_ros.policy.linear.sensitivity import Sensitivity
+from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.protocol import SolveStatus
 
 # The part of a bound's distance from the middle of its range that a plan must leave free.
 MARGIN = 1e-3

@@ -1,0 +1,95 @@
+"""From values to objects: the tracking MPC, its reference and the vehicle that it flies."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from hmpc_ros.configuration.files import Configuration
+from hmpc_ros.configuration.tracking_tables import LIMITS, MODEL
+from hmpc_ros.plant import presets
+from hmpc_ros.plant.presets import Preset
+from hmpc_ros.plant.reference.factory import Values as ReferenceValues
+from hmpc_ros.plant.reference.factory import make_feasible
+from hmpc_ros.plant.reference.feasibility import Envelope, Feasibility
+from hmpc_ros.plant.reference.flatness import Drag
+from hmpc_ros.plant.reference.protocol import Reference
+from hmpc_ros.plant.simulators.conditions import Conditions
+from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
+from hmpc_ros.plant.winds import Wind
+from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
+from hmpc_ros.policy.tracking.policy import TrackingPolicy
+
+Values = Mapping[str, Any]
+
+
+def _given(kind: type, values: Values, prefix: str = '') -> dict[str, Any]:
+    """Return the values of a dataclass's fields; a list is a tuple there."""
+    found = {f.name: values[prefix + f.name] for f in fields(kind) if prefix + f.name in values}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+
+
+def assumed(configuration: Configuration) -> Preset:
+    """Return the vehicle that the controller assumes."""
+    name = configuration['controller']['preset'] or configuration['simulator']['preset']
+    return presets.load(name)
+
+
+def simulator(values: Values) -> FlightSimulator:
+    """Return the simulated vehicle.
+
+    Raises:
+        ValueError: RotorPy is not installed, or values do not go together.
+    """
+    wind = Wind(**_given(Wind, values, 'wind.'))
+    conditions = Conditions(**_given(Conditions, values), wind=wind)
+    return FlightSimulator(
+        presets.load(values['preset']),
+        values['backend'],
+        values['time_step'],
+        conditions,
+        values['seed'],
+    )
+
+
+def parameters(controller: Values, preset: Preset) -> TrackingParameters:
+    """Return weights, model and observer gains; the model as the preset has it where not given."""
+    given = _given(TrackingParameters, controller, 'tracking.')
+    known = {name: getattr(preset.model, name) for name in MODEL}
+    return TrackingParameters(**{**given, **{n: given[n] or known[n] for n in MODEL}})
+
+
+def limits(controller: Values, preset: Preset) -> TrackingLimits:
+    """Return what may be commanded; as the preset has it where not given."""
+    given = _given(TrackingLimits, controller, 'tracking.limits.')
+    own = preset.limits
+    known = dict(zip(LIMITS, (own.a_min, own.a_max, own.rates_max), strict=True))
+    return TrackingLimits(**{**given, **{n: given[n] or known[n] for n in LIMITS}})
+
+
+def policy(configuration: Configuration) -> TrackingPolicy:
+    """Return the tracking MPC.
+
+    Raises:
+        ValueError: some values do not go together.
+        AcadosMissingError, CodeGenerationError: see `TrackingSolver`.
+    """
+    controller, preset = configuration['controller'], assumed(configuration)
+    return TrackingPolicy(
+        parameters(controller, preset), limits(controller, preset), controller['time_step']
+    )
+
+
+def reference(configuration: Configuration) -> tuple[Reference, Feasibility]:
+    """Return what to track, and what that asks of the vehicle.
+
+    Raises:
+        ValueError: values make no reference, or the vehicle cannot fly it.
+    """
+    controller, preset = configuration['controller'], assumed(configuration)
+    model, bounds = parameters(controller, preset), limits(controller, preset)
+    return make_feasible(
+        controller['reference.kind'],
+        _given(ReferenceValues, controller, 'reference.'),
+        Drag(float(model.thrust_gain[0]), model.drag),
+        Envelope(bounds.thrust_min, bounds.thrust_max, bounds.rates, bounds.speed, bounds.tilt),
+    )

@@ -1,0 +1,86 @@
+"""The parameters of the tracking MPC, of its references, and of the vehicles that it flies.
+
+All but a few are the fields of the dataclasses that they become.
+"""
+
+from dataclasses import replace
+
+from hmpc_ros.configuration.schema import Parameter, declared
+from hmpc_ros.plant.reference.factory import KINDS, Values
+from hmpc_ros.plant.simulators.conditions import Conditions
+from hmpc_ros.plant.simulators.flight_simulator import BACKENDS
+from hmpc_ros.plant.winds import Wind
+from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
+
+#: What the preset says unless it is given.
+MODEL, LIMITS = ('drag', 'thrust_lag', 'rate_lags'), ('thrust_min', 'thrust_max', 'rates')
+_RATES_ONLY = 'vehicle under thrust and rates: '
+
+
+def _from_preset(parameter: Parameter) -> Parameter:
+    """Let nothing (0 or an empty list) stand for what the preset says."""
+    nothing: list | float = [] if parameter.is_list else 0.0
+    word = 'empty' if parameter.is_list else '0'
+    return replace(
+        parameter,
+        default=nothing,
+        description=f"{parameter.description}; {word}: the preset's",
+        lower=parameter.lower if parameter.is_list else 0.0,
+        may_be_empty=parameter.is_list,
+    )
+
+
+def _tracking(kind: type, prefix: str, *of_the_preset: str) -> tuple[Parameter, ...]:
+    return tuple(
+        _from_preset(p) if p.name.removeprefix(prefix) in of_the_preset else p
+        for p in declared(kind, prefix, 'tracking MPC: ')
+    )
+
+
+SIMULATOR = (
+    Parameter(
+        'backend',
+        'rotorpy',
+        _RATES_ONLY + "its physics: RotorPy's, or our own model",
+        choices=BACKENDS,
+        read_only=True,
+    ),
+    Parameter(
+        'preset',
+        'crazyflie',
+        _RATES_ONLY + 'which one, a file of config/vehicles; it is flown by policy.kind tracking, '
+        'vehicle.* by qp',
+        read_only=True,
+    ),
+    *declared(Conditions, '', _RATES_ONLY),
+    *declared(Wind, 'wind.', _RATES_ONLY + 'wind, '),
+)
+
+CONTROLLER = (
+    Parameter(
+        'policy.kind',
+        'qp',
+        'who flies: qp, the linear MPC with rotor speeds, to a goal; tracking, the nonlinear MPC '
+        'with thrust and body rates, along reference.*',
+        choices=('qp', 'tracking'),
+        read_only=True,
+    ),
+    Parameter(
+        'preset',
+        '',
+        "vehicle that the tracking MPC assumes, a file of config/vehicles; empty: the simulator's",
+        read_only=True,
+    ),
+    *_tracking(TrackingParameters, 'tracking.', *MODEL),
+    *_tracking(TrackingLimits, 'tracking.limits.', *LIMITS),
+    Parameter(
+        'tracking.rmse_after',
+        3.0,
+        'time at the beginning of a flight whose errors are not counted',
+        's',
+        lower=0.0,
+        read_only=True,
+    ),
+    Parameter('reference.kind', 'lissajous', 'what to track', choices=KINDS, read_only=True),
+    *declared(Values, 'reference.', 'reference: '),
+)

@@ -1,0 +1,146 @@
+"""Flies a simulated vehicle along a reference, here and now, without ROS."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmpc_ros.plant.reference.protocol import Reference, Samples
+from hmpc_ros.plant.rigid_body import NU, NX, resting_state
+from hmpc_ros.plant.simulators.protocol import Simulator
+from hmpc_ros.policy.tracking.observer import N_ESTIMATE
+from hmpc_ros.policy.tracking.policy import TrackingPolicy, TrackingSolution
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFlight:
+    """T steps along a reference.
+
+    Attributes:
+        time_step: [s].
+        states: (T+1, 13) as it was: p, v (world), q (wxyz, body to world), w (body).
+        measured: (T+1, 13) as sensors gave it; the policy knew these only.
+        inputs: (T, 4) commands: thrust acceleration [m/s^2], body rates [rad/s].
+        reference: its samples at the T+1 times.
+        estimates: (T, 5) thrust acceleration, thrust ratio, disturbance, as used at each step.
+        solutions: of the steps, if they were kept, else empty; those of failed steps are not ok.
+        failures: steps whose solve failed.
+        fallbacks: steps whose command was no solution.
+        solve_times: (T,) of the whole solve [s].
+        planned_steps: that were to be flown.
+        ended: why the flight ended early, empty if it did not.
+    """
+
+    time_step: float
+    states: np.ndarray
+    measured: np.ndarray
+    inputs: np.ndarray
+    reference: Samples
+    estimates: np.ndarray
+    solutions: tuple[TrackingSolution, ...]
+    failures: tuple[int, ...]
+    fallbacks: tuple[int, ...]
+    solve_times: np.ndarray
+    planned_steps: int
+    ended: str = ''
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.inputs)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was planned was flown."""
+        return self.steps == self.planned_steps
+
+    @property
+    def times(self) -> np.ndarray:
+        """Of the states, (T+1,) [s]."""
+        return self.time_step * np.arange(self.steps + 1)
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Of the true position, world frame, (T+1, 3) [m]."""
+        return self.states[:, :3] - self.reference.position
+
+    def save(self, path: Path) -> None:
+        """Write all arrays to an .npz file."""
+        arrays: dict[str, Any] = {
+            'times': self.times, 'states': self.states, 'measured': self.measured,
+            'inputs': self.inputs, 'estimates': self.estimates, 'solve_times': self.solve_times,
+            **{f'reference_{name}': each for name, each in self.reference._asdict().items()},
+        }  # fmt: skip
+        np.savez_compressed(path, **arrays)
+
+
+def fly(
+    simulator: Simulator,
+    policy: TrackingPolicy,
+    reference: Reference,
+    steps: int,
+    start: np.ndarray | None = None,
+    flight_number: int | None = None,
+    keep_solutions: bool = True,
+    on_step: Callable[[int], None] | None = None,
+) -> TrackedFlight:
+    """Fly ``steps`` control periods; the same again for the same arguments.
+
+    A failed solve is answered by the policy's fallback. The flight ends early where the vehicle's
+    state is not finite.
+
+    Args:
+        simulator: the vehicle; its control period is the policy's.
+        policy: with the parameters and limits to fly.
+        reference: what to follow, from time 0 on.
+        steps: T.
+        start: true state (13,) at time 0; at rest where the reference begins if None.
+        flight_number: selects noise and wind; the simulator's next one if None.
+        keep_solutions: whether the flight keeps all solutions, for its derivative.
+        on_step: called after every step with the number of steps flown.
+
+    Raises:
+        ValueError: simulator and policy differ in their control period.
+    """
+    period = simulator.time_step
+    if abs(period - policy.time_step) > 1e-9:
+        raise ValueError(
+            f'the simulator steps {period} s, but the tracking policy {policy.time_step} s'
+        )
+    samples = reference.sample(period * np.arange(steps + 1))
+    if start is None:
+        start = resting_state(samples.position[0], float(samples.yaw[0]))
+    simulator.reset(start, flight_number)
+    policy.reset()
+    states, measured = np.empty((steps + 1, NX)), np.empty((steps + 1, NX))
+    inputs, estimates = np.empty((steps, NU)), np.empty((steps, N_ESTIMATE))
+    times = np.empty(steps)
+    solutions: list[TrackingSolution] = []
+    failed: list[int] = []
+    states[0], measured[0] = simulator.truth(), simulator.measure()
+    flown, ended = steps, ''
+    for k in range(steps):
+        if not np.isfinite(states[k]).all():
+            flown, ended = k, f'the state is not finite after {k} steps'
+            break
+        now = k * period
+        solution = policy.solve(measured[k], reference, now)
+        u = solution.input
+        if not solution.ok:
+            failed.append(k)
+            u = policy.fallback(measured[k], now)
+            policy.sent(u)
+        inputs[k], estimates[k], times[k] = u, solution.estimate, solution.total_time
+        if keep_solutions:
+            solutions.append(solution)
+        simulator.step(u)
+        states[k + 1], measured[k + 1] = simulator.truth(), simulator.measure()
+        if on_step is not None:
+            on_step(k + 1)
+    return TrackedFlight(
+        period, states[: flown + 1], measured[: flown + 1], inputs[:flown],
+        Samples(*(each[: flown + 1] for each in samples)), estimates[:flown], tuple(solutions),
+        tuple(failed), tuple(failed), times[:flown], steps, ended,
+    )  # fmt: skip
