@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hmpc_ros.learning.costate import loop_gradient
+from hmpc_ros.learning.forward import forward_sensitivity
 from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.rigid_body import retract
@@ -232,15 +233,20 @@ def cost(states):
     return np.mean(np.sum(errors**2, axis=1)), slope
 
 
-def flight_gradient(policy, plant, theta, states, solutions):
+def differentiated(policy, plant, theta, states, solutions):
+    """Return the derivatives of policy and loop along a flight."""
     parameters = TrackingParameters.from_theta(theta)
     policy.set_parameters(parameters)
-    derivative = policy.differentiate(solutions)
     inputs = np.array([s.input for s in solutions])
     estimates = np.array([s.estimate for s in solutions])
     jacobians = plant.jacobians(states, inputs)
     loop = augmented(parameters, states, inputs, estimates, jacobians, PERIOD)
-    return loop_gradient(derivative, loop, cost(states)[1], np.zeros_like(inputs))
+    return policy.differentiate(solutions), loop
+
+
+def flight_gradient(policy, plant, theta, states, solutions):
+    derivatives = differentiated(policy, plant, theta, states, solutions)
+    return loop_gradient(*derivatives, cost(states)[1], np.zeros((len(solutions), 4)))
 
 
 def slopes(policy, plant, theta, directions, **flight):
@@ -273,3 +279,21 @@ def test_the_gradient_of_a_flight_is_that_of_the_real_time_iterations(policy):
     gradient = gradient * theta
     assert np.linalg.norm(gradient - numeric) < 0.02 * np.linalg.norm(numeric)
     assert gradient @ numeric > 0.999 * np.linalg.norm(gradient) * np.linalg.norm(numeric)
+
+
+def test_forward_sensitivities_are_the_transpose_of_the_gradient(policy):
+    policy.set_limits(LIMITS['free'])
+    plant, theta = NominalPlant(TRUE, PERIOD), BELIEVED.theta
+    states, solutions = fly(policy, plant, theta, steps=30)
+    derivative, loop = differentiated(policy, plant, theta, states, solutions)
+    hidden = loop.A.shape[-1] - N_STATE
+    forward = forward_sensitivity(
+        np.pad(derivative.state_gain, ((0, 0), (0, 0), (0, hidden))),
+        derivative.jacobian(), loop.A, loop.B, forcing=loop.forcing, initial=loop.initial,
+    )  # fmt: skip
+    by_x, by_u = np.random.default_rng(0).standard_normal((2, 31, 12))
+    by_u = by_u[:30, :4]
+    moved = np.einsum('ti,tin->n', by_x, forward.states[:, :12])
+    moved += np.einsum('ti,tin->n', by_u, forward.inputs)
+    backward = loop_gradient(derivative, loop, by_x, by_u)
+    np.testing.assert_allclose(moved, backward, rtol=1e-8, atol=1e-8 * np.abs(backward).max())
