@@ -160,4 +160,4 @@ def _fly_again(found: ArmResults, theta: np.ndarray) -> Flight:
     from hmpc_ros.learning.requests import CLOSING, FlightRequest
 
     training = offline_training(from_values(found.header['configuration']))
-    return training.fly(FlightRequest(theta, CLOSING, number=0))
+    return training.fly(FlightRequest(training.start.with_theta(theta), CLOSING, number=0))

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED
-
 if TYPE_CHECKING:
     from typing import Any
 
@@ -26,7 +24,7 @@ class Envelope:
         position: Largest distance from the goal along any axis [m].
         attitude: Largest roll or pitch [rad].
         violation: Largest V, the sum of how far the bounded states were beyond their bounds.
-        state_max: Those bounds, (9,), in the order of the states.
+        state_max: Those bounds, in the order of the states, of the last ones.
 
     Raises:
         ValueError: When a bound is not positive.
@@ -35,7 +33,7 @@ class Envelope:
     position: float = np.inf
     attitude: float = np.inf
     violation: float = np.inf
-    state_max: tuple[float, ...] = (np.inf,) * N_BOUNDED
+    state_max: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ('position', 'attitude', 'violation'):
@@ -44,7 +42,8 @@ class Envelope:
 
     def excess(self, deviation: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what states in the goal frame (..., 12) add to V, (...,)."""
-        beyond = np.abs(deviation[..., BOUNDED_STATES]) - self.state_max
+        first = deviation.shape[-1] - len(self.state_max)
+        beyond = np.abs(deviation[..., first:]) - self.state_max
         return np.maximum(0.0, beyond).sum(axis=-1)
 
     def breach(self, deviation: NDArray[np.float64], violation: float = 0.0) -> str:
