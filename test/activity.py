@@ -6,7 +6,7 @@ import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU
-from hmpc_ros.policy import sensitivity
+from hmpc_ros.policy.linear import sensitivity
 from hmpc_ros.policy.linear.limits import SLACK_L1, Limits
 from hmpc_ros.policy.linear.mpc import Solution
 from hmpc_ros.policy.linear.weights import Weights

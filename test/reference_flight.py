@@ -24,7 +24,7 @@ class ReferenceFlight:
         self.quadcopter = Quadcopter()
         self.model = self.quadcopter.linearise()
         self.limits = Limits()
-        self.objective = Objective.reference(self.limits)
+        self.objective = Objective(state_max=self.limits.state_max)
         self.weights = Weights.for_model(
             self.model,
             np.sqrt(self.objective.state_weights),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,27 +53,14 @@ if TYPE_CHECKING:
 
 def objective(learner: Values, limits: Limits) -> Objective:
     """Return the closed-loop objective ``objective.*`` with the controller's state bounds."""
-    return Objective(
-        np.array(learner['objective.state_weights']),
-        np.array(learner['objective.input_weights']),
-        np.array(learner['objective.terminal_weights']),
-        learner['objective.penalty'],
-        limits.state_max,
-    )
+    return build.dataclass_from(Objective, learner, 'objective.', state_max=limits.state_max)
 
 
 def schedules(learner: Values) -> tuple[StepSize, Trust]:
     """Return alpha_k and eta_k; the trust of an estimator that mixes nothing is what it uses."""
-    step_size = StepSize(
-        learner['step_size.scale'],
-        learner['step_size.exponent'],
-        learner['step_size.logarithm'],
-    )
     fixed = {'model_based': Trust(1.0, 0.0), 'zeroth_order': Trust(0.0)}
-    trust = fixed.get(
-        learner['estimator'], Trust(learner['trust.initial'], learner['trust.exponent'])
-    )
-    return step_size, trust
+    trust = fixed.get(learner['estimator'], build.dataclass_from(Trust, learner, 'trust.'))
+    return build.dataclass_from(StepSize, learner, 'step_size.'), trust
 
 
 def warnings(learner: Values) -> list[str]:
@@ -87,7 +74,7 @@ def warnings(learner: Values) -> list[str]:
 
 def estimator(learner: Values, model_based: ModelBased) -> Estimator:
     """Return the estimator of the gradient that is configured."""
-    free = ZerothOrder(learner['delta'], learner['directions'], learner['two_sided'])
+    free = build.dataclass_from(ZerothOrder, learner)
     _, trust = schedules(learner)
     kind = learner['estimator']
     if kind == 'model_based':
@@ -112,19 +99,13 @@ def safeguard(learner: Values) -> Safeguard | None:
     """Return who decides what is kept, None where everything is."""
     if not learner['rollback.enabled']:
         return None
-    return Safeguard(
-        learner['rollback.margin'], learner['rollback.violation'], learner['rollback.shrink']
-    )
+    return build.dataclass_from(Safeguard, learner, 'rollback.')
 
 
 def envelope(learner: Values, limits: Limits) -> Envelope:
     """Return the bounds ``envelope.*`` that end a flight, with the controller's state bounds."""
-    return Envelope(
-        learner['envelope.position'],
-        learner['envelope.attitude'],
-        learner['envelope.violation'],
-        tuple(limits.state_max.tolist()),
-    )
+    bounds = tuple(limits.state_max.tolist())
+    return build.dataclass_from(Envelope, learner, 'envelope.', state_max=bounds)
 
 
 def rule(learner: Values, gradient: FlightGradient, start: Parameters, model: LinearModel) -> Rule:
@@ -143,7 +124,7 @@ def rule(learner: Values, gradient: FlightGradient, start: Parameters, model: Li
             gradient.objective,
             start,
             functools.partial(Surrogate, model, gradient.objective.state_max),
-            Settings(**{f.name: learner[f'few_flights.{f.name}'] for f in fields(Settings)}),
+            build.dataclass_from(Settings, learner, 'few_flights.'),
             max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4),
             learner['tasks.at_once'],
         )

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import piqp
 import scipy.linalg
 
 if TYPE_CHECKING:
@@ -145,6 +144,8 @@ def _minimise_in_box(
     P: NDArray[np.float64], c: NDArray[np.float64], upper: float
 ) -> NDArray[np.float64]:
     """Minimise 1/2 y' P y + c' y over 0 <= y <= upper, P positive semidefinite."""
+    import piqp  # only this step needs it: a controller on its vehicle has none
+
     size = len(c)
     solver = piqp.DenseSolver()
     # In units of the upper bound, which is the same for all.

@@ -6,12 +6,13 @@ one (``hmpc_ros.learning.requests``) and returns a ``GradientEstimate``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hmpc_ros.learning.requests import PERTURBED, FlightRequest
+from hmpc_ros.plant.declared import about
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
@@ -133,15 +134,18 @@ class ZerothOrder:
     perturbation, at most ``retries`` times, and then left out.
 
     Attributes:
-        delta: Length of the perturbation.
-        directions: m, number of directions per estimate, 1 ... 94.
-        two_sided: Two flights per direction instead of one.
+        delta, directions (m), two_sided: As they say themselves.
         retries: How often an unsafe perturbation is halved before it is given up.
     """
 
-    delta: float = 1e-4
-    directions: int = 1
-    two_sided: bool = False
+    delta: float = field(
+        default=1e-4, metadata=about('length of the perturbation of theta', low=1e-12)
+    )
+    directions: int = field(
+        default=1,
+        metadata=about('orthogonal directions of the zeroth-order estimate per iteration', low=1),
+    )
+    two_sided: bool = field(default=False, metadata=about('perturb each direction both ways'))
     retries: int = 3
 
     def __post_init__(self) -> None:
@@ -175,8 +179,10 @@ class ZerothOrder:
         missing = np.arange(len(directions))
         for _ in range(1 + self.retries):
             signs = (1.0, -1.0) if self.two_sided else (1.0,)
-            thetas = [policy.theta + sign * delta * directions[i] for i in missing for sign in signs]
-            flown = yield [FlightRequest(policy.with_theta(t), PERTURBED) for t in thetas]
+            moves = [sign * delta * directions[i] for i in missing for sign in signs]
+            flown = yield [
+                FlightRequest(policy.with_theta(policy.theta + move), PERTURBED) for move in moves
+            ]
             ends = np.array([e.outcome.J for e in flown]).reshape(len(missing), len(signs))
             others = ends[:, 1] if self.two_sided else nominal.outcome.J
             with np.errstate(invalid='ignore'):  # inf - inf: both sides ran away

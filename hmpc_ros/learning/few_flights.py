@@ -41,6 +41,7 @@ from hmpc_ros.learning.objective import mean_outcome
 from hmpc_ros.learning.rehearsal import Rehearsal
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest
 from hmpc_ros.learning.rules import Step
+from hmpc_ros.plant.declared import about
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
@@ -58,25 +59,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the rule.
+    """Settings of the rule."""
 
-    Attributes:
-        probes: Flights under slightly perturbed weights before the first step, for the surrogate.
-        probe_size: Length of their perturbation of theta.
-        rehearsals: Rehearsals per iteration at most; each costs computing time, none a flight.
-        damping: Marquardt damping at the start, in units of the composite model's curvature.
-        refresh: Whether the MPC's model may be changed.
-        kick: Length of a kick of theta.
-        repeats: Flights that verify an incumbent where flights are noisy.
-    """
-
-    probes: int = 3
-    probe_size: float = 0.05
-    rehearsals: int = 2
-    damping: float = 1e-2
-    refresh: bool = True
-    kick: float = 0.3
-    repeats: int = 3
+    probes: int = field(
+        default=3,
+        metadata=about(
+            'flights under slightly perturbed weights before the first step', low=0, high=100
+        ),
+    )
+    probe_size: float = field(
+        default=0.05, metadata=about('length of their perturbation of theta', low=1e-9)
+    )
+    rehearsals: int = field(
+        default=2,
+        metadata=about(
+            'rehearsals on the surrogate per iteration at most; they cost computing time, no '
+            'flights',
+            low=1,
+            high=20,
+        ),
+    )
+    damping: float = field(
+        default=0.01,
+        metadata=about(
+            "Marquardt damping of the first step, in units of the model's curvature", low=1e-9
+        ),
+    )
+    refresh: bool = field(
+        default=True,
+        metadata=about("whether the MPC's prediction model may be learned along with its weights"),
+    )
+    kick: float = field(
+        default=0.3,
+        metadata=about('length of the random change of theta that ends a standstill', low=1e-9),
+    )
+    repeats: int = field(
+        default=3,
+        metadata=about(
+            'flights that verify the best weights where flights are noisy', low=1, high=100
+        ),
+    )
 
 
 # Steps that promise less than this share of J are rehearsed once only, or not at all: composite

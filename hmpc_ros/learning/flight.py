@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hmpc_ros import disk
+from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.linear.goal import Goal
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 # Commands that differ by less than this [rad/s] are taken for the same solution: far more than two
 # solves of one QP differ by, far less than any fallback does.
 SAME_COMMAND = 1e-2
+_ARRAYS = {
+    'states': (None, NX), 'inputs': (None, NU), 'goal': (4,), 'hover_input': (NU,),
+    'failed_steps': (None,), 'planned_steps': (), 'ended': (),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,18 +83,17 @@ class Flight:
 
     def save(self, path: Path | str) -> None:
         """Write the measurements, without the solver's solutions, to a ``.npz`` file."""
-        np.savez(
-            path,
-            states=self.states,
-            inputs=self.inputs,
-            goal=np.array([*self.goal.position, self.goal.yaw]),
-            hover_input=self.hover_input,
-            failed_steps=np.array(self.failed_steps, dtype=int),
-            planned_steps=np.array(
-                self.steps if self.planned_steps is None else self.planned_steps
-            ),
-            ended=np.array(self.ended),
-        )
+        planned = self.steps if self.planned_steps is None else self.planned_steps
+        arrays = {
+            'states': self.states,
+            'inputs': self.inputs,
+            'goal': np.array([*self.goal.position, self.goal.yaw]),
+            'hover_input': self.hover_input,
+            'failed_steps': np.array(self.failed_steps, dtype=int),
+            'planned_steps': np.array(planned),
+            'ended': np.array(self.ended),
+        }
+        disk.write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Flight:
@@ -98,19 +103,19 @@ class Flight:
             ValueError: When the file cannot be read or is no flight.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
-                x, y, z, yaw = (float(value) for value in data['goal'])
-                return cls(
-                    states=data['states'],
-                    inputs=data['inputs'],
-                    goal=Goal((x, y, z), yaw),
-                    hover_input=data['hover_input'],
-                    failed_steps=tuple(int(step) for step in data['failed_steps']),
-                    planned_steps=int(data['planned_steps']),
-                    ended=str(data['ended']),
-                )
-        except (OSError, KeyError, ValueError, EOFError) as error:
-            raise ValueError(f'{path} is not a flight: {error}') from error
+            data = disk.read_arrays(path, _ARRAYS)
+            x, y, z, yaw = (float(value) for value in data['goal'])
+            return cls(
+                states=data['states'],
+                inputs=data['inputs'],
+                goal=Goal((x, y, z), yaw),
+                hover_input=data['hover_input'],
+                failed_steps=tuple(int(step) for step in data['failed_steps']),
+                planned_steps=int(data['planned_steps']),
+                ended=str(data['ended']),
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(f'{path} is not a flight: {disk.reason(error)}') from error
 
 
 def resolve(flight: Flight, policy: Policy) -> tuple[Solution, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmpc_ros.plant.quadcopter import NU
+from hmpc_ros.plant.declared import about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.flight import Flight
-    from hmpc_ros.policy.linear.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,38 @@ class Objective:
         J = C + rho V
 
     Attributes:
-        state_weights: Diagonal of QQ, (12,).
-        input_weights: Diagonal of RR, (4,).
-        terminal_weights: Diagonal of PP, (12,).
-        penalty: rho, cost per unit of violation.
         state_max: Bounds of velocity [m/s], attitude [rad] and body rates [rad/s], (9,).
+        state_weights, input_weights, terminal_weights, penalty: As they say themselves, (12,),
+            (4,), (12,) and a number; by default those of the reference experiment.
 
     Raises:
         ValueError: When a weight is negative or not finite, or a bound is not positive.
     """
 
-    state_weights: NDArray[np.float64]
-    input_weights: NDArray[np.float64]
-    terminal_weights: NDArray[np.float64]
-    penalty: float
-    state_max: NDArray[np.float64]
+    state_weights: NDArray[np.float64] = field(
+        default_factory=lambda: np.repeat([1.0, 0.1], 6),
+        metadata=about(
+            'diagonal of QQ, what a step of the flight costs per squared state', low=0.0
+        ),
+    )
+    input_weights: NDArray[np.float64] = field(
+        default_factory=lambda: np.full(4, 0.01),
+        metadata=about(
+            'diagonal of RR, what a step of the flight costs per squared input', low=0.0
+        ),
+    )
+    terminal_weights: NDArray[np.float64] = field(
+        default_factory=lambda: np.repeat([1.0, 1000.0, 1.0], [6, 3, 3]),
+        metadata=about('diagonal of PP, what the last state costs', low=0.0),
+    )
+    penalty: float = field(
+        default=300.0,
+        metadata=about(
+            'rho, cost per unit of violation of the state bounds limits.* of the controller',
+            low=0.0,
+        ),
+    )
+    state_max: NDArray[np.float64] = field(kw_only=True)
 
     def __post_init__(self) -> None:
         for name, length in (
@@ -93,17 +109,6 @@ class Objective:
             raise ValueError(
                 f"the objective's penalty must be finite and not negative, got {self.penalty}"
             )
-
-    @classmethod
-    def reference(cls, limits: Limits) -> Objective:
-        """Make the objective of the reference experiment, design.md section 3."""
-        return cls(
-            state_weights=np.repeat([1.0, 0.1], 6),
-            input_weights=np.full(NU, 0.01),
-            terminal_weights=np.repeat([1.0, 1000.0, 1.0], [6, 3, 3]),
-            penalty=300.0,
-            state_max=np.asarray(limits.state_max, dtype=float),
-        )
 
     @property
     def bounded(self) -> slice:

@@ -181,6 +181,12 @@ class RosFlyer:
             missing = 'the reset service' if self._recorder.states_heard > heard else 'odometry'
             self._say(f'waiting for {missing}')
             await self._patience.sleep(POLL_PERIOD)
+        while self._recorder.frame_id != values['frame_id']:
+            self._say(
+                f"waiting for odometry in '{values['frame_id']}', the controller's frame_id; it is "
+                f"in '{self._recorder.frame_id}'"
+            )
+            await self._patience.sleep(POLL_PERIOD)
         model = build.model(values)
         self._own = {'model': model.entries}
         self._flown = {name: values[name] for name in FLOWN}
