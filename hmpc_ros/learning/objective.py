@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hmpc_ros.plant.declared import about
-from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +67,7 @@ class Objective:
         ),
     )
     input_weights: NDArray[np.float64] = field(
-        default_factory=lambda: np.full(NU, 0.01),
+        default_factory=lambda: np.full(4, 0.01),
         metadata=about(
             'diagonal of RR, what a step of the flight costs per squared input', low=0.0
         ),
@@ -88,12 +86,11 @@ class Objective:
     state_max: NDArray[np.float64] = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        n_bounded = len(range(*BOUNDED_STATES.indices(NX)))
         for name, length in (
-            ('state_weights', NX),
-            ('input_weights', NU),
-            ('terminal_weights', NX),
-            ('state_max', n_bounded),
+            ('state_weights', len(self.state_weights)),
+            ('input_weights', len(self.input_weights)),
+            ('terminal_weights', len(self.state_weights)),
+            ('state_max', len(self.state_max)),
         ):
             values = np.array(getattr(self, name), dtype=float)
             if values.shape != (length,):
@@ -112,6 +109,11 @@ class Objective:
             raise ValueError(
                 f"the objective's penalty must be finite and not negative, got {self.penalty}"
             )
+
+    @property
+    def bounded(self) -> slice:
+        """Which states are bounded: the last ones."""
+        return slice(len(self.state_weights) - len(self.state_max), len(self.state_weights))
 
     def cost(self, flight: Flight) -> Outcome:
         """Cost a flight; one that is not whole or not finite costs infinity.
@@ -133,7 +135,7 @@ class Objective:
 
     def excess(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how far each bounded state is beyond its bound, (T+1, 9), zero inside."""
-        return np.maximum(0.0, np.abs(deviations[:, BOUNDED_STATES]) - self.state_max)
+        return np.maximum(0.0, np.abs(deviations[:, self.bounded]) - self.state_max)
 
     def derivatives(self, flight: Flight) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Differentiate J with respect to the flight's deviations.
@@ -147,8 +149,8 @@ class Objective:
         dx = 2.0 * x
         dx[:-1] *= self.state_weights
         dx[-1] *= self.terminal_weights
-        bounded = x[:, BOUNDED_STATES]
-        dx[:, BOUNDED_STATES] += (
+        bounded = x[:, self.bounded]
+        dx[:, self.bounded] += (
             self.penalty * np.sign(bounded) * (np.abs(bounded) > self.state_max)
         )
         return dx, 2.0 * u * self.input_weights

@@ -211,7 +211,7 @@ def test_the_optimal_weights_of_a_linear_plant_are_stationary(reference):
 
     def slope(theta):
         flight = linear_flight(reference, theta, x0, 400)
-        policy = reference.mpc.sensitivity(flight.solutions)
+        policy = reference.mpc.differentiate(flight.solutions)
         return np.linalg.norm(gradient(flight, policy, reference.model, long))
 
     elsewhere = Weights(1.2 * weights.q, weights.r, weights.p).theta
