@@ -35,7 +35,7 @@ true vehicle gives the exact one ("perfect model").
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -76,18 +76,80 @@ def gradient(
     """
     dJ_dx, dJ_du = objective.derivatives(flight)
     A, B = plant.jacobians_along(flight.deviations[:-1], flight.inputs)
-    K = policy.state_gain
+    _, seeds = backpropagate(dJ_dx, dJ_du, A, B, policy.state_gain)
+    return policy.vjp(seeds)
 
+
+def backpropagate(
+    dJ_dx: NDArray[np.float64],
+    dJ_du: NDArray[np.float64],
+    A: NDArray[np.float64],
+    B: NDArray[np.float64],
+    K: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Run the recursion over a flight of T steps.
+
+    Args:
+        dJ_dx: (T+1, nd).
+        dJ_du: (T, nu).
+        A: the plant's (T, nd, nd).
+        B: the plant's (T, nd, nu).
+        K: the policy's (T, nu, nd).
+
+    Returns:
+        The costates lam (T+1, nd) and the seeds w (T, nu).
+    """
     # (A_t + B_t K_t)' and dJ/dx_t + K_t' dJ/du_t for all t, then the recursion proper.
     closed_loop = np.swapaxes(A + B @ K, 1, 2)
     source = dJ_dx[:-1] + (dJ_du[:, None, :] @ K)[:, 0, :]
     costate = np.empty_like(dJ_dx)
     costate[-1] = dJ_dx[-1]
-    for t in range(flight.steps - 1, -1, -1):
+    for t in range(len(dJ_du) - 1, -1, -1):
         costate[t] = source[t] + closed_loop[t] @ costate[t + 1]
+    return costate, dJ_du + (costate[1:, None, :] @ B)[:, 0, :]
 
-    seeds = dJ_du + (costate[1:, None, :] @ B)[:, 0, :]
-    return policy.vjp(seeds)
+
+class LoopJacobians(Protocol):
+    """How a plant goes on, with all that a policy keeps from one step to the next."""
+
+    @property
+    def A(self) -> NDArray[np.float64]:
+        """By its state (T, nd, nd); what the policy is shown comes first."""
+
+    @property
+    def B(self) -> NDArray[np.float64]:
+        """By the input (T, nd, nu)."""
+
+    def vjp(self, costates: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what theta does to the state directly, (n,) for costates (T+1, nd)."""
+
+
+def loop_gradient(
+    policy: PolicyDerivative,
+    loop: LoopJacobians,
+    dJ_dx: NDArray[np.float64],
+    dJ_du: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Differentiate J of one flight where theta also moves what the policy remembers.
+
+    Args:
+        policy: of ns numbers shown.
+        loop: of nd >= ns numbers, those shown first.
+        dJ_dx: (T+1, m), of the first m numbers of the state; J does not depend on the others.
+        dJ_du: (T, nu).
+
+    Returns:
+        dJ/dtheta, (n,).
+
+    Raises:
+        MissingDerivativeError: the policy has no derivative at some steps.
+    """
+    steps, size, nu = loop.B.shape
+    gain, slope = np.zeros((steps, nu, size)), np.zeros((steps + 1, size))
+    shown = policy.state_gain
+    gain[..., : shown.shape[-1]], slope[:, : dJ_dx.shape[-1]] = shown, dJ_dx
+    costates, seeds = backpropagate(slope, dJ_du, loop.A, loop.B, gain)
+    return policy.vjp(seeds) + loop.vjp(costates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,6 +34,7 @@ smooth references it differs from that of the iterations themselves by less than
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -47,7 +48,9 @@ from hmpc_ros.policy.tracking.parameters import (
     TrackingLimits,
     TrackingParameters,
 )
-from hmpc_ros.policy.tracking.policy import TrackingSolution
+
+if TYPE_CHECKING:
+    from hmpc_ros.policy.tracking.policy import TrackingSolution
 
 NX, NU = model.NX, model.NU
 _N_SHOWN = NX + N_ESTIMATED  # columns (x, e) of a gain
@@ -184,7 +187,7 @@ class TrackingDerivative:
 
 
 def differentiate(
-    solutions: Sequence[TrackingSolution], parameters: TrackingParameters, limits: TrackingLimits
+    solutions: Sequence['TrackingSolution'], parameters: TrackingParameters, limits: TrackingLimits
 ) -> TrackingDerivative:
     """Differentiate the policy at the T solutions of a flight.
 
@@ -220,7 +223,7 @@ class _Points:
 
     @classmethod
     def of(
-        cls, solutions: Sequence[TrackingSolution], steps: np.ndarray, limits: TrackingLimits
+        cls, solutions: Sequence['TrackingSolution'], steps: np.ndarray, limits: TrackingLimits
     ) -> '_Points':
         """Gather them."""
         n = len(solutions[0].inputs)
@@ -257,6 +260,7 @@ class _Sweep:
     definite: np.ndarray  # (T',) whether all pivots were positive
 
 
+@np.errstate(invalid='ignore', over='ignore')  # a step that is no minimum may end anywhere
 def _factorise(points: _Points) -> _Sweep:
     functions = compiled()
     horizon, steps, _ = points.u.shape
