@@ -154,7 +154,7 @@ def measure_gradient(results: Results, repeat: int) -> None:
 
     def with_gradient(mpc: OfflineMpc) -> np.ndarray:
         gradient = FlightGradient(mpc, model, reference.objective)
-        return gradient(reference.fly(mpc), theta)
+        return gradient(reference.fly(mpc), mpc.parameters)
 
     # Taken in turns, so that a busy moment of the machine does not hit one of them alone.
     def bare() -> Any:
@@ -260,7 +260,7 @@ def _iteration_times(overrides: list[str], iterations: int) -> list[tuple[float,
             training_run = TrainingRun(
                 training.rule,
                 training.objective,
-                training.theta,
+                training.start,
                 kept,
                 iterations=iterations,
                 seed=0,

@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -74,11 +72,11 @@ class CompositeModel:
             (np.sqrt(weights_x), sensitivity.states), (np.sqrt(weights_u), sensitivity.inputs)
         )
 
-        bounded = x[:, BOUNDED_STATES]
+        bounded = x[:, objective.bounded]
         distances = np.abs(bounded) - objective.state_max
         near = distances > -REACH * objective.state_max
         near[0] = False  # where the flight starts does not depend on the weights
-        slopes = np.sign(bounded)[near][:, None] * sensitivity.states[:, BOUNDED_STATES][near]
+        slopes = np.sign(bounded)[near][:, None] * sensitivity.states[:, objective.bounded][near]
         return cls(gradient, hessian, distances[near], slopes, objective.penalty)
 
     @classmethod

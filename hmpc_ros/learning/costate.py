@@ -40,7 +40,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hmpc_ros.learning.flight import resolve
-from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
@@ -48,24 +47,14 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
-    from hmpc_ros.plant.linear_model import LinearModel
-    from hmpc_ros.policy.linear.sensitivity import Sensitivity
-    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
-
-
-class PlantJacobians(Protocol):
-    """Whoever claims to know how the plant answers: ``LinearModel``, ``Quadcopter``, a refit."""
-
-    def jacobians_along(
-        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return A (T, 12, 12) and B (T, 12, 4) at states (T, 12) and inputs (T, 4) [rad/s]."""
-        ...
+    from hmpc_ros.plant.protocol import PlantJacobians
+    from hmpc_ros.policy.parameters import Parameters
+    from hmpc_ros.policy.protocol import Policy, PolicyDerivative
 
 
 def gradient(
     flight: Flight,
-    policy: Sensitivity,
+    policy: PolicyDerivative,
     plant: PlantJacobians,
     objective: Objective,
 ) -> NDArray[np.float64]:
@@ -88,7 +77,7 @@ def gradient(
     dJ_dx, dJ_du = objective.derivatives(flight)
     A, B = plant.jacobians_along(flight.deviations[:-1], flight.inputs)
     _, seeds = backpropagate(dJ_dx, dJ_du, A, B, policy.state_gain)
-    return policy.weight_vjp(seeds)
+    return policy.vjp(seeds)
 
 
 def backpropagate(
@@ -120,41 +109,24 @@ def backpropagate(
     return costate, dJ_du + (costate[1:, None, :] @ B)[:, 0, :]
 
 
-class PolicyDerivative(Protocol):
-    """How a policy's inputs along a flight answer the state it is shown and theta."""
-
-    @property
-    def state_gain(self) -> NDArray[np.float64]:
-        """du_t/ds (T, nu, ns)."""
-        ...
-
-    def vjp(self, seeds: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return sum_t w_t' du_t/dtheta (n,) for seeds w (T, nu)."""
-        ...
-
-
 class LoopJacobians(Protocol):
     """How a plant goes on, with all that a policy keeps from one step to the next."""
 
     @property
     def A(self) -> NDArray[np.float64]:
         """By its state (T, nd, nd); what the policy is shown comes first."""
-        ...
 
     @property
     def B(self) -> NDArray[np.float64]:
         """By the input (T, nd, nu)."""
-        ...
 
     @property
     def forcing(self) -> NDArray[np.float64]:
         """Directly by theta: its next state (T, nd, n)."""
-        ...
 
     @property
     def initial(self) -> NDArray[np.float64]:
         """Directly by theta: its first state (nd, n)."""
-        ...
 
 
 def loop_gradient(
@@ -192,36 +164,26 @@ def loop_gradient(
 
 @dataclass(frozen=True, eq=False)
 class FlightGradient:
-    """dJ/dtheta of flights, with a copy of the MPC that is the learner's own.
+    """dJ/dtheta of flights, with a copy of the policy that is the learner's own.
 
     Attributes:
-        mpc: Differentiated at the flight's states; its weights become those of the flight.
+        policy: Differentiated at the flight's states; its parameters become those of the flight.
         plant: Supplies the plant's Jacobians.
         objective: What a flight costs.
     """
 
-    mpc: OfflineMpc
+    policy: Policy
     plant: PlantJacobians
     objective: Objective
 
-    def __call__(self, flight: Flight, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Differentiate a flight that was flown under the weights theta, (94,).
+    def __call__(self, flight: Flight, parameters: Parameters) -> NDArray[np.float64]:
+        """Differentiate a flight that was flown under these parameters.
 
         Raises:
             MissingDerivativeError: When the MPC failed at some steps, in flight or just now.
         """
         if flight.failed_steps:
             raise MissingDerivativeError(flight.failed_steps, flight.steps)
-        fly_under(self.mpc, theta)
-        solutions = flight.solutions or resolve(flight, self.mpc)
-        return gradient(flight, self.mpc.sensitivity(solutions), self.plant, self.objective)
-
-
-def fly_under(
-    mpc: OfflineMpc, theta: NDArray[np.float64], model: LinearModel | None = None
-) -> None:
-    """Give the MPC weights, and a model, unless it has them already (its plan is then kept too)."""
-    if model is not None and not model.same_as(mpc.model):
-        mpc.set_model(model)
-    if not np.array_equal(mpc.weights.theta, theta):
-        mpc.set_weights(Weights.from_theta(theta))
+        self.policy.use(parameters)
+        solutions = flight.solutions or resolve(flight, self.policy)
+        return gradient(flight, self.policy.differentiate(solutions), self.plant, self.objective)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hmpc_ros.plant.declared import about
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED
 
 if TYPE_CHECKING:
     from typing import Any
@@ -25,7 +24,7 @@ class Envelope:
 
     Attributes:
         position, attitude, violation: As they say themselves.
-        state_max: The bounds that V counts beyond, (9,), in the order of the states.
+        state_max: The bounds that V counts beyond, in the order of the states, of the last ones.
 
     Raises:
         ValueError: When a bound is not positive.
@@ -47,7 +46,7 @@ class Envelope:
             'violation V of the state bounds beyond which a flight is cut short', low=1e-6
         ),
     )
-    state_max: tuple[float, ...] = (np.inf,) * N_BOUNDED
+    state_max: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ('position', 'attitude', 'violation'):
@@ -56,7 +55,8 @@ class Envelope:
 
     def excess(self, deviation: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what states in the goal frame (..., 12) add to V, (...,)."""
-        beyond = np.abs(deviation[..., BOUNDED_STATES]) - self.state_max
+        first = deviation.shape[-1] - len(self.state_max)
+        beyond = np.abs(deviation[..., first:]) - self.state_max
         return np.maximum(0.0, beyond).sum(axis=-1)
 
     def breach(self, deviation: NDArray[np.float64], violation: float = 0.0) -> str:

@@ -8,15 +8,17 @@ row; this is the one place that converts between the two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    Fixed = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +159,7 @@ class Parameters:
 
     space: ParameterSpace
     theta: NDArray[np.float64]
-    fixed: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    fixed: Fixed = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.theta.shape != (self.space.size,):
@@ -172,23 +174,19 @@ class Parameters:
         """Return the same with other learnable blocks, (n,)."""
         return replace(self, theta=np.array(theta, dtype=float))
 
-    def with_fixed(self, fixed: Mapping[str, ArrayLike]) -> Parameters:
+    def with_fixed(self, fixed: Mapping[str, Any]) -> Parameters:
         """Return the same with other values of some of the blocks that are not learned."""
         new = {name: np.array(values, dtype=float) for name, values in fixed.items()}
         return replace(self, fixed={**self.fixed, **new}) if new else self
 
-    def fixed_beside(self, start: Parameters) -> dict[str, NDArray[np.float64]]:
-        """Return the blocks that are not learned and differ from another policy's, by name."""
-        if self.fixed is start.fixed:
+    def fixed_beside(self, own: Fixed) -> Fixed:
+        """Return the blocks that are not learned and differ from somebody's own, by name."""
+        if self.fixed is own:
             return {}
-        return {
-            name: values
-            for name, values in self.fixed.items()
-            if not np.array_equal(values, start.fixed[name])
-        }
+        return {n: v for n, v in self.fixed.items() if not np.array_equal(v, own[n])}
 
-    def entries(self, own: Parameters) -> dict[str, list[float]]:
-        """Return all blocks by name as plain numbers; those that another policy has: empty."""
+    def entries(self, own: Fixed) -> dict[str, list[float]]:
+        """Return all blocks by name as plain numbers; empty where they are somebody's own."""
         beside = self.fixed_beside(own)
         learned = self.space.unpack(self.theta)
         return {
@@ -198,9 +196,3 @@ class Parameters:
             for block in self.space.blocks
         }
 
-    def with_entries(self, entries: Mapping[str, Sequence[float]]) -> Parameters:
-        """Return the policy of what `entries` returned, empty blocks being this one's."""
-        theta = self.space.pack(entries)
-        return self.with_theta(theta).with_fixed(
-            {name: entries[name] for name in self.fixed if len(entries.get(name, ()))}
-        )

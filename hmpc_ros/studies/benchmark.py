@@ -22,7 +22,7 @@ from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.figures.benchmark import draw_benchmark
 from hmpc_ros.figures.style import GREEN, MUTED
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
-from hmpc_ros.learning.results import ResultsFolder, number
+from hmpc_ros.learning.results import ResultsFolder, number, recorded
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.share import config_dir
@@ -320,7 +320,7 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
         run = TrainingRun(
             training.rule,
             training.objective,
-            training.theta,
+            training.start,
             results,
             iterations=task.flights + 1,
             seed=learner['seed'],
@@ -342,7 +342,7 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
         'curve': [_or_none(J) for J in curve],
         'diverged': run.stopped,
         'theta': best['theta'] if best else None,
-        'mpc_model': best.get('mpc_model') if best else None,
+        'fixed': best.get('fixed') if best else None,
         'seconds': seconds,
     }
     disk.write(task.folder / OUTCOME, json.dumps(content) + '\n')
@@ -376,11 +376,9 @@ class _Measurement:
 
     def _flown(self, record: Record) -> float:
         training = self._training
-        model = None
-        if 'mpc_model' in record:
-            model = self._fly.mpc.model.with_entries(record['mpc_model'])
+        policy = recorded(training.start, record)
         requests = [
-            FlightRequest(np.array(record['theta']), CLOSING, model=model, task=task)
+            FlightRequest(policy, CLOSING, task=task)
             for task in range(getattr(training.rule, 'tasks', 1))
         ]
         return float(np.mean([training.objective.cost(self._fly(r)).J for r in requests]))

@@ -449,4 +449,4 @@ def _draw_figure_2(out: Path, hybrid: ArmResults, perfect: ArmResults) -> Path:
 def _fly_again(found: ArmResults, theta: np.ndarray) -> Flight:
     """Fly weights of a run once more, as the run's closing flight did."""
     training = offline_training(from_values(found.header['configuration']))
-    return training.fly(FlightRequest(theta, CLOSING, number=0))
+    return training.fly(FlightRequest(training.start.with_theta(theta), CLOSING, number=0))

@@ -140,7 +140,7 @@ class Sensitivity:
             gain[step, :, POSITION] = gain[step, :, POSITION] @ derivative
         return gain
 
-    def weight_vjp(self, seeds: np.ndarray) -> np.ndarray:
+    def vjp(self, seeds: np.ndarray) -> np.ndarray:
         """Return sum_t w_t' du_0,t/dtheta (94,) for seeds w (T, 4).
 
         Raises:
@@ -161,7 +161,7 @@ class Sensitivity:
         gradient[R_PART] *= 4 * self._weights.r
         return gradient
 
-    def weight_jacobian(self) -> np.ndarray:
+    def jacobian(self) -> np.ndarray:
         """Return du_0/dtheta (T, 4, 94).
 
         Raises:

@@ -34,13 +34,13 @@ class TrackingParameters:
         ValueError: a block has the wrong size, or an entry is outside its range.
     """
 
-    position: np.ndarray = _weight('position errors, world axes', 8.0, 8.0, 8.0, unit='1/m')
+    position: np.ndarray = _weight('position errors, world axes', 10.0, 10.0, 10.0, unit='1/m')
     velocity: np.ndarray = _weight('velocity errors, world axes', 1.5, 1.5, 1.5, unit='s/m')
     attitude: np.ndarray = _weight('attitude errors, body axes', 1.0, 1.0, 1.0, unit='1/rad')
     rates: np.ndarray = _weight('errors of the body rates', 0.1, 0.1, 0.1, unit='s/rad')
-    thrust: np.ndarray = _weight('commanded thrust beside that of the reference', 0.1, unit='s^2/m')
+    thrust: np.ndarray = _weight('commanded thrust beside that of the reference', 0.2, unit='s^2/m')
     rate_commands: np.ndarray = _weight(
-        'commanded body rates beside those of the reference', 0.2, 0.2, 0.2, unit='s/rad'
+        'commanded body rates beside those of the reference', 0.7, 0.7, 0.7, unit='s/rad'
     )
     # The last stage weighs this many times as much: it stands for all that comes after.
     terminal: np.ndarray = _weight('the last stage: it counts this many times', 3.0, unit='1')

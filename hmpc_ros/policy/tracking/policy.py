@@ -98,6 +98,7 @@ class TrackingPolicy:
         samples = reference.sample(t + self._stage_times)
         p = self._solver.parameters
         p[:, : model.N_SAMPLE] = np.column_stack([*samples])
+        p[:, STAGE['snap_r']] = np.gradient(samples.jerk, STAGE_TIME, axis=0)
         p[:, STAGE['thrust_ratio']] = estimate[1]
         p[:, STAGE['disturbance']] = estimate[2:]
         initial = np.concatenate((x[:10], estimate[:1], x[10:]))

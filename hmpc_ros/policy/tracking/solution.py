@@ -1,4 +1,4 @@
-"""What the tracking policy hands out: the command, and all that its derivative is made of."""
+"""What one solve of the tracking MPC produced."""
 
 from dataclasses import dataclass
 
