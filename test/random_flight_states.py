@@ -4,7 +4,7 @@ import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.weights import Weights
 
 SPREAD = np.repeat((3.0, 1.0, 0.3, 0.2), 3)  # m, m/s, rad, rad/s
 

@@ -8,6 +8,7 @@ code), and one line in `COMMANDS`. Its module is imported only when it is called
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -26,7 +27,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'reproduce': ('hmpc_ros.cli.reproduce', "the paper's experiment: all arms, figures and table"),
     'plot': ('hmpc_ros.cli.plot', 'draw a training run or an experiment'),
     'benchmark': ('hmpc_ros.cli.benchmark', 'all rules on all cases of mismatch: figure, table'),
-    'bench': ('hmpc_ros.cli.bench', 'measure what everything costs on this machine'),
 }
 
 _DESCRIPTION = """\
@@ -72,15 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = next((word for word in words if not word.startswith('-')), None)
-    parser = make_parser(command)
-    if not words:
-        parser.print_help()
-        return 0
-    parsed = parser.parse_args(words)
-    if parsed.command is None:
-        parser.print_help()
-        return 2
     try:
+        parser = make_parser(command)
+        parsed = parser.parse_args(words)
+        if parsed.command is None:
+            parser.print_help()
+            return 2 if words else 0
         return int(parsed.run(parsed))
     except KeyboardInterrupt:
         print('stopped', file=sys.stderr)
@@ -92,12 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get('HMPC_TRACEBACK') or not _is_for_the_user(error):
             raise
-        print(f'hmpc {parsed.command}: {error}', file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f'{error.filename}: {error.strerror}'
+        print(f'hmpc {command}: {text}', file=sys.stderr)
         return 1
 
 
 def _is_for_the_user(error: Exception) -> bool:
     """Tell a refusal, whose message is a sentence, from a mistake in the program."""
+    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+        return True  # what is wrong with a file that was asked for
     refusal = (ValueError, FileNotFoundError, PermissionError)
     # Errors of our own say what to do; a bare RuntimeError of somebody else does not.
     return isinstance(error, refusal) or type(error).__module__.startswith('hmpc_ros.')

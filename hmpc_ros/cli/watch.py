@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from hmpc_ros.cli.live import view
+from hmpc_ros.cli.options import ros_name, ros_namespace
 
 REFRESH = 0.2  # s
 SILENCE = 5.0  # s; a learner says something once a second
@@ -17,8 +18,10 @@ SILENCE = 5.0  # s; a learner says something once a second
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument('--learner', default='learner', help='name of the node (default: learner)')
-    parser.add_argument('--namespace', default='', help='its namespace')
+    parser.add_argument(
+        '--learner', type=ros_name, default='learner', help='name of the node (default: learner)'
+    )
+    parser.add_argument('--namespace', type=ros_namespace, default='', help='its namespace')
     parser.add_argument(
         '--once', action='store_true', help='print the state once, instead of following it'
     )

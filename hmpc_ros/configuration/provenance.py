@@ -44,7 +44,7 @@ def _ros_distro() -> str:
 
 
 def _acados_version() -> str:
-    from hmpc_ros.policy.acados_backend import acados
+    from hmpc_ros.policy.acados import acados
 
     try:
         return acados().version

@@ -12,14 +12,16 @@ import scipy.linalg
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.plant.identification import Identification, identify
 from hmpc_ros.plant.quadcopter import ATTITUDE, NU, NX, POSITION, RATES, VELOCITY
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.plant.vehicle import Vehicle
-    from hmpc_ros.policy.limits import Limits
+    from hmpc_ros.policy.linear.limits import Limits
+
+MOST_SAMPLES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class FlightPlan:
         for name in ('flights', 'steps'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} of the identification must be at least 1')
+        if self.flights * self.steps > MOST_SAMPLES:
+            raise ValueError(
+                f'the identification would keep {self.flights} flights of {self.steps} steps in '
+                f'memory; it must be at most {MOST_SAMPLES} steps in all'
+            )
         for name in ('position', 'velocity', 'attitude', 'rates', 'excitation'):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f'{name} of the identification must not be negative')

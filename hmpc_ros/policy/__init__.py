@@ -1,4 +1,4 @@
-"""Room 2: the model predictive controller and its derivative.
+"""Room 2: model predictive controllers and their derivatives, a sub-package for each kind.
 
-Knows the plant's linear model; knows nothing of learning or ROS.
+Knows the plant's models; knows nothing of learning or ROS.
 """

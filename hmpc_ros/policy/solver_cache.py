@@ -81,8 +81,9 @@ def load_or_build(
         name: What kind of solver, letters and underscores.
         ingredients: All that its code depends on, as JSON can hold it.
         module: Run as ``python -m module REQUEST FOLDER`` to build one. It makes the folder, and
-            leaves code, library and ``ocp.json`` there. It is a process of its own since acados
-            changes the working directory, which must not happen to a caller who may be flying.
+            leaves code, library and, if it is acados', ``ocp.json`` there. It is a process of its
+            own since acados changes the working directory, which must not happen to a caller who
+            may be flying.
         request: What that module is to build, as JSON can hold it.
         load: Takes the folder of the code to what is returned. When it raises although the files
             are whole (another C library, say), the solver is built again, once.
@@ -170,9 +171,9 @@ def _build(folder: Path, module: str, request: Any) -> None:
                 text=True,
                 check=False,
             )
-            if build.returncode or not list(made.glob('libacados_ocp_solver_*')):
+            if build.returncode or not list(made.glob('lib*')):
                 tail = '\n'.join(build.stdout.splitlines()[-20:])
-                raise CodeGenerationError(f'acados could not build the solver:\n{tail}')
+                raise CodeGenerationError(f'the generated code could not be built:\n{tail}')
             if workshop != aside:
                 shutil.copytree(made, aside / _CODE)
         finally:
@@ -180,8 +181,8 @@ def _build(folder: Path, module: str, request: Any) -> None:
                 shutil.rmtree(workshop, ignore_errors=True)
         # acados' JSON holds absolute paths.
         before, after = (json.dumps(str(path))[1:-1] for path in (made, folder / _CODE))
-        description = aside / _CODE / 'ocp.json'
-        description.write_text(description.read_text().replace(before, after))
+        for description in (aside / _CODE).glob('ocp.json'):
+            description.write_text(description.read_text().replace(before, after))
         (aside / _MANIFEST).write_text(json.dumps(_manifest(aside, folder), indent=1))
         for path in [*aside.rglob('*'), aside]:
             _to_disk(path)

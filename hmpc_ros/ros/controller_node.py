@@ -2,11 +2,11 @@
 
 A lifecycle node; with ``autostart`` it configures and activates itself. Every odometry gets its
 command at once, stamped with the odometry's stamp; what is answered, and what is not, is decided by
-`hmpc_ros.policy.flight_controller`. Weights, limits, goal and the ladder's settings are parameters
-that may change in flight; a command's ``frame_id``, which means nothing for rotors, is the
-signature of those it was found with (`hmpc_ros.configuration.signature`). A pose on ``goal_pose``
-sets the parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the parameters tell
-it.
+`hmpc_ros.policy.linear.flight_controller`. Weights, limits, goal and the ladder's settings are
+parameters that may change in flight; a command's ``frame_id``, which means nothing for rotors, is
+the signature of those it was found with (`hmpc_ros.configuration.signature`). A pose on
+``goal_pose`` sets the parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the
+parameters tell it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX, POSITION
-from hmpc_ros.policy.acados_backend import AcadosMissingError
-from hmpc_ros.policy.flight_controller import (
+from hmpc_ros.policy.acados import AcadosMissingError
+from hmpc_ros.policy.linear.flight_controller import (
     DROPPED,
     Answer,
     FlightController,
@@ -48,11 +48,11 @@ from hmpc_ros.policy.flight_controller import (
     Source,
     Statistics,
 )
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.policy.solver_cache import CodeGenerationError
-from hmpc_ros.policy.weights import Weights
 from hmpc_ros.ros.conversions import (
     NotARotationError,
     goal_from_pose,
@@ -107,7 +107,7 @@ def _told(
 
 
 class Controller(LifecycleNode):
-    """Flies a `hmpc_ros.policy.flight_controller.FlightController` over ROS topics."""
+    """Flies a `hmpc_ros.policy.linear.flight_controller.FlightController` over ROS topics."""
 
     def __init__(self) -> None:
         """Declare the parameters, and start when ``autostart`` says so.
@@ -159,7 +159,7 @@ class Controller(LifecycleNode):
             model = build.flying_model(values, self._model)
             weights = build.weights(values, model)
             self._weights_key, self._weights, self._flying_model = key, weights, model
-        safety = Safety(**{field.name: values[field.name] for field in fields(Safety)})
+        safety = build.safety(values)
         goal = build.goal(values)
         return _Tuning(self._flying_model, self._weights, limits, goal, safety, values)
 

@@ -21,9 +21,10 @@ from hmpc_ros.plant.odometry import (
     to_world,
 )
 from hmpc_ros.plant.quadcopter import INPUT_NAMES, NX
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 
 NANOSECONDS = 1_000_000_000
+_FIRST_TIME, _LAST_TIME = -(2**31) * NANOSECONDS, 2**31 * NANOSECONDS - 1
 
 # How far |q|^2 may be from 1. Single precision and a few multiplications stay far below it; a
 # quaternion beyond it was not meant as a rotation (all zeros, mostly).
@@ -49,8 +50,12 @@ def nanoseconds(stamp: Time) -> int:
 
 
 def set_stamp(stamp: Time, time: int) -> None:
-    """Write integer nanoseconds into a stamp."""
-    stamp.sec, stamp.nanosec = divmod(time, NANOSECONDS)
+    """Write integer nanoseconds into a stamp; beyond its range, the nearest stamp that there is.
+
+    A message counts seconds in 32 bits (to the year 2038): what is predicted past their end must
+    not come out as 1901.
+    """
+    stamp.sec, stamp.nanosec = divmod(min(max(time, _FIRST_TIME), _LAST_TIME), NANOSECONDS)
 
 
 def state_from_odometry(message: Odometry, state: np.ndarray) -> None:

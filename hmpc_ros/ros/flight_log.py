@@ -164,6 +164,12 @@ class FlightLog:
         """Whether all T+1 states and T commands are there."""
         return len(self._states) == self.steps + 1 and len(self._inputs) == self.steps
 
+    @property
+    def hole(self) -> int | None:
+        """The first step whose state is missing although there is a later one, if any."""
+        known = self._states
+        return next((s for s in range(max(known, default=0)) if s not in known), None)
+
     def beginning(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the flight up to its first hole: t+1 states (t+1, 12) and t commands (t, 4)."""
         t = 0
@@ -187,6 +193,11 @@ class FlightLog:
             if missing:
                 some = _some(missing)
                 found.append(f'{len(missing)} of {count} {what}s are missing: step {some}')
+        if self.hole is not None:
+            found.append(
+                f'the odometry leaps over step {self.hole}: did somebody else reset the simulator, '
+                'or was a message lost?'
+            )
         if self._strays:
             offsets = [f'{(stamp - self._start) / 1e9:.9f} s' for stamp in self._strays]
             found.append(

@@ -8,7 +8,7 @@ from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker
 
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.ros.conversions import quaternion_from_euler
 
 _DARK = ColorRGBA(r=0.15, g=0.15, b=0.17, a=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from hmpc_ros.ros.progress import (
     history_from_message,
     progress_from_message,
 )
+from hmpc_ros.ros.runner import refuse_domain
 from hmpc_ros.ros.spinning import make_executor
 
 
@@ -65,7 +67,12 @@ class Monitor:
 
 @contextmanager
 def open_monitor(learner: str = 'learner', namespace: str = '') -> Iterator[Monitor]:
-    """Listen to the learner of that name, in the ROS domain of the environment."""
+    """Listen to the learner of that name, in the ROS domain of the environment.
+
+    Raises:
+        ValueError: ``ROS_DOMAIN_ID`` is no domain.
+    """
+    refuse_domain(os.environ)
     context = Context()
     # Ctrl-C stays Python's.
     rclpy.init(context=context, args=[], signal_handler_options=SignalHandlerOptions.NO)

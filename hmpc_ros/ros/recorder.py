@@ -40,6 +40,7 @@ class FlightRecorder:
         states_heard: Odometry messages since construction.
         inputs_heard: Commands since construction.
         malformed: Messages that hold no state or no command.
+        frame_id: That of the last odometry.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class FlightRecorder:
         self.states_heard = 0
         self.inputs_heard = 0
         self.malformed = 0
+        self.frame_id = ''
         self._log: FlightLog | None = None
         self._on_message = on_message
         self._on_state = on_state
@@ -114,6 +116,7 @@ class FlightRecorder:
 
     def _take_odometry(self, message: Odometry, seconds: float) -> None:
         self.states_heard += 1
+        self.frame_id = message.header.frame_id
         if self._log is not None or self._on_state is not None:
             state, stamp = np.empty(NX), nanoseconds(message.header.stamp)
             try:

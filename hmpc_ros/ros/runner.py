@@ -24,6 +24,7 @@ from hmpc_ros.share import config_dir
 
 # Domains that a plain machine can use on every operating system, without the default one.
 _DOMAINS = range(1, 101)
+_LAST_DOMAIN = 232  # of what DDS has ports for: RTPS 2.2, section 9.6.1.1
 _LINES_KEPT = 400
 # What nodes get to stop after SIGINT, and after SIGTERM, before they are killed.
 _PATIENCE = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
@@ -158,8 +159,10 @@ class LocalRunner:
 
         Raises:
             FileNotFoundError: the program of a node that is not Python is not installed.
+            ValueError: ``ROS_DOMAIN_ID`` is no domain.
         """
         environment = self.environment
+        refuse_domain(environment)
         if not environment.get('ROS_DOMAIN_ID'):
             number, self._domain_lock = reserve_domain()
             environment['ROS_DOMAIN_ID'] = str(number)
@@ -302,6 +305,16 @@ def command(spec: NodeSpec) -> list[str]:
 def default_log_dir() -> Path:
     """Return a folder for log files that can be written: rclpy.init raises without one."""
     return open_cache() / 'log'
+
+
+def refuse_domain(environment: Mapping[str, str]) -> None:
+    """Raise ValueError when ``ROS_DOMAIN_ID`` is set to what is no domain."""
+    text = environment.get('ROS_DOMAIN_ID', '')
+    if text and not (text.isdecimal() and int(text[:9]) <= _LAST_DOMAIN):
+        raise ValueError(
+            f'ROS_DOMAIN_ID is {text!r}; it must be a whole number from 0 to {_LAST_DOMAIN}, or '
+            'not be set'
+        )
 
 
 def reserve_domain() -> tuple[int, socket.socket]:

@@ -10,7 +10,8 @@ A state that no command answers is sent again every ``resend_period``, with the 
 whoever joins late still gets it; simulation time stands still until then. While the vehicle is held
 (paused before the first flight, or after the last step of an episode) its state is sent as often,
 one time step later each time, so that nobody takes it for lost. Stamps never repeat for another
-state and never go back, also across resets.
+state and never go back, also across resets. A reset leaves out one time step: whoever records a
+flight sees by the hole that the vehicle did not fly from one state to the next.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from hmpc_ros.ros.conversions import (
 from hmpc_ros.ros.parameters import NodeParameters
 from hmpc_ros.ros.spinning import run, tell_start
 
+SLOWEST = 1e-3  # of real time: a timer's period has an end
 REPORT_PERIOD = 2.0  # s of wall time between two reports of the same kind
 
 
@@ -69,6 +71,11 @@ class _Setup:
         Raises:
             ValueError: the values do not fit together.
         """
+        if 0 < values['real_time_factor'] < SLOWEST:
+            raise ValueError(
+                f'real_time_factor must be 0 or at least {SLOWEST:g}, got '
+                f'{values["real_time_factor"]:g}'
+            )
         return cls(
             vehicle=build.vehicle(values),
             initial_state=np.array(values['initial_state'], dtype=float),
@@ -195,7 +202,7 @@ class Simulator(Node):
             self._flight += 1
         self._use_setup()
         self._setup.vehicle.reset(self._setup.initial_state, flight=self._flight)
-        self._time += self._setup.step_ns
+        self._time += 2 * self._setup.step_ns
         self._flight_start = self._time
         self._steps = 0
         self._command = None

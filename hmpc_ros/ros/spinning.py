@@ -15,6 +15,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from hmpc_ros.ros.parameter_door import ParameterDoor
+from hmpc_ros.ros.runner import refuse_domain
 
 try:  # halves the latency of a callback, where the distribution has it
     from rclpy.experimental import EventsExecutor
@@ -105,6 +106,11 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int
         # rclpy's own handlers take ROS from under a node that is still made, or still works with
         # it. Until it spins, either signal is a KeyboardInterrupt.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            refuse_domain(os.environ)
+        except ValueError as refusal:
+            print(f'error: {refusal}', file=sys.stderr)  # noqa: T201
+            return 1
         rclpy.init(
             args=None if args is None else list(args),
             signal_handler_options=SignalHandlerOptions.NO,

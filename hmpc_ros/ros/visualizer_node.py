@@ -26,7 +26,7 @@ from rclpy.task import Future
 from visualization_msgs.msg import MarkerArray
 
 from hmpc_ros.configuration.tables import VISUALIZER
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.ros.conversions import goal_from_pose
 from hmpc_ros.ros.markers import VehicleMarkers, goal_markers, jump
 from hmpc_ros.ros.parameters import NodeParameters

@@ -30,8 +30,8 @@ from sensor_msgs.msg import JointState
 
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.tables import CONTROLLER
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.ros.conversions import (
     nanoseconds,
     odometry_from_state,

@@ -19,6 +19,7 @@ pytest.importorskip('rclpy')
 from learning_graph import LearningGraph, assert_same_run, offline_records
 from rich.console import Console
 from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
 
 from hmpc_ros.cli.live import view
 from hmpc_ros.ros.conversions import new_rotor_command
@@ -167,6 +168,30 @@ def test_what_is_changed_and_changed_back_within_a_flight_costs_the_flight(
         graph.monitor.listen(0.1)
     assert_whole(graph, unbroken)
     assert graph.monitor.progress.repeats >= 1
+
+
+def test_a_reset_by_somebody_else_within_a_flight_costs_the_flight(graph, unbroken):
+    graph = graph(learner={'max_repeats': 1000}).start()
+    graph.until_flight('nominal')
+    reset = graph.monitor.node.create_client(Trigger, 'simulator/reset')
+    while 'did somebody else reset the simulator' not in graph.output('learner'):
+        assert graph.state != 'done'
+        heard = graph.states
+        graph.until(lambda since=heard: graph.states > since + 5, 'some steps of a flight')
+        assert graph.call(reset, Trigger.Request()).success
+        graph.monitor.listen(0.1)
+    assert_whole(graph, unbroken)
+    assert graph.monitor.progress.repeats >= 1
+    assert graph.monitor.progress.unsafe_flights == 0
+
+
+def test_odometry_in_a_frame_that_the_controller_does_not_take_is_waited_for_with_a_word(graph):
+    graph = graph(simulator={'frame_id': 'odom'}).start()
+    words = "waiting for odometry in 'map', the controller's frame_id; it is in 'odom'"
+    graph.until(
+        lambda: graph.monitor.progress is not None and words in graph.monitor.progress.message,
+        'the learner to say so',
+    )
 
 
 @pytest.mark.parametrize('who', ['a publisher', 'another controller'])

@@ -56,6 +56,12 @@ def wait_until(condition, what: str) -> None:
         time.sleep(0.05)
 
 
+def processor_time(pid: int) -> float:
+    """Return what a process has worked so far [s]."""
+    words = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf('SC_CLK_TCK')
+
+
 @pytest.mark.parametrize('moment', ['while the nodes start', 'while they fly'])
 def test_nodes_die_with_a_runner_that_is_killed(moment: str, tmp_path: Path):
     arguments = ['ready'] if moment == 'while they fly' else []
@@ -99,7 +105,9 @@ def test_a_signal_in_mid_flight_ends_a_node_without_an_error(number: signal.Sign
         names = [spec.name for spec in flight]
         pids = [runner.pid(name) for name in names]
         wait_until(lambda: runner.output('controller'), 'the controller')  # it says it is ready
-        time.sleep(0.5)  # in lockstep it is in a callback at almost any time
+        flown_from = processor_time(pids[1])
+        # In lockstep it is in a callback at almost any time, once it flies.
+        wait_until(lambda: processor_time(pids[1]) > flown_from + 0.2, 'the flight')
         for pid in pids:
             os.kill(pid, number)
         wait_until(lambda: not any(alive(pid) for pid in pids), 'the nodes to end')

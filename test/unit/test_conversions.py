@@ -7,12 +7,13 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 
-from hmpc_ros.policy.goal import Goal
+from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.ros import conversions
 
 
@@ -191,3 +192,20 @@ def test_a_goal_that_is_not_finite_or_no_rotation_is_refused(part):
     getattr(message.pose, part).x = math.nan
     with pytest.raises(ValueError, match=r'finite|not 1'):
         conversions.goal_from_pose(message)
+
+
+@pytest.mark.parametrize(
+    ('time', 'sec', 'nanosec'),
+    [
+        (2**31 * 10**9 - 1, 2**31 - 1, 999_999_999),
+        (2**31 * 10**9, 2**31 - 1, 999_999_999),
+        (10**30, 2**31 - 1, 999_999_999),
+        (-(2**31) * 10**9 - 1, -(2**31), 0),
+        (-1, -1, 999_999_999),
+    ],
+)
+def test_a_stamp_beyond_the_range_of_messages_does_not_wrap(time, sec, nanosec):
+    stamp = Time()
+    conversions.set_stamp(stamp, time)
+    heard = deserialize_message(serialize_message(stamp), Time)
+    assert (heard.sec, heard.nanosec) == (sec, nanosec)

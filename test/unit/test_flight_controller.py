@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
-from hmpc_ros.policy.flight_controller import FlightController, Reason, Safety, Source
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc, SolveStatus
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.flight_controller import FlightController, Reason, Safety, Source
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.protocol import SolveStatus
 
 STEP = 100_000_000  # ns
 HOVER = np.full(4, 600.0)

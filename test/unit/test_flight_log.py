@@ -140,3 +140,17 @@ def test_the_signatures_of_a_flight_are_those_of_its_commands_alone():
     assert log.signatures == {'lent'}
     log.add_input(START + STEP // 2, command(1))  # of somebody else, at a time of its own
     assert log.signatures == {'lent', ''}
+
+
+def test_a_leap_over_a_step_is_named_and_the_record_refused():
+    log = FlightLog(steps=3, time_step=0.1)
+    log.begin(0)
+    for step in (0, 1):
+        log.add_state(step * STEP, np.zeros(12))
+        log.add_input(step * STEP, np.zeros(4))
+    assert log.hole is None
+    log.add_state(3 * STEP, np.zeros(12))
+    assert log.hole == 2
+    assert log.over
+    with pytest.raises(IncompleteFlightError, match='leaps over step 2: did somebody else reset'):
+        log.flight(hold_missing=True)

@@ -7,9 +7,9 @@ import pytest
 import scipy.linalg
 
 from hmpc_ros.plant.quadcopter import NU, NX, Quadcopter
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.weights import N_TERMINAL, N_THETA, Weights
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA, Weights
 
 QUADCOPTER = Quadcopter()
 

@@ -12,7 +12,7 @@ from hmpc_ros.learning.identification import (
 )
 from hmpc_ros.plant.identification import IdentificationError, identify, load_arrays
 from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.policy.weights import Weights
+from hmpc_ros.policy.linear.weights import Weights
 
 REFERENCE = ReferenceFlight()
 TRUE = LinearModel(

@@ -16,10 +16,11 @@ from reference_qp import PiqpMpc, active_set, kkt_residual, multipliers_are_uniq
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.policy import solver_cache
-from hmpc_ros.policy.acados_backend import SolverOptions
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc, SolveStatus
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.qp_solver import SolverOptions
+from hmpc_ros.policy.protocol import SolveStatus
 
 LIMITS = Limits()
 STATE = 0.3 * SPREAD * np.tile((1.0, -0.6, 0.8), 4)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from activity import activity_margin
 from random_flight_states import (
     SPREAD,
     random_deviation,
@@ -37,12 +38,12 @@ from random_flight_states import (
 )
 from reference_qp import PiqpMpc, active_set, active_set_derivative
 
-from hmpc_ros.policy import sensitivity
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc, Solution, SolveStatus
-from hmpc_ros.policy.sensitivity import MissingDerivativeError
-from hmpc_ros.policy.unconstrained import OfflineMpc
-from hmpc_ros.policy.weights import N_THETA, Weights
+from hmpc_ros.policy.linear import sensitivity
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import Mpc, Solution
+from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+from hmpc_ros.policy.linear.weights import N_THETA, Weights
+from hmpc_ros.policy.protocol import MissingDerivativeError, SolveStatus
 
 # All that random states are away from the goal is shown: the derivative of the QP is tested here.
 LIMITS = Limits(position_deviation=100.0)
@@ -119,7 +120,7 @@ def cases(mpc):
             ours = sensitivity.factorise(model, weights, LIMITS, [solution])
             from_piqp = sensitivity.factorise(model, weights, LIMITS, [independent])
             exact = active_set_derivative(model, weights, LIMITS, independent)
-            margin = sensitivity.activity_margin(model, weights, LIMITS, [independent])
+            margin = activity_margin(model, weights, LIMITS, [independent])
             cases.append(
                 Case(
                     model=model,
@@ -128,7 +129,7 @@ def cases(mpc):
                     margin=margin[0],
                     acting=active_set(model, weights, LIMITS, independent),
                     state_gain=ours.state_gain[0],
-                    weight_jacobian=ours.weight_jacobian()[0],
+                    weight_jacobian=ours.jacobian()[0],
                     exact_state_gain=exact[0],
                     exact_weight_jacobian=exact[1],
                     from_piqp=from_piqp.state_gain[0],
@@ -161,7 +162,7 @@ def test_the_sample_has_every_kind_of_active_set_and_few_degenerate_ones(cases, 
 def test_derivatives_agree_with_the_dense_active_set_system(regular):
     by_state = [relative_error(case.state_gain, case.exact_state_gain) for case in regular]
     by_weights = [
-        relative_error(case.weight_jacobian, case.exact_weight_jacobian) for case in regular
+        relative_error(case.jacobian, case.exact_weight_jacobian) for case in regular
     ]
     for errors in (by_state, by_weights):
         median, most, worst = np.quantile(errors, QUANTILES)
@@ -198,7 +199,7 @@ def test_error_distribution(cases, regular):
         print(f'{which}: {len(chosen)} solves')
         gains = [(case.state_gain, case.exact_state_gain) for case in chosen]
         show('du_0/dx, against the active-set system', [relative_error(*pair) for pair in gains])
-        pairs = [(case.weight_jacobian, case.exact_weight_jacobian) for case in chosen]
+        pairs = [(case.jacobian, case.exact_weight_jacobian) for case in chosen]
         show(
             'du_0/dtheta, against the active-set system', [relative_error(*pair) for pair in pairs]
         )
@@ -232,7 +233,7 @@ def test_central_finite_differences_of_acados_agree_where_no_kink_is_crossed(mpc
                 crossed += 1
                 continue
             difference = (ends[0].inputs[0] - ends[1].inputs[0]) / 2
-            predicted = case.state_gain @ dx + case.weight_jacobian @ dtheta
+            predicted = case.state_gain @ dx + case.jacobian @ dtheta
             scale = max(np.abs(predicted).max(), 1e-4)  # rad/s
             errors.append(np.abs(difference - predicted).max() / scale)
     print(f'\n{len(errors)} differences, {crossed} across a kink, {np.quantile(errors, QUANTILES)}')
@@ -250,17 +251,16 @@ def test_a_flight_gives_what_its_steps_give_one_by_one(mpc):
     offline = OfflineMpc(mpc)
     solutions = [offline.solve_deviation(random_deviation(rng)) for _ in range(40)]
     assert min(offline.planned, offline.solved) > 5  # both kinds, mixed
-    flight = offline.sensitivity(solutions)
+    flight = offline.differentiate(solutions)
     seeds = rng.standard_normal((40, 4))
-    each = flight.weight_vjp_each(seeds)
+    each = np.einsum('tu,tui->ti', seeds, flight.jacobian())
     for t, solution in enumerate(solutions):
         single = sensitivity.factorise(model, weights, LIMITS, [solution])
-        jacobian = single.weight_jacobian()[0]
+        jacobian = single.jacobian()[0]
         # Bounds held exactly have curvatures of 1e10: their rounding depends on the batch.
         assert relative_error(flight.state_gain[t], single.state_gain[0]) < 1e-6
-        assert relative_error(flight.weight_jacobian()[t], jacobian) < 1e-6
-        assert relative_error(each[t], seeds[t] @ jacobian) < 1e-6
-    np.testing.assert_allclose(flight.weight_vjp(seeds), each.sum(axis=0), rtol=1e-10, atol=1e-9)
+        assert relative_error(flight.jacobian()[t], jacobian) < 1e-6
+    np.testing.assert_allclose(flight.vjp(seeds), each.sum(axis=0), rtol=1e-10, atol=1e-9)
 
 
 def test_a_saturated_input_has_no_derivative_of_its_own(mpc):
@@ -270,7 +270,7 @@ def test_a_saturated_input_has_no_derivative_of_its_own(mpc):
     np.testing.assert_allclose(solution.input, LIMITS.rotor_max, atol=1e-6)  # climb, all rotors
     derivative = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [solution])
     assert np.abs(derivative.state_gain).max() < 1e-4
-    assert np.abs(derivative.weight_jacobian()).max() < 1e-4
+    assert np.abs(derivative.jacobian()).max() < 1e-4
 
 
 def test_at_a_kink_the_derivative_lies_between_the_one_sided_ones(mpc):
@@ -281,7 +281,7 @@ def test_at_a_kink_the_derivative_lies_between_the_one_sided_ones(mpc):
 
     def gain(scale):
         solution = mpc.solve_deviation(scale * ray)
-        margin = sensitivity.activity_margin(mpc.model, mpc.weights, LIMITS, [solution])[0]
+        margin = activity_margin(mpc.model, mpc.weights, LIMITS, [solution])[0]
         derivative = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [solution])
         return derivative.state_gain[0], margin
 
@@ -307,9 +307,8 @@ def test_a_failed_step_is_named_and_never_counted_as_zero(mpc):
     seeds = np.ones((3, 4))
     for ask in (
         lambda: flight.state_gain,
-        lambda: flight.weight_vjp(seeds),
-        lambda: flight.weight_vjp_each(seeds),
-        flight.weight_jacobian,
+        lambda: flight.vjp(seeds),
+        flight.jacobian,
     ):
         with pytest.raises(MissingDerivativeError, match=r'1 of 3 steps \(1\)') as caught:
             ask()
@@ -336,7 +335,7 @@ def test_a_step_at_which_the_recursion_breaks_down_has_no_derivative(mpc):
     flight = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [huge, good, good])
     assert flight.failed_steps == (0,)
     with pytest.raises(MissingDerivativeError):
-        flight.weight_vjp(np.ones((3, 4)))
+        flight.vjp(np.ones((3, 4)))
 
 
 def test_no_solutions_are_refused_with_a_sentence(mpc):

@@ -3,8 +3,8 @@
 import numpy as np
 from random_flight_states import random_deviation, reference_model, reference_weights
 
-from hmpc_ros.policy.limits import Limits
-from hmpc_ros.policy.mpc import Mpc
+from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import Mpc
 
 
 def test_no_solve_depends_on_those_before_it_to_the_last_bit():

@@ -6,8 +6,8 @@ import pytest
 from hmpc_ros.learning.identification import stabilising_gain
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
-from hmpc_ros.plant.surrogate import N_FEATURES, Surrogate
-from hmpc_ros.policy.limits import Limits
+from hmpc_ros.plant.surrogate import RELEVANCE, Surrogate
+from hmpc_ros.policy.linear.limits import Limits
 
 STATE_MAX = Limits().state_max
 
@@ -204,8 +204,8 @@ def test_the_relevant_features_are_few(model):
     rng = np.random.default_rng(9)
     surrogate = Surrogate(model, STATE_MAX)
     for _ in range(12):
-        surrogate.add(*wander(vehicle(), rng))
+        surrogate.add(*wander(vehicle(), rng, noise=0.01))
     # The error of the body rates comes from products of rates and rotor speeds, and from squared
     # rotor speeds; most of the features have no business there.
-    strong = np.abs(surrogate._candidates[-1, :, 9]) > 1e-6
-    assert strong.sum() < N_FEATURES // 2
+    strong = np.abs(surrogate._candidates[RELEVANCE, :, 9]) > 1e-4
+    assert 0 < strong.sum() < 40  # 19 of 116, and 113 where all have one and the same weight

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import rotation_matrix
-from hmpc_ros.policy.mpc import SolveStatus
+from hmpc_ros.policy.protocol import SolveStatus
 from hmpc_ros.policy.tracking import model
+from hmpc_ros.policy.tracking.derivative import TrackingDerivative, differentiate
 from hmpc_ros.policy.tracking.observer import Observer
 from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
 from hmpc_ros.policy.tracking.solver import TrackingSolver, TrackingSolverOptions
@@ -32,6 +34,8 @@ class TrackingSolution:
         input: (4,) thrust acceleration [m/s^2] and body rates [rad/s], inside the limits.
         states: (N+1, 14) plan, x = (p, v, q, a, w).
         inputs: (N, 4) plan.
+        costates: (N, 14) multipliers of the dynamics, that of x_{k+1} in row k.
+        input_multipliers: (N, 2, 4) of the bounds [lower, upper] on inputs.
         flat: the whole primal-dual iterate, see `TrackingSolver`.
         initial: (14,) the state solved at.
         parameters: (N+1, NP) of the stages.
@@ -44,6 +48,8 @@ class TrackingSolution:
     input: np.ndarray
     states: np.ndarray
     inputs: np.ndarray
+    costates: np.ndarray
+    input_multipliers: np.ndarray
     flat: np.ndarray
     initial: np.ndarray
     parameters: np.ndarray
@@ -149,16 +155,23 @@ class TrackingPolicy:
                 reason = SolveStatus.SOLVER_ERROR if status else SolveStatus.NOT_CONVERGED
                 return self._failure(reason, initial, started, iterations)
         self._warm, self._q0 = True, initial[6:10]
-        n, solver = self.horizon, self._solver
-        states = flat[solver.parts[0]].reshape(n + 1, model.NX)
-        inputs = flat[solver.parts[1]].reshape(n, model.NU)
+        states, inputs, costates, multipliers = self._solver.split(flat)
         u = np.minimum(np.maximum(inputs[0], self._low), self._high)
         self._command, self._plan = u.copy(), (inputs, t)
         total = time.perf_counter() - started
         return TrackingSolution(
-            SolveStatus.SUCCESS, u, states, inputs, flat, initial, p.copy(), estimate,
-            iterations, acados_time, total,
+            SolveStatus.SUCCESS, u, states, inputs, costates, multipliers, flat, initial,
+            p.copy(), estimate, iterations, acados_time, total,
         )  # fmt: skip
+
+    def differentiate(self, solutions: Sequence[TrackingSolution]) -> TrackingDerivative:
+        """Differentiate the commands of a flight's solves, made under the parameters of now.
+
+        Raises:
+            ValueError: there are none.
+            CodeGenerationError: the derivative's code cannot be compiled.
+        """
+        return differentiate(solutions, self.parameters, self.limits)
 
     def fallback(self, x: np.ndarray | None, t: float) -> np.ndarray:
         """Return a command (4,) without a solve: the last plan at t, then level hover.
@@ -226,10 +239,11 @@ class TrackingPolicy:
     ) -> TrackingSolution:
         self._solver.reset()
         self._warm = False
-        n, total = self.horizon, time.perf_counter() - started
-        states, inputs = np.full((n + 1, model.NX), np.nan), np.full((n, model.NU), np.nan)
+        total = time.perf_counter() - started
         flat, p = np.full(self._solver.parts[-1].stop, np.nan), self._solver.parameters.copy()
+        states, inputs, costates, multipliers = self._solver.split(flat)
         u, estimate = np.full(model.NU, np.nan), self.observer.estimate.copy()
         return TrackingSolution(
-            status, u, states, inputs, flat, initial, p, estimate, iterations, 0.0, total
-        )
+            status, u, states, inputs, costates, multipliers, flat, initial,
+            p, estimate, iterations, 0.0, total,
+        )  # fmt: skip

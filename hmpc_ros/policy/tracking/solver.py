@@ -12,7 +12,7 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from hmpc_ros.policy.acados_backend import _quiet, _vectors, acados, c_function
+from hmpc_ros.policy.acados import acados, c_function, quiet, vectors
 from hmpc_ros.policy.solver_cache import load_or_build
 from hmpc_ros.policy.tracking import model
 
@@ -90,9 +90,9 @@ class TrackingSolver:
         """Find the iterate in acados' memory (see `AcadosQp` for its layout)."""
         n = self.options.horizon
         pointers = ctypes.cast(self._solver.nlp_out, ctypes.POINTER(c_void_p))
-        ux = _vectors(pointers[0], [NU + NX] * n + [NX])
-        pi = _vectors(pointers[2], [NX] * n)
-        lam = _vectors(pointers[3], [2 * (NU + NX)] + [2 * NU] * (n - 1))
+        ux = vectors(pointers[0], [NU + NX] * n + [NX])
+        pi = vectors(pointers[2], [NX] * n)
+        lam = vectors(pointers[3], [2 * (NU + NX)] + [2 * NU] * (n - 1))
         base = min(*ux, *pi, *lam)
 
         def at(address: int, size: int, offset: int = 0) -> np.ndarray:
@@ -108,6 +108,11 @@ class TrackingSolver:
         gather = np.concatenate(indices)
         memory = (c_double * (int(gather.max()) + 1)).from_address(base)
         return np.ctypeslib.as_array(memory), gather
+
+    def split(self, flat: np.ndarray) -> list[np.ndarray]:
+        """Return views of an iterate's parts: states, inputs, costates, input multipliers."""
+        parts = zip(self.parts, self.shapes, strict=True)
+        return [flat[part].reshape(shape) for part, shape in parts]
 
     def set_bounds(self, lowest: np.ndarray, highest: np.ndarray) -> None:
         """Set the bounds (4,) on commands of all stages."""
@@ -190,7 +195,7 @@ def _load(options: TrackingSolverOptions) -> Any:
     }
 
     def load(code: Path) -> Any:
-        with _quiet():
+        with quiet():
             return acados().load(_formulate(options), code, build=False)
 
     return load_or_build('tracking', ingredients, __name__, asdict(options), load)

@@ -12,12 +12,13 @@ import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX, POSITION
-from hmpc_ros.policy import riccati
-from hmpc_ros.policy.acados_backend import SolutionLayout
-from hmpc_ros.policy.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L1, SLACK_L2, Limits
-from hmpc_ros.policy.mpc import Solution
-from hmpc_ros.policy.riccati import Riccati
-from hmpc_ros.policy.weights import (
+from hmpc_ros.policy.elimination import SMALLEST_DISTANCE
+from hmpc_ros.policy.linear import riccati
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L2, Limits
+from hmpc_ros.policy.linear.mpc import Solution
+from hmpc_ros.policy.linear.qp_solver import SolutionLayout
+from hmpc_ros.policy.linear.riccati import Riccati
+from hmpc_ros.policy.linear.weights import (
     N_THETA,
     P_PART,
     Q_PART,
@@ -26,9 +27,7 @@ from hmpc_ros.policy.weights import (
     TRIL_ROWS,
     Weights,
 )
-
-# A distance to a bound or a slack below this is the solver's rounding (its tolerance is 1e-8).
-SMALLEST_DISTANCE = 1e-9
+from hmpc_ros.policy.protocol import MissingDerivativeError
 
 # The derivation (acados' convention: 1/2 H with H_x = 2 Q, H_u = 2 R, H_N = 2 P).
 #
@@ -71,24 +70,6 @@ SMALLEST_DISTANCE = 1e-9
 # x_k and u_k are the solution's, whatever the model's drift c is; z never sees c. At a degenerate
 # active set (bound and multiplier both vanish) u_0 has a kink, and this is the derivative of the
 # solution smoothed by the barrier: it lies between the one-sided ones.
-
-
-class MissingDerivativeError(RuntimeError):
-    """Some solves of a flight failed: there u_0, and hence its derivative, does not exist.
-
-    Attributes:
-        steps: the indices of those solves.
-        total: the number of solves of the flight.
-    """
-
-    def __init__(self, steps: Sequence[int], total: int) -> None:
-        self.steps = tuple(int(step) for step in steps)
-        self.total = int(total)
-        shown = ', '.join(map(str, self.steps[:10])) + (', ...' if len(self.steps) > 10 else '')
-        super().__init__(
-            f'the flight has no model-based gradient: the MPC solve failed at {len(self.steps)} '
-            f'of {self.total} steps ({shown})'
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +140,7 @@ class Sensitivity:
             gain[step, :, POSITION] = gain[step, :, POSITION] @ derivative
         return gain
 
-    def weight_vjp(self, seeds: np.ndarray) -> np.ndarray:
+    def vjp(self, seeds: np.ndarray) -> np.ndarray:
         """Return sum_t w_t' du_0,t/dtheta (94,) for seeds w (T, 4).
 
         Raises:
@@ -180,15 +161,7 @@ class Sensitivity:
         gradient[R_PART] *= 4 * self._weights.r
         return gradient
 
-    def weight_vjp_each(self, seeds: np.ndarray) -> np.ndarray:
-        """Return w_t' du_0,t/dtheta (T, 94) for seeds w (T, 4).
-
-        Raises:
-            MissingDerivativeError: a step's solve failed.
-        """
-        return self._products(np.asarray(seeds)[None])[:, 0]
-
-    def weight_jacobian(self) -> np.ndarray:
+    def jacobian(self) -> np.ndarray:
         """Return du_0/dtheta (T, 4, 94).
 
         Raises:
@@ -278,30 +251,6 @@ def unbounded_recursion(model: LinearModel, weights: Weights, horizon: int) -> R
     """Return the recursion of the MPC without bounds, as one problem that serves every state."""
     no_pull = np.zeros((horizon, NU, 1)), np.zeros((horizon, N_BOUNDED, 1))
     return riccati.factorise(model, weights, *no_pull, keep_values=True)
-
-
-def activity_margin(
-    model: LinearModel, weights: Weights, limits: Limits, solutions: Sequence[Solution]
-) -> np.ndarray:
-    """Return how far each solve is from a kink of u_0, where a bound begins or ceases to act (T,).
-
-    Strict complementarity, as a dimensionless number: of every bound either the distance to it
-    or its multiplier is clearly positive; the larger of the two counts, and the smallest such
-    number over all bounds is the margin. Distances and slacks are measured in bounds (inputs:
-    in the range of the rotor speeds), soft multipliers in the slope of the penalty, hard ones in
-    the pull ``2 R_ii * range``. At 0 the active set is degenerate: u_0 has one-sided derivatives
-    only, and `factorise` returns one between them.
-    """
-    sides = _Sides.of(_Parts.of(*_stack(solutions)), model, limits)
-    u_range = (limits.rotor_max - limits.rotor_min) * np.ones(NU)
-    u_pull = 2 * np.diag(weights.input_weight) * u_range
-    x_range = limits.state_max
-    pairs = (
-        (sides.u_distance / u_range[:, None], sides.u_multiplier / u_pull[:, None]),
-        (sides.x_distance / x_range[:, None], sides.x_multiplier / SLACK_L1),
-        (sides.slack / x_range[:, None], sides.slack_multiplier / SLACK_L1),
-    )
-    return np.min([np.maximum(*pair).min(axis=(0, 1, 2)) for pair in pairs], axis=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """The QP-MPC as one class: a state and a goal in, a checked solution out."""
 
-import enum
 import math
 import time
 from dataclasses import dataclass
@@ -9,20 +8,11 @@ import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.acados_backend import AcadosQp, QpDimensions, SolutionLayout, SolverOptions
-from hmpc_ros.policy.goal import Goal
-from hmpc_ros.policy.limits import BEYOND_MEASURE, BOUNDED_STATES, N_BOUNDED, Limits
-from hmpc_ros.policy.weights import Weights
-
-
-class SolveStatus(enum.Enum):
-    """How a solve ended; only `SUCCESS` has an input that may be flown."""
-
-    SUCCESS = 'solved'
-    INVALID_STATE = 'the state is not finite, or beyond all measure'
-    SOLVER_ERROR = 'acados reports an error'
-    NOT_CONVERGED = 'the QP solver did not converge'
-    NOT_FINITE = 'the QP solver returned numbers that are not finite'
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import BEYOND_MEASURE, BOUNDED_STATES, N_BOUNDED, Limits
+from hmpc_ros.policy.linear.qp_solver import AcadosQp, QpDimensions, SolutionLayout, SolverOptions
+from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.protocol import SolveStatus
 
 
 @dataclass(frozen=True, eq=False)

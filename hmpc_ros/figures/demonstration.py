@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.cli.figures import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, STYLE
+from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, STYLE
 from hmpc_ros.learning.results import number
 from hmpc_ros.plant.quadcopter import STATE_NAMES
-from hmpc_ros.policy.limits import BOUNDED_STATES
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from hmpc_ros.learning.flight import Flight
-    from hmpc_ros.policy.limits import Limits
+    from hmpc_ros.policy.linear.limits import Limits
 
 _UNITS = ('m', 'm/s', 'rad', 'rad/s')
 BEFORE, AFTER = MUTED, BLUE

@@ -1,0 +1,185 @@
+"""The installed acados: what differs between its versions, and its C interface.
+
+Two acados are in use, and everything that differs between them is here:
+
+* the official one (``acados_template`` v0.4 and later, built from source), and
+* the wheel ``comma-deps-acados`` (acados of mid-2023, import name ``acados.acados_template``).
+
+Nothing is decided by a version number (``acados_template`` does not carry a reliable one): the
+Python attributes and the C header of the installed acados are asked.
+"""
+
+import contextlib
+import ctypes
+import inspect
+import io
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from ctypes import c_int, c_void_p
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_MISSING = (
+    'acados is not installed: either `pip install --no-deps comma-deps-acados==0.2.2.post92` (and '
+    'then `pip install --force-reinstall --no-deps casadi`), or build the official one '
+    '(https://docs.acados.org/installation), `pip install -e $ACADOS_SOURCE_DIR/interfaces/'
+    'acados_template` and export ACADOS_SOURCE_DIR'
+)
+# acados' libraries have no rpath: loaded in the order of their dependencies, they need no
+# LD_LIBRARY_PATH. The optional QP solvers are there when acados was built with them.
+_LIBRARIES = (
+    'libblasfeo.so',
+    'libhpipm.so',
+    'libqpOASES_e.so.3.1',
+    'libdaqp.so',
+    'libosqp.so',
+    'libacados.so',
+)
+
+
+class AcadosMissingError(ImportError):
+    """acados cannot be imported; the message says how to get it."""
+
+
+class _Acados:
+    """What differs between the acados in use, resolved once per process."""
+
+    def __init__(self) -> None:
+        self.template, distribution = self._import()
+        # acados announces itself with print(), and guesses its folder when it was not told.
+        with quiet():
+            utilities = import_module(f'{self.template.__name__}.utils')
+            self.root = Path(utilities.get_acados_path())
+        os.environ.setdefault('ACADOS_SOURCE_DIR', str(self.root))
+        header = self.root / 'include' / 'acados_c' / 'ocp_nlp_interface.h'
+        if not header.exists():
+            raise AcadosMissingError(
+                f'{distribution} is installed, but {header} is missing: build acados with `make '
+                'install` and export ACADOS_SOURCE_DIR, the folder it was built in'
+            )
+        self._header = header.read_text()
+        self._preload()
+        self.version = f'{distribution} (version unknown)'
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            self.version = f'{distribution} {metadata.version(distribution)}'
+
+    @staticmethod
+    def _import() -> tuple[ModuleType, str]:
+        if find_spec('acados_template'):
+            with quiet():
+                return import_module('acados_template'), 'acados_template'
+        # A folder named acados in the working directory can be imported too; it has no DIR.
+        wheel = import_module('acados') if find_spec('acados') else None
+        if wheel is None or not hasattr(wheel, 'DIR'):
+            raise AcadosMissingError(_MISSING)
+        os.environ['ACADOS_SOURCE_DIR'] = wheel.DIR
+        os.environ['TERA_PATH'] = wheel.TERA_PATH
+        os.environ['ACADOS_PYTHON_INTERFACE_PATH'] = wheel.TEMPLATE_DIR
+        with quiet():
+            return import_module('acados.acados_template'), 'comma-deps-acados'
+
+    def _preload(self) -> None:
+        for name in _LIBRARIES:
+            library = self.root / 'lib' / name
+            with contextlib.suppress(OSError):  # what is needed and missing shows when it is used
+                ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+
+    @property
+    def cache_tag(self) -> str:
+        """Tell builds of acados apart: a rebuilt libacados must not meet old generated code."""
+        template = Path(str(self.template.__file__)).parent
+        files = (
+            self.root / 'lib' / 'libacados.so',
+            template / 'acados_ocp_solver.py',
+            template / 'c_templates_tera' / 'acados_solver.in.c',
+        )
+        stats = [(str(file), file.stat()) for file in files if file.exists()]
+        stamps = [f'{file} {stat.st_mtime_ns} {stat.st_size}' for file, stat in stats]
+        return '\n'.join([self.version, *stamps])
+
+    def leading_types(self, function: str) -> list[str]:
+        """Return the types of the acados structures that a C function takes first, in order.
+
+        Their number changed between versions, and ctypes would not notice.
+        """
+        declaration = re.search(rf'\b{function}\(([^)]*)\)', self._header)
+        if declaration is None:
+            raise RuntimeError(f'this acados has no C function {function}: is it too new?')
+        return re.findall(r'(ocp_nlp_\w+) *\*', declaration[1])
+
+    def load(self, ocp: Any, folder: Path, *, build: bool) -> Any:
+        """Return an ``AcadosOcpSolver`` in a folder, generating and compiling it if ``build``."""
+        solver_class = self.template.AcadosOcpSolver
+        options: dict[str, Any] = {'generate': build, 'build': build, 'verbose': False}
+        if 'check_reuse_possible' in inspect.signature(solver_class.__init__).parameters:
+            options['check_reuse_possible'] = False  # the cache key has already told
+        # Called so since v0.5.5, in v0.5.4, and before.
+        paths = getattr(ocp, 'code_gen_options', getattr(ocp, 'code_gen_opts', ocp))
+        paths.code_export_directory = str(folder)
+        json_file = str(folder / 'ocp.json')
+        if paths is ocp:
+            options['json_file'] = json_file
+        else:
+            paths.json_file = json_file
+        return solver_class(ocp, **options)
+
+    def set_horizon(self, ocp: Any, horizon: int) -> None:
+        """Set the number of stages."""
+        if hasattr(ocp.solver_options, 'N_horizon'):
+            ocp.solver_options.N_horizon = horizon
+        else:
+            ocp.dims.N = horizon
+
+
+_loaded: _Acados | None = None
+
+
+def acados() -> _Acados:
+    """Return the installed acados.
+
+    Raises:
+        AcadosMissingError: none is installed.
+    """
+    global _loaded
+    if _loaded is None:
+        _loaded = _Acados()
+    return _loaded
+
+
+def c_function(solver: Any, name: str, *types: Any) -> tuple[Any, tuple[c_void_p, ...]]:
+    """Return a C function of acados and its first arguments, the structures it works on."""
+    structures = acados().leading_types(name)
+    function = getattr(solver.shared_lib, name)
+    function.argtypes = [c_void_p] * len(structures) + list(types)
+    # ocp_nlp_config is the solver's attribute nlp_config, and so on.
+    attributes = [structure.removeprefix('ocp_') for structure in structures]
+    return function, tuple(c_void_p(getattr(solver, name)) for name in attributes)
+
+
+# Sizes of struct blasfeo_dvec {double *mem; double *pa; int m; [int pm;] int memsize;}: BLASFEO
+# knows the packed size pm in its panel-major builds only.
+_DVEC_SIZES = (32, 24)
+
+
+def vectors(first: int | None, lengths: list[int]) -> list[int]:
+    """Return where the data of each in an array of ``blasfeo_dvec`` with known lengths lies."""
+    for size in _DVEC_SIZES:
+        vectors = [(first or 0) + size * k for k in range(len(lengths))]
+        found = (c_int.from_address(vector + 16).value for vector in vectors)
+        # Stops at the first that does not fit, before it reads foreign memory.
+        if first and all(m == length for m, length in zip(found, lengths, strict=True)):
+            return [c_void_p.from_address(vector + 8).value or 0 for vector in vectors]
+    raise RuntimeError('the solution of this acados lies in memory in a way that is not known')
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep acados' Python announcements and deprecations off the terminal."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
