@@ -26,11 +26,13 @@ EIGHT = make('lissajous', {})
 BELIEVED = TrackingParameters(
     thrust_gain=1.1, drag=(0.3, 0.2, 0.4), thrust_lag=0.06, rate_lags=(0.05, 0.04, 0.2),
     tilt_slack=3.0, speed_slack=1.0,
+    # Not the defaults: with these no bound is only just active, where there is no derivative.
+    position=(8.0, 8.0, 8.0), thrust=0.1, rate_commands=(0.2, 0.2, 0.2),
 )  # fmt: skip
 # Where nothing, the hard limits or the soft ones bend the plan.
 LIMITS = {
     'free': TrackingLimits(),
-    'thrust at its bound': TrackingLimits(thrust_min=8.0, thrust_max=11.0, rates=(2.0, 2.0, 0.6)),
+    'thrust at its bound': TrackingLimits(thrust_min=8.5, thrust_max=10.5, rates=(1.5, 2.0, 0.6)),
     'tilted and fast': TrackingLimits(tilt=0.4, speed=2.5),
 }
 TIME = 5.0
