@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.requests import Evaluation
+    from hmpc_ros.policy.flight import Flight
 
 
 @dataclass(frozen=True)
