@@ -231,30 +231,23 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
 def header(configuration: Configuration, training: OfflineTraining) -> dict[str, Any]:
     """Describe an offline run for its results folder."""
     nodes = {node: configuration[node] for node in ('simulator', 'controller', 'learner')}
-    return describe(nodes, training.rollout.mpc.mpc, training.start.theta)
+    return describe(nodes, training.rollout.mpc.mpc, training.start)
 
 
-def describe(nodes: Mapping[str, Values], mpc: Mpc, theta: np.ndarray) -> dict[str, Any]:
+def describe(nodes: Mapping[str, Values], mpc: Mpc, start: Parameters) -> dict[str, Any]:
     """Describe a run for its results folder: what decides its numbers, and where it came from."""
     kept = {node: dict(values) for node, values in nodes.items()}
     kept['learner'] = {name: kept['learner'][name] for name in LEARNING}
     if kept['controller']['model.file']:
         kept['controller']['model.file'] = str(Path(kept['controller']['model.file']).absolute())
-    model = mpc.model
     return {
         **provenance(),
         'seed': kept['learner']['seed'],
         'configuration': kept,
-        'theta': theta,
+        'theta': start.theta,
+        'fixed': dict(start.fixed),
         'horizon': mpc.horizon,
-        'model': {
-            'identity': model.identity,
-            'A': model.A,
-            'B': model.B,
-            'c': model.c,
-            'time_step': model.time_step,
-            'hover_input': model.hover_input,
-        },
+        'model': {'identity': mpc.model.identity},
     }
 
 
@@ -354,7 +347,7 @@ def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraini
         mpc=mpc,
         start=start,
         model_source=source,
-        header=describe(of_run, mpc.mpc, weights.theta),
+        header=describe(of_run, mpc.mpc, start),
     )
 
 

@@ -36,7 +36,8 @@ class Flight:
         states: Measured states, world frame, (T+1, nx); SI units in the vehicle's order.
         inputs: Commands, (T, nu); SI units.
         goal: Where the flight was to go, a `Frame`.
-        hover_input: Command at which the vehicle's model hovers, (nu,).
+        hover_input: Command at which the vehicle's model hovers, (nu,), or follows its reference,
+            (T, nu).
         solutions: The MPC's solution at each step, (T,); empty when they were not kept. A vehicle
             over ROS never sends them: ``resolve`` makes them from the measured states.
         failed_steps: Steps that did not fly an MPC solution but a fallback command.
@@ -54,8 +55,7 @@ class Flight:
     ended: str = ''
 
     def __post_init__(self) -> None:
-        steps = len(self.inputs)
-        nu = len(self.hover_input)
+        steps, nu = len(self.inputs), self.hover_input.shape[-1]
         if len(self.states) != steps + 1 or self.inputs.shape != (steps, nu):
             raise ValueError(
                 f'a flight of T steps has states (T+1, nx) and inputs (T, {nu}), got '
