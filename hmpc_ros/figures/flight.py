@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.linear.limits import Limits
 
 

@@ -39,15 +39,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hmpc_ros.learning.flight import resolve
+from hmpc_ros.policy.flight import resolve
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
     from hmpc_ros.plant.protocol import PlantJacobians
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.parameters import Parameters
     from hmpc_ros.policy.protocol import Policy, PolicyDerivative
 

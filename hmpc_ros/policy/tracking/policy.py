@@ -9,6 +9,7 @@ import numpy as np
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import rotation_matrix
+from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.protocol import SolveStatus
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative import TrackingDerivative, differentiate
@@ -57,6 +58,15 @@ class TrackingPolicy:
         p[-1, weights] *= math.sqrt(float(parameters.terminal[0]))
         p[:, STAGE['time_step']] = STAGE_TIME
         self.observer.set_parameters(parameters)
+
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other parameters of `SPACE` from now on, where they are others.
+
+        Raises:
+            ValueError: an entry is outside its range.
+        """
+        if not np.array_equal(self.parameters.theta, parameters.theta):
+            self.set_parameters(TrackingParameters.from_theta(parameters.theta))
 
     def set_limits(self, limits: TrackingLimits) -> None:
         """Command within other limits from now on."""
