@@ -45,7 +45,7 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The closed-loop objective of a flight, design.md section 2, in deviations from the goal.
+    """The closed-loop objective of a flight, in deviations from the goal and from hover.
 
         C = sum_{t<T} ( |x_t|^2_QQ + |u_t|^2_RR ) + |x_T|^2_PP
         V = sum_{t<=T} sum_i max(0, |x_{t,i}| - x_max,i)          over the bounded states
@@ -140,7 +140,7 @@ class Objective:
     def derivatives(self, flight: Flight) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Differentiate J with respect to the flight's deviations.
 
-        On a bound the penalty has a kink; its subgradient there is taken as 0 (design.md, 2).
+        On a bound the penalty has a kink; its subgradient there is taken as 0.
 
         Returns:
             dJ/dx_t of shape (T+1, 12) and dJ/du_t of shape (T, 4), in the goal frame.

@@ -36,7 +36,7 @@ INERTIA_TOLERANCE = 0.03
 
 @dataclass(frozen=True)
 class QuadcopterParameters:
-    """Physical constants of the vehicle; the defaults are those of design.md, section 3.
+    """Physical constants of the vehicle; the defaults are those of Abdulkareem et al., 2022.
 
     Raises:
         ValueError: a constant is not finite, or unphysical (which one and why is in the message).
@@ -104,7 +104,10 @@ class QuadcopterParameters:
 
 
 def continuous_dynamics(parameters: QuadcopterParameters) -> ca.Function:
-    """Return ``(x, u, force) -> dx/dt`` as a CasADi function (design.md, section 3).
+    """Return ``(x, u, force) -> dx/dt`` as a CasADi function.
+
+    Thrust along the body's z axis, drag against the velocity, moments of the arms' thrust, of the
+    rotors' drag and of their gyroscopic effect.
 
     ``force`` (3,) is an external force in the world frame [N], e.g. wind.
     """

@@ -80,7 +80,12 @@ class Solution:
 
 
 class Mpc:
-    """The policy ``u = MPC(x, theta)`` of design.md, section 3, solved by acados.
+    """The policy ``u = MPC(x, theta)``: the first input of a QP's plan, solved by acados.
+
+    In deviations from the goal and from hover, with s_k >= 0 beyond the soft bounds:
+
+        min   sum_{k<N} (x_k' Q x_k + u_k' R u_k) + x_N' P x_N + sum_{k=1..N} 25 (s_k + s_k^2)
+        s.t.  x_{k+1} = A x_k + B u_k + c,  rotor limits on u_k,  |x_k| <= x_max + s_k
 
     Weights, limits and the model are data of a solver that is generated once: changing them costs
     microseconds and never a rebuild.
