@@ -22,6 +22,7 @@ NU = 4
 STATE_NAMES = ('x', 'y', 'z', 'vx', 'vy', 'vz', 'roll', 'pitch', 'yaw', 'p', 'q', 'r')
 INPUT_NAMES = ('rotor_1', 'rotor_2', 'rotor_3', 'rotor_4')
 INTEGRATORS = ('euler', 'rk4')
+TIME_STEP = 0.1  # s
 
 POSITION = slice(0, 3)
 VELOCITY = slice(3, 6)
@@ -194,8 +195,8 @@ class Quadcopter:
     def __init__(
         self,
         parameters: QuadcopterParameters | None = None,
-        time_step: float = 0.1,
-        integrator: str = 'euler',
+        time_step: float = TIME_STEP,
+        integrator: str = INTEGRATORS[0],
         substeps: int = 1,
     ) -> None:
         """Build the step function and its Jacobians.

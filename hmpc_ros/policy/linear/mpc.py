@@ -14,6 +14,8 @@ from hmpc_ros.policy.linear.qp_solver import AcadosQp, QpDimensions, SolutionLay
 from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.policy.protocol import SolveStatus
 
+HORIZON = 12  # steps
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
@@ -96,7 +98,7 @@ class Mpc:
         model: LinearModel,
         limits: Limits,
         weights: Weights,
-        horizon: int = 12,
+        horizon: int = HORIZON,
         options: SolverOptions | None = None,
     ) -> None:
         """Load (or build, once per machine) the solver and set its data.
