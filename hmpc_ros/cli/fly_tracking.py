@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hmpc_ros.cli.fly import flight_progress, what_was_run, write_json
+from hmpc_ros.cli.flight_report import flight_progress, what_was_run, write_json
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.plant.reference.feasibility import Feasibility

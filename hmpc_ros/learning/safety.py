@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hmpc_ros.learning.objective import distances
 from hmpc_ros.plant.declared import about
 from hmpc_ros.plant.protocol import POSITION_ERROR, TILT_ERROR
 
@@ -56,9 +57,7 @@ class Envelope:
 
     def excess(self, deviation: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what states in the goal frame (..., nd) add to V, (...,)."""
-        first = deviation.shape[-1] - len(self.state_max)
-        beyond = np.abs(deviation[..., first:]) - self.state_max
-        return np.maximum(0.0, beyond).sum(axis=-1)
+        return np.maximum(0.0, distances(deviation, self.state_max)).sum(axis=-1)
 
     def breach(self, deviation: NDArray[np.float64], violation: float = 0.0) -> str:
         """Say how a flight leaves the envelope; empty when it does not.

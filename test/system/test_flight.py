@@ -16,7 +16,7 @@ from hmpc_ros.policy.linear.flight_file import load_flight
 
 pytestmark = pytest.mark.system
 
-REFERENCE_C, REFERENCE_V = 1090.1707, 0.375559  # two independent implementations (design.md, 3)
+REFERENCE_C, REFERENCE_V = 1090.1707, 0.375559  # two independent implementations
 
 
 def fly(out: Path, *arguments: str) -> dict:
