@@ -29,7 +29,7 @@ class ObserverLimits:
     innovation: float = 20.0  # m/s^2, each axis, of e
 
 
-def _advance(limits: ObserverLimits) -> ca.Function:
+def advance(limits: ObserverLimits) -> ca.Function:
     """Write (x, u, p, gains, v measured next) -> (a, ratio, d, rates) one control period later."""
     x, u = ca.SX.sym('x', model.NX), ca.SX.sym('u', model.NU)
     p, gains, v = ca.SX.sym('p', model.NP), ca.SX.sym('gains', 2), ca.SX.sym('v', 3)
@@ -54,7 +54,7 @@ class Observer:
         self, parameters: TrackingParameters, limits: ObserverLimits | None = None
     ) -> None:
         """Start where the model is right."""
-        self._function = _advance(limits or ObserverLimits())
+        self._function = advance(limits or ObserverLimits())
         self._p = np.zeros(model.NP)
         self.set_parameters(parameters)
         self.reset()
