@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from hmpc_ros import disk, ros_yaml
-from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.linear.parameters import SPACE
 
 FORMAT = 1
 _ABOUT = 'learned'
-_PARTS = ('q', 'r', 'p', 'model')
+_PARTS = tuple(block.name for block in SPACE.blocks)
 
 
 def write_weights(
@@ -95,7 +95,7 @@ def read_weights(
         policy = document['controller']['ros__parameters']['policy']
         about = document[_ABOUT]['ros__parameters']
         kept, model, length = (about[name] for name in ('checksum', 'model', 'horizon'))
-        Weights(*(policy[name] for name in 'qrp'))
+        SPACE.pack(policy)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path} is no weights file, or only a part of one ({type(error).__name__}: {error})'

@@ -16,8 +16,7 @@ from hmpc_ros.policy.linear.goal import Goal
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.policy.linear.mpc import Mpc, Solution
-    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+    from hmpc_ros.policy.protocol import Policy, Solution
 
 # Commands that differ by less than this [rad/s] are taken for the same solution: far more than two
 # solves of one QP differ by, far less than any fallback does.
@@ -55,9 +54,10 @@ class Flight:
 
     def __post_init__(self) -> None:
         steps = len(self.inputs)
-        if self.states.shape != (steps + 1, NX) or self.inputs.shape != (steps, NU):
+        nu = len(self.hover_input)
+        if len(self.states) != steps + 1 or self.inputs.shape != (steps, nu):
             raise ValueError(
-                f'a flight of T steps has states (T+1, {NX}) and inputs (T, {NU}), got '
+                f'a flight of T steps has states (T+1, nx) and inputs (T, {nu}), got '
                 f'{self.states.shape} and {self.inputs.shape}'
             )
 
@@ -118,7 +118,7 @@ class Flight:
             raise ValueError(f'{path} is not a flight: {disk.reason(error)}') from error
 
 
-def resolve(flight: Flight, mpc: Mpc | OfflineMpc) -> tuple[Solution, ...]:
+def resolve(flight: Flight, policy: Policy) -> tuple[Solution, ...]:
     """Solve the MPC again at every measured state of a flight.
 
     What a vehicle over ROS sends are states and commands; their derivative needs the primal-dual
@@ -129,17 +129,17 @@ def resolve(flight: Flight, mpc: Mpc | OfflineMpc) -> tuple[Solution, ...]:
     """
     # State by state, as the controller did: turned to the goal's yaw all at once, they are rounded
     # otherwise.
-    return tuple(mpc.solve(state, flight.goal) for state in flight.states[:-1])
+    return tuple(policy.solve(state, flight.goal) for state in flight.states[:-1])
 
 
-def resolved(flight: Flight, mpc: Mpc | OfflineMpc) -> Flight:
+def resolved(flight: Flight, policy: Policy) -> Flight:
     """Return the flight with its solutions, and with the steps that were not the MPC's named.
 
     A vehicle over ROS does not say which commands are solutions and which come from the fallbacks
     of its controller: a command is the MPC's when the caller's copy, under the weights flown, finds
     the same one.
     """
-    solutions = resolve(flight, mpc)
+    solutions = resolve(flight, policy)
     failed = tuple(
         t
         for t, (solution, flown) in enumerate(zip(solutions, flight.inputs, strict=True))

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from hmpc_ros.learning.rules import Memory
+    from hmpc_ros.policy.parameters import Parameters
 
-FORMAT = 4
+FORMAT = 5
 HEADER = 'run.json'
 LOG = 'iterations.jsonl'
 # An iteration is a line of some kB: these are a hundred thousand of them.
@@ -291,6 +292,25 @@ def read_records(path: Path | str) -> tuple[Record, list[Record]]:
 def iterations(records: list[Record]) -> list[Record]:
     """Pick the records of iterations, without closing flights and the like."""
     return [record for record in records if record['kind'] == 'iteration']
+
+
+def to_record(start: Parameters, policy: Parameters, prefix: str = '') -> Record:
+    """Return what a record keeps of a policy: theta, and the other blocks that its start had not.
+
+    Args:
+        start: What the run began with.
+        policy: What is to be kept.
+        prefix: Of the names.
+    """
+    beside = policy.fixed_beside(start.fixed)
+    fixed = {f'{prefix}fixed': dict(beside)} if beside else {}
+    return {f'{prefix}theta': policy.theta, **fixed}
+
+
+def recorded(start: Parameters, record: Record, prefix: str = '') -> Parameters:
+    """Return the policy that `to_record` put into a record."""
+    fixed = record.get(f'{prefix}fixed', {})
+    return start.with_theta(record[f'{prefix}theta']).with_fixed(fixed)
 
 
 def number(value: float | None) -> float:

@@ -16,7 +16,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ class Controller(LifecycleNode):
             model = build.flying_model(values, self._model)
             weights = build.weights(values, model)
             self._weights_key, self._weights, self._flying_model = key, weights, model
-        safety = Safety(**{field.name: values[field.name] for field in fields(Safety)})
+        safety = build.safety(values)
         goal = build.goal(values)
         return _Tuning(self._flying_model, self._weights, limits, goal, safety, values)
 

@@ -88,7 +88,7 @@ def test_the_default_rule_learns_over_ros_what_it_learns_offline_the_model_inclu
     graph.until_done()
     records = graph.records()
     assert_same_run(records, expected, rtol=0)
-    assert any('mpc_model' in record for record in records)
+    assert any('fixed' in record for record in records)
     assert records[-1]['J'] < 0.95 * records[0]['J']
 
 
@@ -356,7 +356,7 @@ def test_watch_shows_a_learner_and_attach_joins_nodes_that_run(stack, tmp_path: 
 
 @pytest.mark.long
 def test_the_whole_reference_experiment_is_flown_unattended(tmp_path: Path):
-    from hmpc_ros.cli.soak import measure
+    from learning_run import measure
 
     exact = {'learner': {'iterations': 200, 'shortcut': False}}
     expected = offline_records(tmp_path / 'offline', **exact)

@@ -8,6 +8,9 @@ from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.requests import NOMINAL, Evaluation, FlightRequest
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.parameters import Block, Parameters, ParameterSpace
+
+SPACE = ParameterSpace((Block('x', (1,), -10.0, 10.0),))
 
 
 def flight(states):
@@ -49,7 +52,7 @@ def test_tilt_counts_and_yaw_does_not():
 def evaluation(J, V=0.0, theta=0.0, ended=''):
     base = flight(np.zeros((2, 12)))
     flown = Flight(base.states, base.inputs, base.goal, base.hover_input, ended=ended)
-    request = FlightRequest(np.full(94, theta), NOMINAL)
+    request = FlightRequest(Parameters(SPACE, np.full(1, theta)), NOMINAL)
     return Evaluation(request, flown, Outcome(J, V, J))
 
 
@@ -76,13 +79,13 @@ def test_a_rise_within_the_margin_is_kept_and_one_beyond_goes_back():
     ],
 )
 def test_what_is_not_acceptable_is_refused_with_the_reason(bad, words):
-    reason, memory = Safeguard(violation_max=2.0).judge(bad, {})
+    reason, memory = Safeguard(violation=2.0).judge(bad, {})
     assert words in reason
     assert 'accepted_theta' not in memory
 
 
 def test_without_a_margin_only_unflyable_weights_go_back():
-    guard = Safeguard()
+    guard = Safeguard(margin=np.inf)
     _, memory = guard.judge(evaluation(1.0), {})
     assert guard.judge(evaluation(1e6), memory)[0] == ''
 
@@ -91,7 +94,7 @@ def test_without_a_margin_only_unflyable_weights_go_back():
     'make',
     [
         lambda: Safeguard(margin=-0.1),
-        lambda: Safeguard(violation_max=np.nan),
+        lambda: Safeguard(violation=np.nan),
         lambda: Safeguard(shrink=0.0),
         lambda: Envelope(position=0.0),
     ],

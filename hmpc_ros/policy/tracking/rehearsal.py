@@ -30,7 +30,7 @@ from hmpc_ros.plant.simulators.grey_box_simulator import (
 from hmpc_ros.policy.tracking import flying, model
 from hmpc_ros.policy.tracking.derivative import differentiate
 from hmpc_ros.policy.tracking.derivative_code import BatchedFunction
-from hmpc_ros.policy.tracking.observer import N_ESTIMATE, ObserverLimits, advance
+from hmpc_ros.policy.tracking.observer import N_ESTIMATE, ObserverLimits, advanced
 from hmpc_ros.policy.tracking.parameters import (
     BLOCKS,
     N_THETA,
@@ -215,7 +215,7 @@ class _Observed:
 def _observer_functions() -> BatchedFunction:
     x, u = ca.SX.sym('x', model.NX), ca.SX.sym('u', model.NU)
     p, gains, v = ca.SX.sym('p', model.NP), ca.SX.sym('gains', 2), ca.SX.sym('v', 3)
-    found = advance(ObserverLimits())(x, u, p, gains, v)
+    found = advanced(x, u, p, gains, v, ObserverLimits())
     every = ca.jacobian(found, ca.vertcat(x, u, p, gains, v))
     return BatchedFunction(ca.Function('observed', [x, u, p, gains, v], [ca.densify(every)]))
 

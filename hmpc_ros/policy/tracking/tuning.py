@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hmpc_ros.policy.tracking.parameters import BLOCKS, N_THETA, THETA_HIGH, THETA_LOW
+from hmpc_ros.policy.tracking.parameters import BLOCKS, N_THETA, SPACE
 from hmpc_ros.policy.tracking.rehearsal import Rehearsed
 
 #: What is tuned; what has a physical meaning and does not act as a weight is identified instead.
@@ -68,7 +68,7 @@ def tune(
     for name in TUNED:
         free[BLOCKS[name]] = True
     free &= theta > 0
-    low, high = np.maximum(THETA_LOW, 1e-6)[free], THETA_HIGH[free]
+    low, high = np.maximum(SPACE.lower, 1e-6)[free], SPACE.upper[free]
     centre = np.log(np.maximum((theta if held is None else held)[free], low))
     y = np.log(theta[free])
 
