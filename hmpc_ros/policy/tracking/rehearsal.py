@@ -51,11 +51,19 @@ class Tracking:
     velocity: float = 0.01  # m per m/s of error
     rates: float = 5e-4  # m per rad/s that is commanded beside the reference's rates
 
-    def residuals(self, flight: flying.TrackedFlight, flat: np.ndarray) -> np.ndarray:
-        """Return what is squared (T, 9), at the T steps, given the flat states (T+1, 13)."""
+    def residuals(
+        self, states: np.ndarray, flight: flying.TrackedFlight, flat: np.ndarray
+    ) -> np.ndarray:
+        """Return what is squared (T, 9), at the T steps of a flight.
+
+        Args:
+            states: its true or its measured ones (T+1, 13).
+            flight: the flight.
+            flat: states (T+1, 13) with which a vehicle would follow the reference.
+        """
         return np.hstack([
-            flight.errors[:-1],
-            self.velocity * (flight.states[:-1, VELOCITY] - flight.reference.velocity[:-1]),
+            (states[:, :3] - flight.reference.position)[:-1],
+            self.velocity * (states[:, VELOCITY] - flight.reference.velocity)[:-1],
             self.rates * (flight.inputs[:, 1:] - flat[:-1, RATES]),
         ])  # fmt: skip
 
@@ -86,6 +94,7 @@ class Scene:
         reference: what to follow.
         begin: [s], when the rehearsal begins, on the way and at the reference's state.
         steps: control periods.
+        time_step: each of them [s].
         noise: standard deviations (12,) of measurements.
         forces: (T, 3) [m/s^2] beside the box' own, from `begin` on.
         seed: of the noise.
@@ -95,6 +104,7 @@ class Scene:
     reference: Reference
     begin: float
     steps: int
+    time_step: float = 0.01
     noise: np.ndarray = field(default_factory=lambda: np.zeros(12))
     forces: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     seed: int = 0
@@ -142,7 +152,7 @@ def rehearse(
     if not flight.complete or flight.failures or not np.isfinite(flight.states).all():
         return nothing
     counted = slice(round(SETTLING / policy.time_step), None)
-    r = costs.residuals(flight, flat)[counted]
+    r = costs.residuals(flight.states, flight, flat)[counted]
     cost, rmse = np.mean(np.sum(r**2, axis=1)), np.sqrt(np.mean(np.sum(r[:, :3] ** 2, axis=1)))
     if not with_derivative:
         return Rehearsed(float(cost), float(rmse), nothing.gradient, nothing.hessian)

@@ -25,13 +25,15 @@ class Settings:
         caution: what a change of a factor e in one entry of theta has to gain, as a share of the
             cost, against the theta that is held for right.
         step: largest change of a logarithm at a time.
+        radius: largest change of a logarithm altogether.
         rehearsals: of all scenes at most.
         enough: share of the cost that a step has to promise to be rehearsed.
     """
 
     caution: float = 2e-3
     step: float = 1.0
-    rehearsals: int = 10
+    radius: float = 3.0
+    rehearsals: int = 6
     enough: float = 0.01
 
 
@@ -71,6 +73,8 @@ def tune(
     low, high = np.maximum(SPACE.lower, 1e-6)[free], SPACE.upper[free]
     centre = np.log(np.maximum((theta if held is None else held)[free], low))
     y = np.log(theta[free])
+    lowest = np.maximum(np.log(low), y - settings.radius)
+    highest = np.minimum(np.log(high), y + settings.radius)
 
     def full(y: np.ndarray) -> np.ndarray:
         whole = theta.copy()
@@ -105,7 +109,7 @@ def tune(
         promised = -(2 * g @ move + move @ H @ move)
         if promised < settings.enough * total(cost, y):
             break
-        tried = np.clip(y + move, np.log(low), np.log(high))
+        tried = np.clip(y + move, lowest, highest)
         found = evaluate(tried)
         used += 1
         if total(found[0], tried) < total(cost, y):
