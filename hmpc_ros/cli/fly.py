@@ -27,6 +27,7 @@ from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.objective import Outcome
+from hmpc_ros.policy.linear.flight_file import save_flight
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.studies.flying import Flown, fly_offline, fly_over_ros, summary
 
@@ -107,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = summary(flown, outcome, configuration)
     result.update(what_was_run(arguments, path, configuration))
     write_json(result, arguments)
-    flown.flight.save(arguments.out / 'flight.npz')
+    save_flight(flown.flight, arguments.out / 'flight.npz')
     picture = None
     if flown.flight.steps:
         picture = _picture(arguments.out / 'flight.png', flown, outcome, limits, path, simulator)

@@ -27,9 +27,9 @@ import scipy.linalg
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.forward import ForwardSensitivity
     from hmpc_ros.learning.objective import Objective
+    from hmpc_ros.policy.flight import Flight
 
 # A bound takes part when the state comes within this share of it; no sensible step crosses more.
 REACH = 0.5

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.requests import Asking, Evaluation
     from hmpc_ros.learning.schedules import Trust
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.parameters import Parameters
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.policy.flight import Flight
 
 
 @dataclass(frozen=True)

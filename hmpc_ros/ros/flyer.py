@@ -26,11 +26,11 @@ from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.schema import validate_all
 from hmpc_ros.configuration.signature import FLOWN, signature
 from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
-from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.rollout import Task
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY, YAW
+from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stamp
