@@ -148,6 +148,10 @@ class Objective:
         violation = float(self.excess(x).sum())
         return Outcome(tracking, violation, tracking + self.penalty * violation)
 
+    def for_people(self, _flight: Flight) -> dict[str, float | None]:
+        """Return what records tell of a flight besides its cost: nothing."""
+        return {}
+
     def excess(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how far each bounded state is beyond its bound, (T+1, 9), zero inside."""
         return np.maximum(0.0, distances(deviations, self.state_max))

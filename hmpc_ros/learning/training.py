@@ -213,6 +213,7 @@ class TrainingRun:
             'C': nominal.outcome.C,
             'V': nominal.outcome.V,
             'J': nominal.outcome.J,
+            **self.objective.for_people(nominal.flight),
             'failures': self._failures,
             'unsafe_flights': self._unsafe,
             **to_record(self.start, nominal.request.parameters),
