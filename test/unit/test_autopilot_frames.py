@@ -37,7 +37,8 @@ def test_facing_east_is_no_rotation_in_enu():
 def test_nose_down_to_the_north_pushes_north():
     quaternion = frames.orientation(*from_euler(0.0, math.radians(-10.0), 0.0))
     thrust_axis = matrix(quaternion)[:, 2]
-    assert thrust_axis == pytest.approx((0.0, math.sin(math.radians(10)), math.cos(math.radians(10))))
+    ten = math.radians(10.0)
+    assert thrust_axis == pytest.approx((0.0, math.sin(ten), math.cos(ten)))
     assert thrust_axis == pytest.approx((0.0, 0.174, 0.985), abs=5e-4)
 
 
