@@ -316,7 +316,7 @@ class TakeOver:
                 s.distance > gates.start_distance,
                 (
                     f'the vehicle is {s.distance:.2f} m from the reference, start_distance is '
-                    f'{gates.start_distance:g} m: fly it there, or send a reference that starts here'
+                    f'{gates.start_distance:g} m: fly there, or send a reference that starts here'
                 ),
             ),
             (
