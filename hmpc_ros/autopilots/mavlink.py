@@ -143,6 +143,11 @@ class MavlinkLink:
             self._connection = mavutil.mavlink_connection(
                 url, baud=baud, source_system=system, source_component=191, dialect='common'
             )  # 191: MAV_COMP_ID_ONBOARD_COMPUTER
+        except ImportError as error:
+            raise ValueError(
+                f"url: '{url}' cannot be opened: {error}; a serial device needs pyserial: "
+                'pip install pyserial'
+            ) from error
         except (OSError, ValueError, IndexError) as error:
             raise ValueError(
                 f"url: '{url}' cannot be opened: {error}; it is for example udp:127.0.0.1:14540, "
