@@ -183,7 +183,7 @@ def test_ending_the_adapter_hands_back():
 
 
 def test_a_url_that_cannot_be_opened_is_said():
-    with pytest.raises(ValueError, match='udp:127.0.0.1:14540'):
+    with pytest.raises(ValueError, match=r'udp:127\.0\.0\.1:14540'):
         mavlink.MavlinkLink('udp:127.0.0.1')
     with pytest.raises(ValueError, match='cannot be opened'):
         mavlink.MavlinkLink('/dev/no_such_device')
