@@ -120,6 +120,7 @@ class Situation:
     Attributes:
         time: monotonic [s].
         connected: whether the autopilot is heard.
+        silence: why it may not be, a sentence.
         armed: whether its motors are.
         mode: its mode in its own words.
         external: whether that is the mode in which it obeys set-points from outside.
@@ -138,6 +139,7 @@ class Situation:
 
     time: float = 0.0
     connected: bool = False
+    silence: str = 'nothing is heard of the autopilot'
     armed: bool = False
     mode: str = 'unknown'
     external: bool = False
@@ -176,6 +178,8 @@ class TakeOver:
     Args:
         gates: the bounds; may be replaced in flight.
         lead: time that set-points are sent before the autopilot is asked to obey them [s].
+        setpoints_lead: whether they are, or only the heartbeat: what an autopilot obeys in any mode
+            must not be sent before.
 
     Attributes:
         phase: where it stands.
@@ -183,12 +187,12 @@ class TakeOver:
         refusals: why it would not engage now, sentences.
     """
 
-    def __init__(self, gates: Gates, lead: float = 1.0) -> None:
+    def __init__(self, gates: Gates, lead: float = 1.0, setpoints_lead: bool = True) -> None:
         self.gates = gates
         self.phase = Phase.WAITING
         self.why = 'nothing was heard of the autopilot yet'
         self.refusals: list[str] = [self.why]
-        self._lead = lead
+        self._lead, self._setpoints_lead = lead, setpoints_lead
         self._since = 0.0  # when the phase began [s]
         self._asked = -math.inf  # when a mode was asked for last [s]
         self._took_at = 0.0
@@ -235,7 +239,9 @@ class TakeOver:
         if self.phase is Phase.TAKEN_OVER:
             return Orders(fresh, fresh)
         if self.phase is Phase.ENGAGING:
-            return Orders(fresh, fresh, self._ask(Request.TAKE, s.time) if self._led(s) else None)
+            led = s.time - self._since >= self._lead
+            request = self._ask(Request.TAKE, s.time) if led else None
+            return Orders(fresh and (led or self._setpoints_lead), fresh, request)
         if s.external:
             fresh = fresh and for_long <= gates.hand_back_timeout
             return Orders(fresh, fresh, self._ask(Request.HOLD, s.time))
@@ -263,9 +269,6 @@ class TakeOver:
                 s.time, f'the autopilot stayed in {s.mode} for {seconds:g} s after it was asked'
             )
 
-    def _led(self, s: Situation) -> bool:
-        return s.time - self._since >= self._lead
-
     def _ask(self, request: Request, time: float) -> Request | None:
         """Ask for a mode, every now and then."""
         if time - self._asked < REPEAT:
@@ -287,7 +290,7 @@ class TakeOver:
         """Say which gates are closed."""
         gates = self.gates
         if not s.connected:
-            return ['nothing is heard of the autopilot']
+            return [s.silence]
         if s.position is None:
             return [s.estimate or 'the autopilot has told no state yet']
         speed = math.hypot(*s.velocity)

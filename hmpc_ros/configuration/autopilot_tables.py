@@ -5,7 +5,7 @@ from hmpc_ros.configuration.schema import Parameter, declared
 
 ADAPTER = (
     Parameter(
-        'frame_id', 'map', 'frame of the odometry; its origin is the autopilot\'s', read_only=True
+        'frame_id', 'map', "frame of the odometry; its origin is the autopilot's", read_only=True
     ),
     Parameter('child_frame_id', 'base_link', 'body frame of the odometry', read_only=True),
     Parameter(

@@ -72,15 +72,22 @@ class Adapter(Node):
         name: of the node.
         table: its parameters.
         lead: time that set-points are sent before the autopilot is asked to obey them [s].
+        setpoints_lead: whether they are, or only the heartbeat.
     """
 
-    def __init__(self, name: str, table: Mapping[str, Parameter], lead: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        table: Mapping[str, Parameter],
+        lead: float,
+        setpoints_lead: bool = True,
+    ) -> None:
         super().__init__(name, start_parameter_services=False)
         self.settings = NodeParameters(self, table, gates, lambda _gates: None)
         s = self.settings
         self.situation = Situation(estimate='the autopilot has told no state yet')
         self.voltage = math.nan
-        self.takeover = TakeOver(s.prepared, lead)
+        self.takeover = TakeOver(s.prepared, lead, setpoints_lead)
         self._orders = Orders()
         self._steps = Steps(s['max_latency'], s.prepared.solve_timeout)
         self._clock_of_autopilot = AutopilotClock()
@@ -180,6 +187,11 @@ class Adapter(Node):
             if self._thrust is None:
                 self.get_logger().info(f'measured a hover throttle of {measured.hover:.3f}')
             self._thrust = measured
+
+    def _hover_estimate_came(self, throttle: float) -> None:
+        """Take in the autopilot's own estimate of the hover throttle."""
+        if not (self.settings['hover_throttle'] > 0 or self.situation.external):
+            self._thrust = ThrustMap(throttle, self.voltage, self.settings['voltage_exponent'])
 
     def _distance(self, position: Three) -> float:
         """Return the distance to where the reference is now [m]; NaN where that is unknown."""

@@ -38,6 +38,11 @@ class MavlinkAdapter(Adapter):
         super().__init__('mavlink_adapter', TABLES['mavlink_adapter'], LEAD)
         s = self.settings
         self._link = mavlink.MavlinkLink(s['url'], s['baud'], s['system'])
+        self.situation.silence = (
+            f'no autopilot is heard at {s["url"]}: does it, or a router, send there as system '
+            f'{s["system"]}?'
+        )
+        self.situation.estimate = 'the autopilot sends no ODOMETRY: it was asked to'
         self._autopilot = -1
         self._heard_at = -math.inf
         self._states = 0  # since the last chores

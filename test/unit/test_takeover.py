@@ -64,6 +64,17 @@ def test_it_takes_over_only_when_asked_and_streams_before_it_asks_for_the_mode()
     assert flight.step(1.0) == [Orders(True, True)] * 50
 
 
+def test_set_points_can_be_kept_from_an_autopilot_that_obeys_them_in_any_mode():
+    flight = Flight()
+    flight.takeover = TakeOver(GATES, lead=0.5, setpoints_lead=False)
+    flight.step()
+    flight.takeover.engage(flight.situation)
+    orders = flight.step(0.7)
+    asked = [order.request for order in orders].index(Request.TAKE)
+    assert [order.setpoints for order in orders] == [k >= asked for k in range(len(orders))]
+    assert all(order.heartbeat for order in orders)
+
+
 @pytest.mark.parametrize(
     ('change', 'word'),
     [
