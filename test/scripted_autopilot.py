@@ -112,6 +112,7 @@ class ScriptedController:
     Attributes:
         command: thrust [m/s^2] and body rates [rad/s].
         answers, solves: whether it answers, and whether it says that a solve is behind it.
+        stamp_shift: what is wrong with the stamps of its answers [ns].
     """
 
     def __init__(self, runner: LocalRunner, adapter: str):
@@ -123,6 +124,7 @@ class ScriptedController:
         self.executor.add_node(self.node)
         self.command = (9.80665, 0.1, 0.2, 0.3)
         self.answers = self.solves = True
+        self.stamp_shift = 0
         self.odometry: Odometry | None = None
         self.takeover = DiagnosticStatus()
         node = self.node
@@ -142,6 +144,8 @@ class ScriptedController:
         self.odometry = message
         if self.answers:
             answer = TwistStamped(header=message.header)
+            nanoseconds = answer.header.stamp.nanosec + self.stamp_shift
+            answer.header.stamp.nanosec = min(nanoseconds, 999_999_999)
             angular = answer.twist.angular
             answer.twist.linear.z, angular.x, angular.y, angular.z = self.command
             self._commands.publish(answer)
