@@ -157,12 +157,15 @@ def _make(scratch: Path, sources: Mapping[str, str], target: Path) -> Path:
             _run(*compiler, *flags, '-c', path, '-o', objects / f'{k}{suffix}.o')
     library = made / 'lib' / f'lib{PACKAGE}__rosidl_generator_c.so'
     library.parent.mkdir(parents=True)
-    _run('g++', '-shared', f'-Wl,-soname,{library.name}', '-o', library, *sorted(objects.iterdir()), f'-L{prefix / "lib"}',
-         *(f'-l{name}' for name in (
-             'rosidl_runtime_c', 'rosidl_typesupport_c', 'rosidl_typesupport_fastrtps_c',
-             'rosidl_typesupport_fastrtps_cpp', 'rosidl_typesupport_introspection_c', 'fastcdr',
-             'rcutils', 'rmw')),
-         f'-Wl,-rpath,{prefix / "lib"}')  # fmt: skip
+    libraries = (
+        'rosidl_runtime_c', 'rosidl_typesupport_c', 'rosidl_typesupport_fastrtps_c',
+        'rosidl_typesupport_fastrtps_cpp', 'rosidl_typesupport_introspection_c', 'fastcdr',
+        'rcutils', 'rmw',
+    )  # fmt: skip
+    _run(
+        'g++', '-shared', f'-Wl,-soname,{library.name}', '-o', library, *sorted(objects.iterdir()),
+        f'-L{prefix / "lib"}', *(f'-l{name}' for name in libraries), f'-Wl,-rpath,{prefix / "lib"}',
+    )  # fmt: skip
     # The type support is looked for in libraries of these names: empty ones that lead to ours.
     rpath = [f'-Wl,-rpath,{folder}' for folder in (target / 'lib', prefix / 'lib')]
     supports = ('c', 'fastrtps_c', 'introspection_c')

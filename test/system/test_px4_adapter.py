@@ -114,7 +114,7 @@ class ScriptedPx4:
 
     def _on_mode(self, message):
         assert message.body_rate
-        assert not (message.position or message.velocity or message.attitude)
+        assert not any((message.position, message.velocity, message.attitude))
         assert abs(message.timestamp - self.clock()) < 30e6  # by PX4's clock
         self.heartbeats.append(time.monotonic())
 
@@ -168,7 +168,7 @@ def test_it_flies_from_engage_to_hand_back(messages):
         controller.wait_for(lambda: controller.takeover.values, 'word of the take-over')
         assert not controller.call('engage')[0]
         controller.go_on(0.5)
-        assert not (peer.heartbeats or peer.setpoints or peer.modes)
+        assert not any((peer.heartbeats, peer.setpoints, peer.modes))
 
         engaged(peer, controller)
         assert peer.modes == [(176, 1.0, 6.0, 0.0)]
