@@ -116,7 +116,7 @@ class Controller(LifecycleNode):
         """
         super().__init__('controller', start_parameter_services=False)
         self._model: Any = None
-        self._parameters_key: Any = None
+        self._policy_key: Any = None
         self._flight: FlightController | None = None
         self._settings = NodeParameters(self, CONTROLLER, self._prepare, self._apply)
         self._read_weights_file()
@@ -153,12 +153,12 @@ class Controller(LifecycleNode):
         limits.input_range(self._model.hover_input)
         # The Riccati equation behind an empty policy.p is only solved when the weights change.
         key = [values[name] for name in WEIGHTS]
-        if key != self._parameters_key:
-            self._parameters = build.parameters(values, self._model)
-            self._parameters_key = key
+        if key != self._policy_key:
+            self._policy = build.parameters(values, self._model)
+            self._policy_key = key
         safety = build.safety(values)
         goal = build.goal(values)
-        return _Tuning(self._parameters, limits, goal, safety, values)
+        return _Tuning(self._policy, limits, goal, safety, values)
 
     def _apply(self, tuning: _Tuning) -> None:
         """Fly with what `_prepare` built."""
