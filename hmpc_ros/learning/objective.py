@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.policy.flight import Flight
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,43 @@ class Outcome:
         return bool(np.isfinite(self.J))
 
 
+class Costs(Protocol):
+    """What a training run asks of an objective, whatever flies."""
+
+    def cost(self, flight: Any) -> Outcome:
+        """Cost a flight; infinite where it has no cost that could be compared with others'."""
+        ...
+
+    def for_people(self, flight: Any) -> dict[str, float | None]:
+        """Return what records tell of a flight besides its cost."""
+        ...
+
+
 def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
     """Return the mean cost of several flights; infinite where one of them has none."""
     C, V, J = (float(np.mean([getattr(o, name) for o in outcomes])) for name in 'CVJ')
     return Outcome(C, V, J)
 
 
+def distances(
+    deviations: NDArray[np.float64], state_max: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return how far bounded states, the last ones of (..., nx), are beyond their bounds.
+
+    Args:
+        deviations: (..., nx).
+        state_max: (n,).
+
+    Returns:
+        (..., n), negative inside. What of it is positive adds up to V.
+    """
+    first = deviations.shape[-1] - len(state_max)
+    return np.abs(deviations[..., first:]) - state_max
+
+
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The closed-loop objective of a flight, design.md section 2, in deviations from the goal.
+    """The closed-loop objective of a flight, in deviations from the goal and from hover.
 
         C = sum_{t<T} ( |x_t|^2_QQ + |u_t|^2_RR ) + |x_T|^2_PP
         V = sum_{t<=T} sum_i max(0, |x_{t,i}| - x_max,i)          over the bounded states
@@ -86,23 +114,22 @@ class Objective:
     state_max: NDArray[np.float64] = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        for name, length in (
-            ('state_weights', len(self.state_weights)),
-            ('input_weights', len(self.input_weights)),
-            ('terminal_weights', len(self.state_weights)),
-            ('state_max', len(self.state_max)),
-        ):
+        for name in ('state_weights', 'input_weights', 'terminal_weights', 'state_max'):
             values = np.array(getattr(self, name), dtype=float)
-            if values.shape != (length,):
-                raise ValueError(
-                    f"the objective's {name} must be {length} numbers, got shape {values.shape}"
-                )
+            if values.ndim != 1:
+                raise ValueError(f"the objective's {name} must be a list of numbers, got {values}")
             if not np.all(np.isfinite(values)) or np.any(values < 0):
                 raise ValueError(
                     f"the objective's {name} must be finite and not negative, got {values.tolist()}"
                 )
             values.setflags(write=False)
             object.__setattr__(self, name, values)
+        nx, n_last = len(self.state_weights), len(self.terminal_weights)
+        if n_last != nx or len(self.state_max) > nx:
+            raise ValueError(
+                f"the objective's state_weights and terminal_weights must be equally many, and "
+                f'state_max no more: got {nx}, {n_last} and {len(self.state_max)}'
+            )
         if np.any(self.state_max == 0):
             raise ValueError("the objective's state bounds must be positive, got a zero")
         if not (np.isfinite(self.penalty) and self.penalty >= 0):
@@ -133,14 +160,18 @@ class Objective:
         violation = float(self.excess(x).sum())
         return Outcome(tracking, violation, tracking + self.penalty * violation)
 
+    def for_people(self, flight: Flight) -> dict[str, float | None]:  # noqa: ARG002
+        """Return nothing: the cost says it all."""
+        return {}
+
     def excess(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how far each bounded state is beyond its bound, (T+1, 9), zero inside."""
-        return np.maximum(0.0, np.abs(deviations[:, self.bounded]) - self.state_max)
+        return np.maximum(0.0, distances(deviations, self.state_max))
 
     def derivatives(self, flight: Flight) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Differentiate J with respect to the flight's deviations.
 
-        On a bound the penalty has a kink; its subgradient there is taken as 0 (design.md, 2).
+        On a bound the penalty has a kink; its subgradient there is taken as 0.
 
         Returns:
             dJ/dx_t of shape (T+1, 12) and dJ/du_t of shape (T, 4), in the goal frame.

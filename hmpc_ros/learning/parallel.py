@@ -14,13 +14,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.training import TrainingRun
+    from hmpc_ros.policy.flight import Flight
 
 # One flight uses one core: linear algebra that spawns threads only gets into its own way.
 ONE_THREAD = dict.fromkeys(('OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS'), '1')
@@ -28,7 +28,7 @@ ONE_THREAD = dict.fromkeys(('OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS', 'MKL_NUM_
 
 def fly_in_turn(
     run: TrainingRun,
-    fly: Callable[[FlightRequest], Flight],
+    fly: Callable[[FlightRequest], Any],
     on_record: Callable[[Record], None] = lambda _record: None,
 ) -> None:
     """Fly a training run to its end, one flight after the other, in this process."""

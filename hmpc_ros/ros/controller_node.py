@@ -33,10 +33,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import JointState
 
 from hmpc_ros.configuration import build
-from hmpc_ros.configuration.signature import signature
+from hmpc_ros.configuration.signature import WEIGHTS, signature
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
-from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX, POSITION
 from hmpc_ros.policy.acados import AcadosMissingError
 from hmpc_ros.policy.linear.flight_controller import (
@@ -51,7 +50,7 @@ from hmpc_ros.policy.linear.flight_controller import (
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
-from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.solver_cache import CodeGenerationError
 from hmpc_ros.ros.conversions import (
     NotARotationError,
@@ -77,8 +76,7 @@ INFO, WARN, ERROR = LoggingSeverity.INFO, LoggingSeverity.WARN, LoggingSeverity.
 class _Tuning:
     """What may change in flight, made from one set of parameter values."""
 
-    model: LinearModel
-    weights: Weights
+    parameters: Parameters
     limits: Limits
     goal: Goal
     safety: Safety
@@ -118,7 +116,7 @@ class Controller(LifecycleNode):
         """
         super().__init__('controller', start_parameter_services=False)
         self._model: Any = None
-        self._weights_key: Any = None
+        self._parameters_key: Any = None
         self._flight: FlightController | None = None
         self._settings = NodeParameters(self, CONTROLLER, self._prepare, self._apply)
         self._read_weights_file()
@@ -154,21 +152,19 @@ class Controller(LifecycleNode):
         limits = build.limits(values)
         limits.input_range(self._model.hover_input)
         # The Riccati equation behind an empty policy.p is only solved when the weights change.
-        key = [values[f'policy.{name}'] for name in ('q', 'r', 'p', 'model')]
-        if key != self._weights_key:
-            model = build.flying_model(values, self._model)
-            weights = build.weights(values, model)
-            self._weights_key, self._weights, self._flying_model = key, weights, model
+        key = [values[name] for name in WEIGHTS]
+        if key != self._parameters_key:
+            self._parameters = build.parameters(values, self._model)
+            self._parameters_key = key
         safety = build.safety(values)
         goal = build.goal(values)
-        return _Tuning(self._flying_model, self._weights, limits, goal, safety, values)
+        return _Tuning(self._parameters, limits, goal, safety, values)
 
     def _apply(self, tuning: _Tuning) -> None:
         """Fly with what `_prepare` built."""
         if self._flight is not None:
             self._flight.set_limits(tuning.limits)
-            self._flight.set_model(tuning.model)
-            self._flight.set_weights(tuning.weights)
+            self._flight.use(tuning.parameters)
             self._flight.set_goal(tuning.goal)
             self._flight.set_safety(tuning.safety)
 
@@ -196,9 +192,8 @@ class Controller(LifecycleNode):
             'seconds'
         )
         try:
-            mpc = Mpc(
-                tuning.model, tuning.limits, tuning.weights, horizon=self._settings['horizon']
-            )
+            horizon = self._settings['horizon']
+            mpc = Mpc.of(tuning.parameters, self._model, tuning.limits, horizon)
         except (ValueError, OSError, AcadosMissingError, CodeGenerationError) as error:
             self.get_logger().error(f'cannot set up the MPC: {error}')
             return TransitionCallbackReturn.FAILURE

@@ -50,12 +50,11 @@ from enum import Enum
 import numpy as np
 
 from hmpc_ros.plant.declared import about
-from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc, Solution
-from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.parameters import Parameters
 
 _NANOSECONDS = 1_000_000_000
 
@@ -292,14 +291,9 @@ class FlightController:
         """Fly to another goal from the next state on."""
         self._goal = goal
 
-    def set_weights(self, weights: Weights) -> None:
-        """Fly with other weights from the next state on."""
-        self._mpc.set_weights(weights)
-
-    def set_model(self, model: LinearModel) -> None:
-        """Predict with another model of the same time step from the next state on."""
-        if model is not self._mpc.model:
-            self._mpc.set_model(model)
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other weights, and another model, from the next state on."""
+        self._mpc.use(parameters)
 
     def set_limits(self, limits: Limits) -> None:
         """Fly within other limits from now on, repeated answers and fallbacks included.

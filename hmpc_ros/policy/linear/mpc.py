@@ -10,9 +10,13 @@ from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import BEYOND_MEASURE, BOUNDED_STATES, N_BOUNDED, Limits
+from hmpc_ros.policy.linear.parameters import parameters_of
 from hmpc_ros.policy.linear.qp_solver import AcadosQp, QpDimensions, SolutionLayout, SolverOptions
 from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.protocol import SolveStatus
+
+HORIZON = 12  # steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +84,12 @@ class Solution:
 
 
 class Mpc:
-    """The policy ``u = MPC(x, theta)`` of design.md, section 3, solved by acados.
+    """The policy ``u = MPC(x, theta)``: the first input of a QP's plan, solved by acados.
+
+    In deviations from the goal and from hover, with s_k >= 0 beyond the soft bounds:
+
+        min   sum_{k<N} (x_k' Q x_k + u_k' R u_k) + x_N' P x_N + sum_{k=1..N} 25 (s_k + s_k^2)
+        s.t.  x_{k+1} = A x_k + B u_k + c,  rotor limits on u_k,  |x_k| <= x_max + s_k
 
     Weights, limits and the model are data of a solver that is generated once: changing them costs
     microseconds and never a rebuild.
@@ -91,7 +100,7 @@ class Mpc:
         model: LinearModel,
         limits: Limits,
         weights: Weights,
-        horizon: int = 12,
+        horizon: int = HORIZON,
         options: SolverOptions | None = None,
     ) -> None:
         """Load (or build, once per machine) the solver and set its data.
@@ -109,8 +118,35 @@ class Mpc:
         self.layout = SolutionLayout.of(dimensions)
         self._inputs_start = self.layout.slices[1].start
         self.limits = limits
+        self._fixed: object = None  # the blocks that the model was last taken from
+        self._fixed_model: LinearModel | None = None
         self.set_model(model)
         self.set_weights(weights)
+
+    @classmethod
+    def of(cls, parameters: Parameters, own: LinearModel, limits: Limits, horizon: int) -> 'Mpc':
+        """Make the MPC of these parameters, with time step and hover of an own model.
+
+        Raises:
+            ValueError, AcadosMissingError, CodeGenerationError: as the constructor.
+        """
+        model = own.with_entries(parameters.fixed['model'])
+        return cls(model, limits, Weights.from_theta(parameters.theta), horizon)
+
+    @property
+    def parameters(self) -> Parameters:
+        """Cost weights and prediction model."""
+        return parameters_of(self.weights, self.model)
+
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other weights and another model from the next solve on."""
+        if parameters.fixed is not self._fixed or self.model is not self._fixed_model:
+            entries = parameters.fixed['model']
+            if not np.array_equal(entries, self.model.entries):
+                self.set_model(self.model.with_entries(entries))
+            self._fixed, self._fixed_model = parameters.fixed, self.model
+        if not np.array_equal(self.weights.theta, parameters.theta):
+            self.set_weights(Weights.from_theta(parameters.theta))
 
     def set_model(self, model: LinearModel) -> None:
         """Predict with another model from the next solve on.

@@ -3,18 +3,19 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import rotation_matrix
+from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.protocol import SolveStatus
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative import TrackingDerivative, differentiate
 from hmpc_ros.policy.tracking.observer import Observer
 from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
+from hmpc_ros.policy.tracking.solution import TrackingSolution
 from hmpc_ros.policy.tracking.solver import TrackingSolver, TrackingSolverOptions
 
 STAGE = model.STAGE
@@ -23,45 +24,6 @@ FIRST_ITERATIONS = 10  # about the reference, where there is no last plan
 LONGEST_GAP = 5  # control periods without a state, after which the observer skips
 LEVEL_GAIN = 4.0  # 1/s, of the fallback's level attitude
 _LARGEST = 1e6  # a state beyond this is no state
-
-
-@dataclass(frozen=True, eq=False)
-class TrackingSolution:
-    """What one solve produced.
-
-    Attributes:
-        status: how the solve ended.
-        input: (4,) thrust acceleration [m/s^2] and body rates [rad/s], inside the limits.
-        states: (N+1, 14) plan, x = (p, v, q, a, w).
-        inputs: (N, 4) plan.
-        costates: (N, 14) multipliers of the dynamics, that of x_{k+1} in row k.
-        input_multipliers: (N, 2, 4) of the bounds [lower, upper] on inputs.
-        flat: the whole primal-dual iterate, see `TrackingSolver`.
-        initial: (14,) the state solved at.
-        parameters: (N+1, NP) of the stages.
-        estimate: (5,) thrust acceleration, thrust ratio, disturbance used.
-        iterations: interior-point iterations.
-        acados_time, total_time: [s].
-    """
-
-    status: SolveStatus
-    input: np.ndarray
-    states: np.ndarray
-    inputs: np.ndarray
-    costates: np.ndarray
-    input_multipliers: np.ndarray
-    flat: np.ndarray
-    initial: np.ndarray
-    parameters: np.ndarray
-    estimate: np.ndarray
-    iterations: int
-    acados_time: float
-    total_time: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the solution may be used."""
-        return self.status is SolveStatus.SUCCESS
 
 
 class TrackingPolicy:
@@ -96,6 +58,15 @@ class TrackingPolicy:
         p[-1, weights] *= math.sqrt(float(parameters.terminal[0]))
         p[:, STAGE['time_step']] = STAGE_TIME
         self.observer.set_parameters(parameters)
+
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other parameters of `SPACE` from now on, where they are others.
+
+        Raises:
+            ValueError: an entry is outside its range.
+        """
+        if not np.array_equal(self.parameters.theta, parameters.theta):
+            self.set_parameters(TrackingParameters.from_theta(parameters.theta))
 
     def set_limits(self, limits: TrackingLimits) -> None:
         """Command within other limits from now on."""
@@ -134,7 +105,7 @@ class TrackingPolicy:
         self._last = (x, t)
 
         estimate = self.observer.estimate.copy()
-        samples = reference.sample(t + self._stage_times)
+        samples = self._within_reach(reference.sample(t + self._stage_times), x)
         p = self._solver.parameters
         p[:, : model.N_SAMPLE] = np.column_stack([*samples])
         p[:, STAGE['snap_r']] = np.gradient(samples.jerk, STAGE_TIME, axis=0)
@@ -200,6 +171,20 @@ class TrackingPolicy:
         thrust /= max(0.5, float(z[2]))
         u = np.concatenate(([thrust], rates))
         return np.minimum(np.maximum(u, self._low), self._high)
+
+    def _within_reach(self, samples: Samples, x: np.ndarray) -> Samples:
+        """Move a path that is too far away nearer, as a whole: its shape and its pace stay.
+
+        What lies beyond the horizon makes no good plan: the solver would be told to cover any
+        distance in a second. Height apart, so that it is kept on the way to a goal far ahead.
+        """
+        away = samples.position[0] - x[:3]
+        reach, ahead = self.limits.reach, math.hypot(away[0], away[1])
+        if ahead <= reach and abs(away[2]) <= reach:
+            return samples
+        away[:2] *= 1 - reach / max(ahead, reach)
+        away[2] *= 1 - reach / max(abs(away[2]), reach)
+        return samples._replace(position=samples.position - away)
 
     def _observe(self, x: np.ndarray, t: float) -> None:
         if self._last is None or self._command is None:
