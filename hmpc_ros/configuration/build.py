@@ -16,7 +16,7 @@ from hmpc_ros.learning.identification import (
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX, Quadcopter, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections, Vehicle
-from hmpc_ros.policy.linear.flight_controller import Safety
+from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc

@@ -12,7 +12,8 @@ from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.plant.odometry import carried
 from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.linear.flight_controller import FlightController, Safety, Source
+from hmpc_ros.policy.flight_controller import FlightController, Safety, Source
+from hmpc_ros.policy.linear.pilot import LinearPilot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +118,7 @@ def _fly_guarded(
 ) -> Flight:
     """Fly under the controller and its ladder of fallbacks."""
     # Both kinds of MPC offer what the controller asks of one.
-    controller = FlightController(cast('Mpc', mpc), goal, safety, clock=_stopped_clock)
+    controller = FlightController(LinearPilot(cast('Mpc', mpc), goal), safety, clock=_stopped_clock)
     time_step = round(vehicle.quadcopter.time_step * 1e9)
     states, inputs = np.empty((steps + 1, NX)), np.empty((steps, NU))
     solutions: list[Solution] = []

@@ -2,7 +2,7 @@
 
 A lifecycle node; with ``autostart`` it configures and activates itself. Every odometry gets its
 command at once, stamped with the odometry's stamp; what is answered, and what is not, is decided by
-`hmpc_ros.policy.linear.flight_controller`. Weights, limits, goal and the ladder's settings are
+`hmpc_ros.policy.flight_controller`. Weights, limits, goal and the ladder's settings are
 parameters that may change in flight; a command's ``frame_id``, which means nothing for rotors, is
 the signature of those it was found with (`hmpc_ros.configuration.signature`). A pose on
 ``goal_pose`` sets the parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the
@@ -39,7 +39,7 @@ from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX, POSITION
 from hmpc_ros.policy.acados import AcadosMissingError
-from hmpc_ros.policy.linear.flight_controller import (
+from hmpc_ros.policy.flight_controller import (
     DROPPED,
     Answer,
     FlightController,
@@ -107,7 +107,7 @@ def _told(
 
 
 class Controller(LifecycleNode):
-    """Flies a `hmpc_ros.policy.linear.flight_controller.FlightController` over ROS topics."""
+    """Flies a `hmpc_ros.policy.flight_controller.FlightController` over ROS topics."""
 
     def __init__(self) -> None:
         """Declare the parameters, and start when ``autostart`` says so.

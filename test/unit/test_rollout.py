@@ -7,7 +7,7 @@ from reference_flight import ReferenceFlight
 from hmpc_ros.learning.flight import Flight, resolve
 from hmpc_ros.learning.requests import NOMINAL, FlightRequest
 from hmpc_ros.learning.rollout import _fly_guarded
-from hmpc_ros.policy.linear.flight_controller import Safety
+from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.protocol import SolveStatus
 

@@ -113,9 +113,9 @@ class TrackingPolicy:
         self._plan: tuple[np.ndarray, float] | None = None
         self.observer.reset()
 
-    def sent(self, u: np.ndarray) -> None:
-        """Tell what was commanded (4,), where that is not what the last solve said."""
-        self._command = np.array(u, dtype=float)
+    def sent(self, u: np.ndarray | None) -> None:
+        """Tell what was commanded (4,) instead of the last solution; None: nothing is known."""
+        self._command = None if u is None else np.array(u, dtype=float)
 
     def solve(self, x: np.ndarray, reference: Reference, t: float) -> TrackingSolution:
         """Answer a measured state (13,) at a time [s] of the reference.
