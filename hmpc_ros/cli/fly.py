@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,10 +202,7 @@ def fly_over_ros(
     try:
         from hmpc_ros.ros.local_flight import fly
     except ImportError as error:
-        raise ValueError(
-            f'ROS 2 is not here ({error}): source its setup file, or install the wheels with '
-            f'`make setup`, or fly without it: hmpc fly --offline'
-        ) from error
+        raise ros_is_missing(error) from error
 
     simulator = configuration['simulator']
     paced = float(simulator['real_time_factor'])
@@ -213,16 +210,12 @@ def fly_over_ros(
     overrides['simulator'].update(start_paused=True, episode_steps=arguments.steps)
     nodes = simulation(path, overrides, rviz=arguments.rviz)
 
-    def reader(name: str, line: str) -> None:
-        if arguments.verbose:
-            print(f'[{name}] {line}', file=sys.stderr)
-
     local = fly(
         nodes,
         arguments.steps,
         float(simulator['time_step']),
         hold_missing=paced > 0,
-        reader=reader,
+        reader=node_output(arguments.verbose),
         progress=progress,
     )
     record = local.record
@@ -231,7 +224,7 @@ def fly_over_ros(
         notes.append(f'{len(record.held)} commands did not arrive in time and were held')
     if record.repeated_states:
         notes.append(f'{record.repeated_states} states were sent again')
-    counts = _controller_counts(local.diagnostics, lockstep=not paced)
+    counts = controller_counts(local.diagnostics, lockstep=not paced)
     return Flown(
         flight=Flight(
             states=record.states,
@@ -271,7 +264,25 @@ def given_values(
     return values
 
 
-def _controller_counts(
+def ros_is_missing(error: ImportError) -> ValueError:
+    """Return the error that says what to do without ROS."""
+    return ValueError(
+        f'ROS 2 is not here ({error}): source its setup file, or install the wheels with '
+        f'`make setup`, or fly without it: hmpc fly --offline'
+    )
+
+
+def node_output(shown: bool) -> Callable[[str, str], None]:
+    """Return what takes the lines that nodes write."""
+
+    def reader(name: str, line: str) -> None:
+        if shown:
+            print(f'[{name}] {line}', file=sys.stderr)
+
+    return reader
+
+
+def controller_counts(
     diagnostics: Mapping[str, Mapping[str, str]], *, lockstep: bool
 ) -> dict[str, int]:
     """Read the controller's counters from its diagnostics."""
