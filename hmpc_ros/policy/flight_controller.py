@@ -136,20 +136,20 @@ class Pilot(Protocol):
     def reset(self) -> None:
         """Begin a run: nothing is remembered of the last one."""
 
-    def solve(self, state: np.ndarray, stamp: int) -> Solved:
+    def solve(self, state: np.ndarray, stamp: int, /) -> Solved:
         """Answer a finite state with its stamp [ns]."""
 
-    def plan(self, solution: Any) -> np.ndarray:
+    def plan(self, solution: Any, /) -> np.ndarray:
         """Return the commands (N, 4) that a solution plans, the first one for its own state."""
 
-    def hover(self, state: np.ndarray | None) -> np.ndarray:
+    def hover(self, state: np.ndarray | None, /) -> np.ndarray:
         """Return the command (4,) that keeps the vehicle in the air; None: its state is unknown."""
 
     def inside(self, command: np.ndarray) -> np.ndarray:
         """Return the command inside the limits: a solver meets them only to its tolerance."""
 
-    def tilt(self, state: np.ndarray) -> float:
-        """Return the tilt [rad] that counts against ``max_tilt``; 0 where the model always holds."""
+    def tilt(self, state: np.ndarray, /) -> float:
+        """Return the tilt [rad] that counts against ``max_tilt``; 0 if the model always holds."""
 
     def sent(self, command: np.ndarray | None) -> None:
         """Hear what was commanded instead of a solution; None: nothing."""

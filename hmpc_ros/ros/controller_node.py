@@ -2,11 +2,11 @@
 
 A lifecycle node; with ``autostart`` it configures and activates itself. Every odometry gets its
 command at once, stamped with the odometry's stamp; what is answered, and what is not, is decided by
-`hmpc_ros.policy.flight_controller`; which MPC flies, ``policy.kind``, and how it goes about it is
+`hmpc_ros.policy.flight_controller`. Which MPC flies, ``policy.kind``, and how it goes about it is
 told by `hmpc_ros.ros.policies`. Weights, limits, goal and the ladder's settings are parameters that
-may change in flight; a command's ``frame_id``, which means nothing for rotors, is the signature of those it was found with (`hmpc_ros.configuration.signature`). A pose on
-``goal_pose`` sets the parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the
-parameters tell it.
+may change in flight; a command's ``frame_id``, which means nothing for a command, is the signature
+of those it was found with (`hmpc_ros.configuration.signature`). A pose on ``goal_pose`` sets the
+parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the parameters tell it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from hmpc_ros.ros.conversions import (
     nanoseconds,
 )
 from hmpc_ros.ros.parameters import NodeParameters
-from hmpc_ros.ros.policies import POLICIES, FlownPolicy, Heard, LinearPolicy
+from hmpc_ros.ros.policies import POLICIES, Heard, LinearPolicy
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.trial_lease import TrialLease
 
@@ -94,6 +94,8 @@ def _told(
 class Controller(LifecycleNode):
     """Flies a `hmpc_ros.policy.flight_controller.FlightController` over ROS topics."""
 
+    _policy: Any = None  # a `FlownPolicy`, from the first `_prepare` on
+
     def __init__(self) -> None:
         """Declare the parameters, and start when ``autostart`` says so.
 
@@ -102,7 +104,6 @@ class Controller(LifecycleNode):
             SystemExit: ``autostart`` is set and the solver is not to be had.
         """
         super().__init__('controller', start_parameter_services=False)
-        self._policy: FlownPolicy | None = None
         self._flight: FlightController | None = None
         self._settings = NodeParameters(self, CONTROLLER, self._prepare, self._apply)
         self._read_weights_file()
@@ -110,7 +111,6 @@ class Controller(LifecycleNode):
         self._active = False
         self._frame_id: str = self._settings['frame_id']
         self._time_step: float = self._settings['time_step']
-        assert self._policy is not None
         self._interface = self._policy.interface
         self._state = np.empty(self._interface.states)
         self._command = self._interface.new_command()
@@ -142,7 +142,6 @@ class Controller(LifecycleNode):
 
     def _apply(self, tuning: _Tuning) -> None:
         """Fly with what `_prepare` built."""
-        assert self._policy is not None
         self._policy.apply(tuning.prepared)
         if self._flight is not None:
             self._flight.set_safety(tuning.safety)
@@ -173,7 +172,6 @@ class Controller(LifecycleNode):
             'loading the solver; the first time it is generated and compiled, which takes some '
             'seconds'
         )
-        assert self._policy is not None
         try:
             pilot = self._policy.start(tuning.prepared, tuning.values)
         except (ValueError, OSError, AcadosMissingError, CodeGenerationError) as error:
@@ -340,7 +338,7 @@ class Controller(LifecycleNode):
         )
         if not result.successful:
             self._say(WARN, 'goal', f'goal refused: {result.reason}')
-        elif self._policy is not None:
+        else:
             self._policy.go_to(goal)
 
     def _on_heard(self, heard: Heard, message: Any) -> None:

@@ -275,7 +275,7 @@ def _set_pose(stamped: PoseStamped, position_first: Sequence[Any], quaternion: F
     orientation.x, orientation.y, orientation.z, orientation.w = quaternion
 
 
-def points_from_trajectory(message: MultiDOFJointTrajectory) -> dict[str, np.ndarray | None]:
+def points_from_trajectory(message: MultiDOFJointTrajectory) -> dict[str, Any]:
     """Return what a trajectory says of its one body, for `reference.splines.from_points`.
 
     Velocities and accelerations are those of the world frame, as MAV stacks send them; they are

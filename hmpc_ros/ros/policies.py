@@ -1,4 +1,4 @@
-"""Each kind of policy as the controller node flies it: from parameters to a pilot, and what it tells.
+"""Each kind of policy as the controller node flies it: from parameters to a pilot to topics.
 
 The node knows nothing else of what it flies: `POLICIES` has one entry for each ``policy.kind``.
 """
@@ -70,17 +70,19 @@ class Heard:
 
 
 class FlownPolicy(Protocol):
-    """A kind of policy over ROS.
+    """A kind of policy over ROS."""
 
-    Attributes:
-        interface: of the vehicle that it flies.
-        told: topics beside the command.
-        heard: topics beside odometry and ``goal_pose``.
-    """
+    @property
+    def interface(self) -> CommandInterface:
+        """Of the vehicle that it flies."""
 
-    interface: CommandInterface
-    told: tuple[Told, ...]
-    heard: tuple[Heard, ...]
+    @property
+    def told(self) -> tuple[Told, ...]:
+        """Topics beside the command."""
+
+    @property
+    def heard(self) -> tuple[Heard, ...]:
+        """Topics beside odometry and ``goal_pose``."""
 
     def prepare(self, values: Values) -> Any:
         """Build what may change in flight; raises ValueError when values do not go together."""

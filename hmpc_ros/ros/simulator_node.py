@@ -47,7 +47,7 @@ REPORT_PERIOD = 2.0  # s of wall time between two reports of the same kind
 
 
 class SimulatedVehicle(Protocol):
-    """What the node asks of a vehicle; states (nx,) and commands (nu,) as its interface has them."""
+    """What the node asks of a vehicle; states and commands as its interface has them."""
 
     def reset(self, x0: np.ndarray, flight: int | None = None) -> None:
         """Begin a flight."""
@@ -63,7 +63,8 @@ class SimulatedVehicle(Protocol):
 
 
 def _rotor_speeds(values: Mapping[str, Any]) -> tuple[SimulatedVehicle, np.ndarray, str]:
-    words = f'a vehicle of {values["vehicle.mass"]:g} kg, inertia {values["vehicle.inertia"]} kg m^2'
+    mass, inertia = values['vehicle.mass'], values['vehicle.inertia']
+    words = f'a vehicle of {mass:g} kg, inertia {inertia} kg m^2'
     return build.vehicle(values), np.array(values['initial_state'], dtype=float), words
 
 

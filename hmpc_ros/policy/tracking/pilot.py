@@ -46,7 +46,7 @@ class TrackingPilot:
         policy: TrackingPolicy,
         reference: Reference,
         begin: int | None = None,
-        pace: Pace = Pace(),
+        pace: Pace = Pace(),  # noqa: B008 - frozen
     ) -> None:
         self._policy = policy
         self._wanted, self._begin, self._pace = reference, begin, pace
@@ -87,7 +87,8 @@ class TrackingPilot:
         now = self._now()
         model, envelope = self._vehicle()
         for ease in _EASED:
-            path = Transfer(now.position[0], goal, now.yaw[0], yaw, self._eased(ease), now.velocity[0])
+            pace = self._eased(ease)
+            path = Transfer(now.position[0], goal, now.yaw[0], yaw, pace, now.velocity[0])
             found = check(path, model, envelope)
             if found.ok:
                 break
