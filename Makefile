@@ -41,14 +41,14 @@ lint: setup ## ruff (style, docstrings, imports) and mypy (types)
 	@$(BIN)/python -m mypy
 
 bench: setup ## measure solve times, steps per second and latency; table and build/bench.json
-	@$(BIN)/hmpc bench --out build $(ARGS)
+	@$(BIN)/python benchmarks/bench.py --out build $(ARGS)
 
 soak: setup ## fly and learn for MINUTES=30 under kills, floods and damaged messages; build/soak/soak.json
-	@$(BIN)/python test/soak.py --minutes $(or $(MINUTES),30) --out build/soak $(ARGS)
+	@PYTHONPATH=test $(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30) --out build/soak $(ARGS)
 
 figures: setup ## reproduce the paper's experiment and draw its figures in build/figures
 	@$(BIN)/hmpc reproduce --out build/figures $(ARGS)
 
 clean: ## remove the virtual environments and everything that was built
 	rm -rf .venv .venv-* .venv.lock build install log *.egg-info
-	find hmpc_ros test tools launch -name __pycache__ -type d -prune -exec rm -rf {} +
+	find hmpc_ros benchmarks test tools launch -name __pycache__ -type d -prune -exec rm -rf {} +

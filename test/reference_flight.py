@@ -1,8 +1,10 @@
 """The reference experiment's parts, small enough for unit tests to build them in one line."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from hmpc_ros.learning.costate import FlightGradient, fly_under
+from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.rollout import OfflineFlyer, rollout
 from hmpc_ros.plant.quadcopter import Quadcopter
@@ -10,6 +12,7 @@ from hmpc_ros.plant.vehicle import Imperfections, Vehicle
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.parameters import space
 from hmpc_ros.policy.linear.unconstrained import OfflineMpc
 from hmpc_ros.policy.linear.weights import Weights
 
@@ -21,13 +24,14 @@ class ReferenceFlight:
         self.quadcopter = Quadcopter()
         self.model = self.quadcopter.linearise()
         self.limits = Limits()
-        self.objective = Objective.reference(self.limits)
+        self.objective = Objective(state_max=self.limits.state_max)
         self.weights = Weights.for_model(
             self.model,
             np.sqrt(self.objective.state_weights),
             np.sqrt(self.objective.input_weights),
         )
         self.mpc = OfflineMpc(Mpc(self.model, self.limits, self.weights, options=options), shortcut)
+        self.start = replace(self.mpc.parameters, space=space(100.0, 100.0, 1000.0))
         self.goal = goal or Goal((-6.0, -3.5, 0.0))
         self.vehicle = Vehicle(self.quadcopter, Imperfections(**imperfections))
         self.x0 = np.zeros(12)
@@ -41,5 +45,5 @@ class ReferenceFlight:
         return FlightGradient(self.mpc, plant, self.objective)
 
     def fly(self, theta=None, number=0):
-        fly_under(self.mpc, self.weights.theta if theta is None else theta)
+        self.mpc.use(self.start if theta is None else self.start.with_theta(theta))
         return rollout(self.vehicle, self.mpc, self.goal, self.x0, self.steps, number)

@@ -12,19 +12,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hmpc_ros.cli import fly, learn
-from hmpc_ros.cli.learning_figure import draw_before_and_after
+from hmpc_ros.cli.learn import learn_in_view
 from hmpc_ros.cli.live import duration
 from hmpc_ros.cli.options import (
     add_configuration,
     output_folder,
-    read_configuration,
+    read_run,
+    reader,
     refuse_to_mismatch,
 )
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.figures.demonstration import draw_before_and_after
 from hmpc_ros.learning.results import HEADER, read_records
 from hmpc_ros.learning.summary import best_record, summarise
+from hmpc_ros.studies.flying import fly_over_ros
 
 DESCRIPTION = """\
 Fly the reference flight, learn for a few flights, and fly it again under the best weights found:
@@ -56,26 +58,25 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     out: Path = arguments.out
     results = out / 'learning'
-    _, configuration = read_configuration(arguments)
+    configuration = read_run(arguments)
     refuse_to_mismatch(configuration)
     if (results / HEADER).exists():  # of the last demonstration
         shutil.rmtree(results)
     steps = int(configuration['learner']['steps'])
 
     console.print(f'[bold]1  the flight before[/]  {steps} steps, over ROS 2 in lockstep')
-    before = _fly(arguments, steps)
+    output = reader(arguments.verbose)
+    before = fly_over_ros(configuration, steps, reader=output)
     console.print('[bold]2  learning[/]  the vehicle tunes its own MPC')
-    words = ['--config', str(arguments.config), '--out', str(results)]
-    for name in ('iterations', 'seed'):
-        if getattr(arguments, name) is not None:
-            words += [f'--{name}', str(getattr(arguments, name))]
-    words += [f'--{name}' for name in ('record', 'verbose') if getattr(arguments, name)]
-    exit_code = learn.learn(_parsed(learn, arguments, words), console)
+    exit_code = learn_in_view(
+        configuration, results, console, verbose=arguments.verbose, record=arguments.record
+    )
     if exit_code:
         return exit_code
     console.print('[bold]3  the flight after[/]  under the best weights that were found')
     best_weights = results / 'best_weights.yaml'
-    after = _fly(arguments, steps, f'controller.weights_file={json.dumps(str(best_weights))}')
+    learned = read_run(arguments, f'controller.weights_file={json.dumps(str(best_weights))}')
+    after = fly_over_ros(learned, steps, reader=output)
 
     header, records = read_records(results)
     controller = configuration['controller']
@@ -114,24 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
         f'fly the best weights: hmpc fly --set controller.weights_file={best_weights}'
     )
     return 0 if costs['after'].J < costs['before'].J else 1
-
-
-def _fly(arguments: argparse.Namespace, steps: int, *overrides: str) -> fly.Flown:
-    words = ['--config', str(arguments.config), '--steps', str(steps)]
-    words += ['--verbose'] if arguments.verbose else []
-    parsed = _parsed(fly, arguments, words)
-    parsed.overrides += overrides
-    path, configuration = read_configuration(parsed)
-    return fly.fly_over_ros(configuration, path, parsed, lambda _stage, _step: None)
-
-
-def _parsed(command: Any, arguments: argparse.Namespace, words: list[str]) -> argparse.Namespace:
-    """Return another command's arguments, with this one's overrides."""
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    parsed = parser.parse_args(words)
-    parsed.overrides += arguments.overrides
-    return parsed
 
 
 def _print(console: Console, costs: dict[str, Any], penalty: float) -> None:

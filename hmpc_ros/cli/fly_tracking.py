@@ -13,13 +13,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hmpc_ros.cli import fly_tracking_ros
 from hmpc_ros.cli.fly import flight_progress, what_was_run, write_json
+from hmpc_ros.cli.options import reader
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.plant.reference.feasibility import Feasibility
 from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.policy.tracking import flying, performance
+from hmpc_ros.studies.tracking import fly_over_ros
 
 AFTERWARDS = 2.0  # s of hover at the end of a reference, to see it settle
 HOVER = 10.0  # s, of a reference that never ends
@@ -45,9 +46,10 @@ def run(arguments: argparse.Namespace, path: Path, configuration: Configuration)
             )  # fmt: skip
             wall_time = time.monotonic() - begun
         else:
-            flight, told, wall_time = fly_tracking_ros.fly(
-                configuration, path, arguments, reference, steps, progress
-            )
+            flight, told, wall_time = fly_over_ros(
+                configuration, reference, steps, progress,
+                rviz=arguments.rviz, reader=reader(arguments.verbose),
+            )  # fmt: skip
     result = summary(flight, reference, demand, configuration, wall_time)
     result.update(told)
     result.update(what_was_run(arguments, path, configuration))

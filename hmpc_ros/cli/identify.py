@@ -8,7 +8,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -20,19 +19,13 @@ from hmpc_ros.cli.options import (
     output_file,
     read_configuration,
 )
-from hmpc_ros.configuration import build
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.flight import Flight
-from hmpc_ros.learning.identification import (
-    FlightPlan,
-    fly_for_identification,
-    identify_from_flights,
-    stabilising_gain,
-)
+from hmpc_ros.learning.identification import FlightPlan, identify_from_flights
 from hmpc_ros.plant.quadcopter import STATE_NAMES
+from hmpc_ros.studies.identification import identify_by_flying, statistics
 
 if TYPE_CHECKING:
-    from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.plant.identification import Identification
 
 DESCRIPTION = """\
@@ -114,39 +107,6 @@ def run(arguments: argparse.Namespace) -> int:
             encoding='utf-8',
         )
     return 0
-
-
-def identify_by_flying(
-    configuration: Configuration, plan: FlightPlan, seed: int, with_offset: bool = True
-) -> Identification:
-    """Fly the configured vehicle near its goal and fit the model to the flights.
-
-    Raises:
-        IdentificationError: the flights do not tell enough.
-    """
-    simulator, controller = configuration['simulator'], configuration['controller']
-    limits = build.limits(controller)
-    vehicle = build.vehicle({**simulator, 'seed': seed})
-    # The controller that is at hand before anything is identified: LQR for the assumed vehicle.
-    assumed = build.model({**controller, 'model.source': 'hover'})
-    flights = fly_for_identification(
-        vehicle, stabilising_gain(assumed, limits), limits, build.goal(controller), plan, seed
-    )
-    return identify_from_flights(flights, simulator['time_step'], with_offset)
-
-
-def statistics(found: Identification) -> dict[str, Any]:
-    """Return what there is to say about an identification, for JSON."""
-    return {
-        'model': found.model.identity,
-        'samples': found.samples,
-        'condition': found.condition,
-        'residual_rms': dict(zip(STATE_NAMES, found.residual_rms.tolist(), strict=True)),
-        'residual_max': dict(zip(STATE_NAMES, found.residual_max.tolist(), strict=True)),
-        'explained': dict(zip(STATE_NAMES, found.explained.tolist(), strict=True)),
-        'spectral_radius': float(np.abs(np.linalg.eigvals(found.model.A)).max()),
-        'warnings': list(found.warnings),
-    }
 
 
 def _print(console: Console, found: Identification) -> None:

@@ -5,34 +5,30 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from hmpc_ros.cli.fly import given_values
 from hmpc_ros.cli.live import duration, view
-from hmpc_ros.cli.options import add_run, read_configuration, refuse_to_mismatch, refuse_to_mix
+from hmpc_ros.cli.options import (
+    add_run,
+    read_run,
+    reader,
+    refuse_to_mismatch,
+    refuse_to_mix,
+)
 from hmpc_ros.configuration import learner
-from hmpc_ros.configuration.files import Configuration, from_values
-from hmpc_ros.learning.results import HEADER, number, read_header, read_records
+from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
-from hmpc_ros.ros import graph
+from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
 
 if TYPE_CHECKING:
-    from hmpc_ros.ros.graph import NodeSpec
+    from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.ros.monitor import Monitor
     from hmpc_ros.ros.runner import LocalRunner
-
-REFRESH = 0.1  # s
-# How long a learner may say nothing. Its solver may have to be compiled first.
-SILENCE = 180.0  # s
 
 DESCRIPTION = """\
 Let the vehicle tune its own MPC over ROS 2, flight by flight.
@@ -76,7 +72,25 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     refuse_to_mix(out, arguments.resume)
     console = Console(highlight=False)
-    exit_code = learn(arguments, console)
+    if arguments.attach:
+        for override in arguments.overrides:
+            if not override.strip().startswith('learner.'):
+                raise ValueError(
+                    f'--set {override}: with --attach only the learner is started; change other '
+                    'nodes where they run'
+                )
+    configuration = read_run(arguments)
+    if not arguments.attach:
+        refuse_to_mismatch(configuration)
+    exit_code = learn_in_view(
+        configuration,
+        out,
+        console,
+        attach=arguments.attach,
+        record=arguments.record,
+        rviz=arguments.rviz,
+        verbose=arguments.verbose,
+    )
     if not (out / HEADER).exists():
         return exit_code or 1
     header, records = read_records(out)
@@ -89,117 +103,46 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
-def learn(arguments: argparse.Namespace, console: Console) -> int:
-    """Start the nodes, show their progress, and end them; return the exit code."""
-    try:
-        from hmpc_ros.ros.monitor import open_monitor
-        from hmpc_ros.ros.runner import LocalRunner
-    except ImportError as error:
-        raise ValueError(
-            f'ROS 2 is not here ({error}): source its setup file, or install the wheels with '
-            '`make setup`, or learn without it: hmpc train'
-        ) from error
-    nodes, configuration = nodes_of(arguments)
-    if not arguments.attach:
-        refuse_to_mismatch(configuration)
+def learn_in_view(
+    configuration: Configuration,
+    out: Path,
+    console: Console,
+    *,
+    verbose: bool,
+    **how: bool,
+) -> int:
+    """Learn, and show how it goes; return the exit code.
+
+    Args:
+        configuration: what is learned by whom.
+        out: results folder.
+        console: where to show it.
+        verbose: whether to show the nodes' output.
+        how: see `hmpc_ros.studies.learning.learn`.
+    """
     for warning in learner.warnings(configuration['learner']):
         console.print(f'[yellow]warning:[/] {warning}')
-
-    def reader(name: str, line: str) -> None:
-        if arguments.verbose:
-            print(f'[{name}] {line}', file=sys.stderr)
-
-    environment = {}
-    if arguments.attach:
-        environment['ROS_DOMAIN_ID'] = os.environ.get('ROS_DOMAIN_ID', '0')
-        reach = 'ROS_AUTOMATIC_DISCOVERY_RANGE'
-        environment[reach] = os.environ.get(reach, 'SUBNET')
     try:
-        with (
-            LocalRunner(nodes, reader=reader, environment=environment) as runner,
-            runner.joined(),
-            open_monitor(configuration['learner'].get('name', 'learner')) as monitor,
-        ):
-            return _show(monitor, runner, console)
+        with Live(console=console, refresh_per_second=1 / REFRESH, transient=False) as live:
+            live.update('starting the nodes')
+
+            def show(monitor: Monitor, _runner: LocalRunner) -> None:
+                if monitor.progress is not None:
+                    live.update(view(monitor.progress, monitor.history))
+
+            progress = learn(configuration, out, reader=reader(verbose), on_news=show, **how)
+    except SilentLearnerError as error:
+        console.print(f'[red]{error}[/]')
+        return 1
     except KeyboardInterrupt:
         console.print('stopped; go on with --resume')
         return 130
-
-
-def nodes_of(arguments: argparse.Namespace) -> tuple[list[NodeSpec], Configuration]:
-    """Return what is to be started, from files and options or from the folder that is resumed."""
-    given = {
-        'iterations': arguments.iterations,
-        'seed': arguments.seed,
-        'results': json.dumps(str(arguments.out.absolute())),
-        'record': 'true' if arguments.record else None,
-    }
-    overrides = arguments.overrides
-    if arguments.attach:
-        for override in overrides:
-            if not override.strip().startswith('learner.'):
-                raise ValueError(
-                    f'--set {override}: with --attach only the learner is started; change other '
-                    'nodes where they run'
-                )
-    overrides += [f'learner.{name}={value}' for name, value in given.items() if value is not None]
-    if arguments.config is None and arguments.resume and (arguments.out / HEADER).exists():
-        configuration = from_values(read_header(arguments.out)['configuration'], overrides)
-        path = graph.find_config(None)
-        values = {
-            node: {name: value for name, value in configuration[node].items() if value != []}
-            for node in ('simulator', 'controller', 'learner')
-        }
-    else:
-        arguments.config = arguments.config or 'reference'
-        path, configuration = read_configuration(arguments)
-        values = given_values(configuration, overrides)
-    nodes = graph.learning(
-        path,
-        values,
-        steps=int(configuration['learner']['steps']),
-        rviz=arguments.rviz,
-        only_learner=arguments.attach,
-    )
-    return nodes, configuration
-
-
-def _show(monitor: Monitor, runner: LocalRunner, console: Console) -> int:
-    """Show the progress until the run is over; return the exit code."""
-    started = time.monotonic()
-    with Live(console=console, refresh_per_second=1 / REFRESH, transient=False) as live:
-        live.update('starting the nodes')
-        while True:
-            monitor.listen(REFRESH)
-            runner.check()
-            progress = monitor.progress
-            if progress is None:
-                if time.monotonic() - started > SILENCE:
-                    lines = '\n'.join(runner.output('learner')[-5:])
-                    console.print(f'[red]the learner says nothing; it wrote last:[/]\n{lines}')
-                    return 1
-                continue
-            live.update(view(progress, monitor.history))
-            if progress.state in ('done', 'stopped'):
-                monitor.listen(0.2)  # the history may come after the state
-                live.update(view(monitor.progress or progress, monitor.history))
-                break
     if not console.is_terminal:
         console.print()
     if progress.state == 'stopped':
         console.print(f'[red]learning stopped:[/] {progress.message.removeprefix("stopped: ")}')
         return 1
     return 0
-
-
-def timing(out: Path) -> dict[str, float] | None:
-    """Return where the time of an iteration goes: medians [s], None when it is not known."""
-    from hmpc_ros.ros.timings import read_timings
-
-    rows = read_timings(out)
-    if not rows:
-        return None
-    return {name: float(np.median([row[name] for row in rows])) for name in rows[0] if name != 'k'}
 
 
 def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: bool) -> None:

@@ -27,7 +27,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'reproduce': ('hmpc_ros.cli.reproduce', "the paper's experiment: all arms, figures and table"),
     'plot': ('hmpc_ros.cli.plot', 'draw a training run or an experiment'),
     'benchmark': ('hmpc_ros.cli.benchmark', 'all rules on all cases of mismatch: figure, table'),
-    'bench': ('hmpc_ros.cli.bench', 'measure what everything costs on this machine'),
 }
 
 _DESCRIPTION = """\

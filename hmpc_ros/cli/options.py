@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hmpc_ros.configuration.files import Configuration, load
-from hmpc_ros.learning.results import HEADER
+from hmpc_ros.configuration.files import Configuration, from_values, load
+from hmpc_ros.learning.results import HEADER, read_header
 from hmpc_ros.ros.graph import find_config
 
 MOST_STEPS = 100_000  # of a flight: all its states are kept in memory
@@ -68,6 +69,13 @@ def ros_name(text: str) -> str:
 def ros_namespace(text: str) -> str:
     """Return a namespace, empty for the root; an argparse type."""
     return ros_name(text) if text.strip() not in ('', '/') else ''
+
+
+def address(text: str) -> str:
+    """Return an address such as ``tcp://10.0.0.5:8786``, empty for none; an argparse type."""
+    if text and not re.fullmatch(r'(\w+://)?\S+:\d{1,5}', text):
+        raise argparse.ArgumentTypeError(f'{text!r} is no address such as tcp://10.0.0.5:8786')
+    return text
 
 
 def output_folder(text: str) -> Path:
@@ -135,15 +143,42 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_configuration(arguments: argparse.Namespace) -> tuple[Path, Configuration]:
-    """Return the parameter file's path and all values, overrides included.
+def read_configuration(
+    arguments: argparse.Namespace, *more: str
+) -> tuple[Path, Configuration]:
+    """Return the parameter file's path and all values, overrides included, and ``more`` of them.
 
     Raises:
         FileNotFoundError: there is no such file or preset.
         ValueError: a name or value is refused.
     """
     path = find_config(arguments.config)
-    return path, load(path, arguments.overrides)
+    return path, load(path, [*arguments.overrides, *more])
+
+
+def read_run(arguments: argparse.Namespace, *more: str) -> Configuration:
+    """Read what is to be run: from the files and options, or from the folder that is resumed."""
+    more += tuple(
+        f'learner.{name}={getattr(arguments, name)}'
+        for name in ('iterations', 'seed')
+        if getattr(arguments, name) is not None
+    )
+    if arguments.config is None:
+        if arguments.resume and (arguments.out / HEADER).exists():
+            kept = read_header(arguments.out)['configuration']
+            return from_values(kept, [*arguments.overrides, *more])
+        arguments.config = 'reference'
+    return read_configuration(arguments, *more)[1]
+
+
+def reader(verbose: bool) -> Callable[[str, str], None]:
+    """Return what is done with each line of output of a node."""
+
+    def show(name: str, line: str) -> None:
+        if verbose:
+            print(f'[{name}] {line}', file=sys.stderr)
+
+    return show
 
 
 def add_run(parser: argparse.ArgumentParser, out: str) -> None:

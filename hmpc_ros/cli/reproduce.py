@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-from collections.abc import Mapping
-from concurrent.futures import Future
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 
-from hmpc_ros.cli.figures import BLUE, GREEN, ORANGE, PURPLE
 from hmpc_ros.cli.options import (
     MOST_JOBS,
     MOST_RUNS,
@@ -23,14 +15,7 @@ from hmpc_ros.cli.options import (
     output_folder,
     read_configuration,
 )
-from hmpc_ros.cli.run_pool import tell, work_off
-from hmpc_ros.configuration.provenance import provenance
-from hmpc_ros.learning.results import HEADER, ResultsError, number, read_header, read_records
-
-if TYPE_CHECKING:
-    from hmpc_ros.configuration.files import Configuration
-    from hmpc_ros.learning.results import Record
-    from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.studies.reproduce import ARMS, reproduce
 
 DESCRIPTION = """\
 Reproduce the paper's experiment: identify a model from closed-loop flights near the target, train
@@ -43,55 +28,6 @@ examples:
   hmpc reproduce --seeds 10 --jobs 2
   hmpc reproduce --seeds 2 --iterations 50 --arms perfect hybrid_050 --out build/quick
 """
-# Final tracking costs C that the paper reports.
-PAPER = {'perfect': 1103.04, 'hybrid': 1111.71}
-
-# Initial attitudes and rates of the identification flights, beyond what is linear: the model that
-# comes of it makes the model-only arm unstable.
-FAR: dict[str, Any] = {'attitude': 0.6, 'rates': 0.4}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to learn.
-
-    Attributes:
-        label: For tables and figures.
-        colour: In figures.
-        overrides: Of the learner's parameters.
-        model: Which identified model the MPC uses, ``near`` or ``far`` from hover.
-        random: Whether the seed matters; otherwise one run stands for all.
-    """
-
-    label: str
-    colour: str
-    overrides: Mapping[str, Any]
-    model: str = 'near'
-    random: bool = True
-
-
-def _hybrid(gamma: float) -> dict[str, Any]:
-    return {'estimator': 'hybrid', 'trust.initial': 1.0, 'trust.exponent': gamma}
-
-
-_MODEL_ONLY = {'estimator': 'model_based', 'jacobians': 'model'}
-_MODEL_FREE = {'estimator': 'zeroth_order'}
-_PERFECT = {'estimator': 'model_based', 'jacobians': 'vehicle'}
-
-ARMS: dict[str, Arm] = {
-    'perfect': Arm('perfect model', '#222222', _PERFECT, random=False),
-    'model_only': Arm('model only', ORANGE, _MODEL_ONLY, random=False),
-    'model_free': Arm('model-free only', PURPLE, _MODEL_FREE),
-    'hybrid_025': Arm('hybrid γ = 0.25', '#56B4E9', _hybrid(0.25)),
-    'hybrid_050': Arm('hybrid γ = 0.5', BLUE, _hybrid(0.5)),
-    'hybrid_075': Arm('hybrid γ = 0.75', GREEN, _hybrid(0.75)),
-    'perfect_far': Arm('perfect model', '#222222', _PERFECT, 'far', random=False),
-    'model_only_far': Arm('model only', ORANGE, _MODEL_ONLY, 'far', random=False),
-    'model_free_far': Arm('model-free only', PURPLE, _MODEL_FREE, 'far'),
-    'hybrid_050_far': Arm('hybrid γ = 0.5', BLUE, _hybrid(0.5), 'far'),
-    'hybrid_075_far': Arm('hybrid γ = 0.75', GREEN, _hybrid(0.75), 'far'),
-}
-REFERENCE = {'near': 'perfect', 'far': 'perfect_far'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,289 +64,18 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True, highlight=False)
     _, configuration = read_configuration(arguments)
     out: Path = arguments.out.absolute()
-    models = _identify(configuration, out, {ARMS[arm].model for arm in arguments.arms}, console)
-    tasks = [
-        Task(
-            arm,
-            seed,
-            out / arm / f'seed-{seed:03d}',
-            configuration.nodes,
-            {
-                'controller.model.source': 'file',
-                'controller.model.file': str(models[ARMS[arm].model]),
-                'learner.rule': 'paper',
-                'learner.iterations': arguments.iterations,
-                'learner.seed': seed,
-                **{f'learner.{name}': value for name, value in ARMS[arm].overrides.items()},
-            },
-        )
-        # Seed by seed, so that an interrupted experiment has all arms of the seeds it got to.
-        for seed in range(arguments.seeds)
-        for arm in arguments.arms
-        if ARMS[arm].random or seed == 0
-    ]
     try:
-        _train_all(tasks, arguments.jobs, arguments.iterations, console)
+        text = reproduce(
+            configuration,
+            out,
+            arms=arguments.arms,
+            seeds=arguments.seeds,
+            iterations=arguments.iterations,
+            jobs=arguments.jobs,
+            console=console,
+        )
     except KeyboardInterrupt:
         console.print(f'stopped; what is done is kept in {out}: the same command goes on')
         return 130
-    from hmpc_ros.cli.plot import draw_experiment
-
-    print(draw_experiment(out))
+    print(text)
     return 0
-
-
-# -- the models ------------------------------------------------------------------------------------
-
-
-def _identify(
-    configuration: Configuration, out: Path, wanted: set[str], console: Console
-) -> dict[str, Path]:
-    """Identify the models once; an experiment that goes on finds its own."""
-    from hmpc_ros.cli.identify import identify_by_flying, statistics
-    from hmpc_ros.learning.identification import FlightPlan
-
-    models = {}
-    for name in sorted(wanted):
-        models[name] = out / f'model_{name}.npz'
-        if models[name].exists():
-            continue
-        out.mkdir(parents=True, exist_ok=True)
-        plan = FlightPlan(**FAR) if name == 'far' else FlightPlan()
-        console.print(f'identifying the model {name} hover from {plan.flights} flights')
-        found = identify_by_flying(configuration, plan, seed=0)
-        for warning in found.warnings:
-            console.print(f'[yellow]warning:[/] {warning}')
-        about = {**statistics(found), 'plan': asdict(plan), 'seed': 0, **provenance()}
-        models[name].with_suffix('.json').write_text(
-            json.dumps(about, indent=2) + '\n', encoding='utf-8'
-        )
-        aside = models[name].with_name(f'.aside_{os.getpid()}.npz')
-        found.model.save(aside)
-        aside.replace(models[name])
-    return models
-
-
-# -- the runs --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Task:
-    """One run: what a worker process is given."""
-
-    arm: str
-    seed: int
-    folder: Path
-    nodes: dict[str, dict[str, Any]]
-    overrides: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f'{self.arm} seed {self.seed}'
-
-    def iterations_done(self) -> int:
-        """Return how many iterations are kept already.
-
-        Raises:
-            ResultsError: what is kept is damaged.
-        """
-        if not (self.folder / HEADER).exists():
-            return 0
-        records = read_records(self.folder)[1]
-        return sum(record['kind'] == 'iteration' for record in records)
-
-
-def _train_all(tasks: list[Task], jobs: int, iterations: int, console: Console) -> None:
-    """Fly all runs on a pool of processes, with one bar for all iterations."""
-
-    def tell_of(task: Task, future: Future[str]) -> None:
-        if stopped := future.result():
-            console.print(f'{task.name} ended: {stopped}')
-
-    done = {task.name: task.iterations_done() for task in tasks}
-    work_off(
-        tasks, _train, tell_of, jobs=jobs, steps=iterations, unit='iterations', done=done,
-        console=console,
-    )  # fmt: skip
-
-
-def _train(task: Task) -> str:
-    """Run one task in a worker; return why it diverged, empty when it did not."""
-    from hmpc_ros.configuration.files import from_values
-    from hmpc_ros.configuration.learner import train_offline
-
-    overrides = [f'{name}={json.dumps(value)}' for name, value in task.overrides.items()]
-
-    def report(run: TrainingRun, record: Record) -> None:
-        C, V = number(record['C']), number(record['V'])
-        tell(task.name, run.k, f'C {C:.2f}  V {V:.4f}')
-
-    return train_offline(from_values(task.nodes, overrides), task.folder, on_record=report).stopped
-
-
-# -- what came of it -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class ArmResults:
-    """All finished runs of an arm.
-
-    Attributes:
-        arm: What it is.
-        seeds: Their seeds.
-        C, V, J: (seeds, iterations + 1); NaN after a run had ended.
-        theta: Final weights of each seed, (seeds, 94).
-        stopped: Why runs ended early, by seed.
-        header: Of one of the runs.
-    """
-
-    arm: Arm
-    seeds: list[int]
-    C: np.ndarray
-    V: np.ndarray
-    J: np.ndarray
-    theta: np.ndarray
-    stopped: dict[int, str]
-    header: Record
-
-
-def read_experiment(out: Path) -> dict[str, ArmResults]:
-    """Read the finished runs of an experiment's folder, by arm.
-
-    Raises:
-        ResultsError: there are none, or a file is damaged.
-    """
-    found = {}
-    for name, arm in ARMS.items():
-        folders = [f for f in sorted((out / name).glob('seed-*')) if (f / HEADER).exists()]
-        runs = {int(folder.name[-3:]): read_records(folder) for folder in folders}
-        finished = {seed: r for seed, (_, r) in runs.items() if _is_finished(r)}
-        if not finished:
-            continue
-        length = max(len(records) for records in finished.values())
-        curves = {
-            key: np.array([_curve(records, key, length) for records in finished.values()])
-            for key in 'CVJ'
-        }
-        found[name] = ArmResults(
-            arm=arm,
-            seeds=list(finished),
-            theta=np.array([records[-1]['theta'] for records in finished.values()]),
-            stopped={s: r[-1]['reason'] for s, r in finished.items() if r[-1].get('diverged')},
-            header=read_header(folders[0]),
-            **curves,
-        )
-    if not found:
-        raise ResultsError(f'{out} holds no finished run of an experiment')
-    return found
-
-
-def _is_finished(records: list[Record]) -> bool:
-    last = records[-1] if records else {}
-    return last.get('kind') == 'closing' or bool(last.get('diverged'))
-
-
-def _curve(records: list[Record], key: str, length: int) -> np.ndarray:
-    """Return C, V or J over the iterations and the closing flight; the latest per iteration."""
-    curve = np.full(length, np.nan)
-    for record in records:
-        curve[record['k']] = np.nan if record[key] is None else record[key]
-    return curve
-
-
-def summarise(results: Mapping[str, ArmResults]) -> dict[str, Any]:
-    """Put the experiment into the numbers of its table."""
-    arms = {}
-    for name, found in results.items():
-        final = {key: _final(getattr(found, key)) for key in 'CVJ'}
-        reference = results.get(REFERENCE[found.arm.model])
-        entry: dict[str, Any] = {
-            'label': found.arm.label,
-            'model': found.arm.model,
-            'seeds': found.seeds,
-            'iterations': found.C.shape[1] - 1,
-            'diverged': len(found.stopped),
-            'deterministic': not found.arm.random,
-        }
-        for key, values in final.items():
-            entry[key] = {
-                'median': _or_none(np.median(values)),
-                'worst': _or_none(np.max(values)),
-                'per_seed': [_or_none(value) for value in values],
-            }
-        if reference is not None:
-            for key in ('C', 'J'):
-                ours = float(np.median(_final(getattr(reference, key))))
-                gap = 100 * (float(np.median(final[key])) / ours - 1)
-                entry[f'gap_{key}_percent'] = _or_none(gap)
-        entry['iterations_to_half_the_gain'] = _or_none(np.median(_half_way(found, reference)))
-        arms[name] = entry
-    return {'arms': arms, 'paper': PAPER, **provenance()}
-
-
-def table(summary: Mapping[str, Any]) -> str:
-    """Write the experiment's table in Markdown."""
-    headings = [
-        'arm',
-        'model',
-        'seeds',
-        'diverged',
-        'C median',
-        'C worst',
-        'gap in C',
-        'V median',
-        'J median',
-        'J worst',
-        'iterations to half the gain',
-    ]
-    lines = [
-        f'| {" | ".join(headings)} |',
-        f'|{"---|" * len(headings)}',
-    ]
-    for entry in summary['arms'].values():
-        cells = [
-            entry['label'],
-            f'{entry["model"]} hover',
-            '1 (no randomness)' if entry['deterministic'] else str(len(entry['seeds'])),
-            str(entry['diverged'] or '—'),
-            _cell(entry['C']['median'], '.2f'),
-            _cell(entry['C']['worst'], '.2f'),
-            _cell(entry.get('gap_C_percent'), '+.2f', ' %'),
-            _cell(entry['V']['median'], '.4f'),
-            _cell(entry['J']['median'], '.2f'),
-            _cell(entry['J']['worst'], '.2f'),
-            _cell(entry['iterations_to_half_the_gain'], '.0f'),
-        ]
-        lines.append(f'| {" | ".join(cells)} |')
-    paper = summary['paper']
-    gap = 100 * (paper['hybrid'] / paper['perfect'] - 1)
-    blanks = ' | — | — | — | — |'
-    lines.append(f'| paper: perfect model | | | | {paper["perfect"]:.2f} | — | +0.00 %{blanks}')
-    lines.append(f'| paper: hybrid | | | | {paper["hybrid"]:.2f} | — | {gap:+.2f} %{blanks}')
-    return '\n'.join(lines) + '\n'
-
-
-def _final(values: np.ndarray) -> np.ndarray:
-    """Return the last value of each seed, infinite where the run had ended before."""
-    return np.where(np.isfinite(values[:, -1]), values[:, -1], np.inf)
-
-
-def _half_way(found: ArmResults, reference: ArmResults | None) -> np.ndarray:
-    """Return after how many iterations each seed has gained half of the reference's gain in J.
-
-    Counted from the last iteration that was above, so that a lucky moment is no arrival.
-    """
-    compared = found if reference is None else reference
-    start, end = compared.J[0, 0], np.median(_final(compared.J))
-    above = np.where(np.isfinite(found.J), found.J, np.inf) > 0.5 * (start + end)
-    arrivals = [np.flatnonzero(row)[-1] + 1.0 if row.any() else 0.0 for row in above]
-    return np.array([a if a < found.J.shape[1] else np.inf for a in arrivals])
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _cell(value: float | None, form: str, unit: str = '') -> str:
-    return '—' if value is None else format(value, form) + unit

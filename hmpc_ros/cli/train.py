@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hmpc_ros.cli.options import MOST_JOBS, add_run, count, read_configuration, refuse_to_mix
+from hmpc_ros.cli.options import MOST_JOBS, add_run, address, count, read_run, refuse_to_mix
 from hmpc_ros.configuration import learner
-from hmpc_ros.configuration.files import from_values
 from hmpc_ros.learning.parallel import workers
-from hmpc_ros.learning.results import HEADER, number, read_header, read_records
+from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import best_record, summarise
 
 if TYPE_CHECKING:
-    from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.training import TrainingRun
 
@@ -52,14 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='processes that fly what is due at the same time (default: 1); same results',
     )
     parser.add_argument(
-        '--dask', metavar='ADDRESS', default='', help='fly on the workers of this Dask scheduler'
+        '--dask',
+        metavar='ADDRESS',
+        type=address,
+        default='',
+        help='fly on the workers of this Dask scheduler',
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; return 0, 1 when the run diverged, 130 after Ctrl-C."""
     console = Console(stderr=True, highlight=False)
-    configuration = _configuration(arguments)
+    configuration = read_run(arguments)
     out: Path = arguments.out
     refuse_to_mix(out, arguments.resume)
     for warning in learner.warnings(configuration['learner']):
@@ -85,18 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
     return exit_code
-
-
-def _configuration(arguments: argparse.Namespace) -> Configuration:
-    """Read what is to be run: from the files and options, or from the folder that is resumed."""
-    for name in ('iterations', 'seed'):
-        if getattr(arguments, name) is not None:
-            arguments.overrides.append(f'learner.{name}={getattr(arguments, name)}')
-    if arguments.config is None:
-        if arguments.resume and (arguments.out / HEADER).exists():
-            return from_values(read_header(arguments.out)['configuration'], arguments.overrides)
-        arguments.config = 'reference'
-    return read_configuration(arguments)[1]
 
 
 class _ProgressBar:

@@ -1,5 +1,6 @@
 """From values to objects: vehicle, model, limits, weights and the MPC they describe."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -25,10 +26,10 @@ from hmpc_ros.policy.linear.weights import N_TERMINAL, Weights
 Values = Mapping[str, Any]
 
 
-def _dataclass_from(kind: Any, values: Values, prefix: str = '') -> Any:
-    """Build a dataclass from the values that carry its fields' names."""
-    names = [field.name for field in fields(kind) if prefix + field.name in values]
-    return kind(**{name: values[prefix + name] for name in names})
+def dataclass_from(kind: Any, values: Values, prefix: str = '', **others: Any) -> Any:
+    """Build a dataclass from the values that carry its fields' names, and from others."""
+    given = {f.name: values[prefix + f.name] for f in fields(kind) if prefix + f.name in values}
+    return kind(**given, **others)
 
 
 def vehicle_parameters(values: Values) -> QuadcopterParameters:
@@ -37,12 +38,12 @@ def vehicle_parameters(values: Values) -> QuadcopterParameters:
     Raises:
         ValueError: they are unphysical.
     """
-    return _dataclass_from(QuadcopterParameters, values, 'vehicle.')
+    return dataclass_from(QuadcopterParameters, values, 'vehicle.')
 
 
 def quadcopter(simulator: Values) -> Quadcopter:
     """Return the dynamics the simulator flies."""
-    return Quadcopter(
+    return _quadcopter(
         vehicle_parameters(simulator),
         simulator['time_step'],
         simulator['integrator'],
@@ -50,10 +51,18 @@ def quadcopter(simulator: Values) -> Quadcopter:
     )
 
 
+@functools.lru_cache(maxsize=8)
+def _quadcopter(
+    parameters: QuadcopterParameters, time_step: float, integrator: str = 'euler', substeps: int = 1
+) -> Quadcopter:
+    """Build the dynamics once for all who fly or assume the same vehicle; they keep no state."""
+    return Quadcopter(parameters, time_step, integrator, substeps)
+
+
 def vehicle(simulator: Values) -> Vehicle:
     """Return the simulated vehicle with its imperfections, at its initial state."""
     real = Vehicle(
-        quadcopter(simulator), _dataclass_from(Imperfections, simulator), simulator['seed']
+        quadcopter(simulator), dataclass_from(Imperfections, simulator), simulator['seed']
     )
     real.reset(simulator['initial_state'], flight=0)
     return real
@@ -71,7 +80,7 @@ def model(controller: Values) -> LinearModel:
         if source == 'file'
         else _identified_model(controller)
         if source == 'identified'
-        else Quadcopter(vehicle_parameters(controller), controller['time_step']).linearise()
+        else _quadcopter(vehicle_parameters(controller), controller['time_step']).linearise()
     )
     scale, error = controller['model.input_scale'], controller['model.error_std']
     if scale != 1.0:
@@ -103,19 +112,35 @@ _SHORT_OF_DATA = {'velocity': 1.0, 'attitude': 0.5, 'rates': 0.4, 'excitation': 
 def _identified_model(controller: Values) -> LinearModel:
     """Identify a model from simulated noisy flights of the vehicle that the MPC assumes."""
     about = 'model.identification.'
-    assumed = Quadcopter(vehicle_parameters(controller), controller['time_step'])
-    noise = Imperfections(measurement_noise_std=(controller[f'{about}noise'],) * NX)
-    plan = FlightPlan(controller[f'{about}flights'], controller[f'{about}steps'], **_SHORT_OF_DATA)
-    bounds, seed = limits(controller), controller['model.seed']
+    return _identify(
+        vehicle_parameters(controller),
+        controller['time_step'],
+        controller[f'{about}noise'],
+        FlightPlan(controller[f'{about}flights'], controller[f'{about}steps'], **_SHORT_OF_DATA),
+        limits(controller),
+        controller['model.seed'],
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _identify(
+    parameters: QuadcopterParameters,
+    time_step: float,
+    noise: float,
+    plan: FlightPlan,
+    bounds: Limits,
+    seed: int,
+) -> LinearModel:
+    assumed = _quadcopter(parameters, time_step)
     flights = fly_for_identification(
-        Vehicle(assumed, noise, seed),
+        Vehicle(assumed, Imperfections(measurement_noise_std=(noise,) * NX), seed),
         stabilising_gain(assumed.linearise(), bounds),
         bounds,
         Goal(),
         plan,
         seed,
     )
-    return identify_from_flights(flights, controller['time_step']).model
+    return identify_from_flights(flights, time_step).model
 
 
 def flying_model(controller: Values, known: LinearModel | None = None) -> LinearModel:
@@ -132,7 +157,7 @@ def flying_model(controller: Values, known: LinearModel | None = None) -> Linear
 
 def limits(controller: Values) -> Limits:
     """Return the bounds ``limits.*``."""
-    return _dataclass_from(Limits, controller, 'limits.')
+    return dataclass_from(Limits, controller, 'limits.')
 
 
 def goal(controller: Values) -> Goal:
@@ -142,7 +167,7 @@ def goal(controller: Values) -> Goal:
 
 def safety(controller: Values) -> Safety:
     """Return the settings of the controller's ladder of fallbacks."""
-    return _dataclass_from(Safety, controller)
+    return dataclass_from(Safety, controller)
 
 
 def weights(controller: Values, model: LinearModel) -> Weights:
@@ -160,8 +185,12 @@ def weights(controller: Values, model: LinearModel) -> Weights:
     return made
 
 
-def started(controller: Values) -> Values:
+def started(controller: Values, known: LinearModel | None = None) -> Values:
     """Return the values as a controller has them once it has read its ``weights_file``.
+
+    Args:
+        controller: The values.
+        known: What `model` returns, if that was called already.
 
     Raises:
         ValueError: the file is not to be used with this model and horizon.
@@ -169,7 +198,8 @@ def started(controller: Values) -> Values:
     path = controller['weights_file']
     if not path:
         return controller
-    return {**controller, **read_weights(path, model(controller).identity, controller['horizon'])}
+    base = model(controller) if known is None else known
+    return {**controller, **read_weights(path, base.identity, controller['horizon'])}
 
 
 def mpc(controller: Values) -> Mpc:
@@ -179,8 +209,9 @@ def mpc(controller: Values) -> Mpc:
         ValueError: some of them do not go together.
         AcadosMissingError, CodeGenerationError: see `Mpc`.
     """
-    controller = started(controller)
-    prediction_model = flying_model(controller)
+    base = model(controller)
+    controller = started(controller, base)
+    prediction_model = flying_model(controller, base)
     return Mpc(
         prediction_model,
         limits(controller),

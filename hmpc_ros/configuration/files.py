@@ -1,14 +1,16 @@
 """Configuration files: ROS 2 parameter files read without ROS, and command-line overrides."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from hmpc_ros import disk, ros_yaml
 from hmpc_ros.configuration.schema import closest, validate_all
 from hmpc_ros.configuration.tables import TABLES
+
+#: Parameters of the controller that name files.
+PATHS = ('model.file', 'weights_file')
 
 
 @dataclass(frozen=True)
@@ -18,14 +20,31 @@ class Configuration:
     Attributes:
         nodes: by node name, then by parameter name.
         path: the file they came from, None for the defaults.
+        overridden: names of the values that came from elsewhere, by node name.
     """
 
     nodes: dict[str, dict[str, Any]]
     path: Path | None = None
+    overridden: Mapping[str, Iterable[str]] = field(default_factory=dict)
 
     def __getitem__(self, node: str) -> dict[str, Any]:
         """Return the values of a node."""
         return self.nodes[node]
+
+    def besides_file(self) -> dict[str, dict[str, Any]]:
+        """Return the values that nodes must be given besides the parameter file, by node.
+
+        These are the overrides, checked and in the parameters' own types, and the paths of files,
+        which in the parameter file are relative to that file.
+        """
+        values = {
+            node: {name: self[node][name] for name in self.overridden.get(node, ())}
+            for node in self.nodes
+        }
+        for name in PATHS:
+            if file := self['controller'][name]:
+                values['controller'][name] = str(Path(file).absolute())
+        return values
 
 
 def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Configuration:
@@ -48,11 +67,10 @@ def load(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Confi
         path = Path(path)
         for node, values in _read(path).items():
             for name, value in values.items():
-                if name in ('model.file', 'weights_file') and value:
+                if name in PATHS and value:
                     value = str(path.parent / value)
                 _assign(given, node, name, value, str(path))
-    _override(given, overrides)
-    return _validated(given, path)
+    return _validated(given, _read_overrides(overrides), path)
 
 
 def from_values(values: dict[str, dict[str, Any]], overrides: Iterable[str] = ()) -> Configuration:
@@ -65,21 +83,25 @@ def from_values(values: dict[str, dict[str, Any]], overrides: Iterable[str] = ()
     for node, parameters in values.items():
         for name, value in parameters.items():
             _assign(given, node, name, value, 'results')
-    _override(given, overrides)
-    return _validated(given, None)
+    read = _read_overrides(overrides)
+    # An empty list is the default of all that may be one, and no node can be given it.
+    kept = {n: {k: v for k, v in each.items() if v != []} for n, each in given.items()}
+    return _validated(given, {n: kept[n] | read[n] for n in read}, None)
 
 
-def _override(given: dict[str, dict[str, Any]], overrides: Iterable[str]) -> None:
+def _read_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
+    given: dict[str, dict[str, Any]] = {node: {} for node in TABLES}
     for override in overrides:
         key, separator, text = override.partition('=')
         if not separator or '.' not in key:
             raise ValueError(f"override '{override}' is not of the form node.parameter=value")
         node, name = addressed(key)
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            value = ros_yaml.read(text)
+        except ros_yaml.YamlError as error:
             raise ValueError(f"override '{override}': the value is not YAML ({error})") from error
         _assign(given, node, name, value, 'override')
+    return given
 
 
 def addressed(key: str) -> tuple[str, str]:
@@ -100,14 +122,16 @@ def addressed(key: str) -> tuple[str, str]:
     return '**', key
 
 
-def _validated(given: dict[str, dict[str, Any]], path: Path | None) -> Configuration:
+def _validated(
+    given: dict[str, dict[str, Any]], overrides: dict[str, dict[str, Any]], path: Path | None
+) -> Configuration:
     nodes = {}
     for node, values in given.items():
         try:
-            nodes[node] = validate_all(TABLES[node], values)
+            nodes[node] = validate_all(TABLES[node], values | overrides[node])
         except ValueError as error:
             raise ValueError(f'{path or "override"}: {node}: {error}') from error
-    return Configuration(nodes, path)
+    return Configuration(nodes, path, {node: tuple(each) for node, each in overrides.items()})
 
 
 def _assign(given: dict, node: str, name: str, value: Any, source: str) -> None:
@@ -125,10 +149,10 @@ def _assign(given: dict, node: str, name: str, value: Any, source: str) -> None:
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     """Return the parameters of each node of a file, with dotted names."""
     try:
-        document = yaml.safe_load(path.read_text(encoding='utf-8'))
+        document = ros_yaml.read(disk.read_text(path, ros_yaml.MOST_BYTES))
     except OSError as error:
-        raise ValueError(f'{path} cannot be read: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path} cannot be read: {disk.reason(error)}') from error
+    except ValueError as error:
         raise ValueError(f'{path} is not a YAML file: {error}') from error
     if not isinstance(document, dict):
         raise ValueError(f'{path} is not a ROS 2 parameter file: it has no nodes')

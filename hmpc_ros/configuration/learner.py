@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from hmpc_ros.configuration.files import from_values
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.learning.adam import AdamRule
-from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
 from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
@@ -28,8 +27,10 @@ from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.plant.quadcopter import NX
+from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.parameters import space
 from hmpc_ros.policy.linear.unconstrained import OfflineMpc
 from hmpc_ros.policy.linear.weights import Weights
 
@@ -39,39 +40,27 @@ if TYPE_CHECKING:
 
     from hmpc_ros.configuration.build import Values
     from hmpc_ros.configuration.files import Configuration
-    from hmpc_ros.learning.costate import PlantJacobians
     from hmpc_ros.learning.estimators import Estimator
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.rules import Rule
     from hmpc_ros.plant.linear_model import LinearModel
+    from hmpc_ros.plant.protocol import PlantJacobians
     from hmpc_ros.policy.linear.limits import Limits
+    from hmpc_ros.policy.parameters import Parameters
 
 
 def objective(learner: Values, limits: Limits) -> Objective:
     """Return the closed-loop objective ``objective.*`` with the controller's state bounds."""
-    return Objective(
-        np.array(learner['objective.state_weights']),
-        np.array(learner['objective.input_weights']),
-        np.array(learner['objective.terminal_weights']),
-        learner['objective.penalty'],
-        limits.state_max,
-    )
+    return build.dataclass_from(Objective, learner, 'objective.', state_max=limits.state_max)
 
 
 def schedules(learner: Values) -> tuple[StepSize, Trust]:
     """Return alpha_k and eta_k; the trust of an estimator that mixes nothing is what it uses."""
-    step_size = StepSize(
-        learner['step_size.scale'],
-        learner['step_size.exponent'],
-        learner['step_size.logarithm'],
-    )
     fixed = {'model_based': Trust(1.0, 0.0), 'zeroth_order': Trust(0.0)}
-    trust = fixed.get(
-        learner['estimator'], Trust(learner['trust.initial'], learner['trust.exponent'])
-    )
-    return step_size, trust
+    trust = fixed.get(learner['estimator'], build.dataclass_from(Trust, learner, 'trust.'))
+    return build.dataclass_from(StepSize, learner, 'step_size.'), trust
 
 
 def warnings(learner: Values) -> list[str]:
@@ -85,7 +74,7 @@ def warnings(learner: Values) -> list[str]:
 
 def estimator(learner: Values, model_based: ModelBased) -> Estimator:
     """Return the estimator of the gradient that is configured."""
-    free = ZerothOrder(learner['delta'], learner['directions'], learner['two_sided'])
+    free = build.dataclass_from(ZerothOrder, learner)
     _, trust = schedules(learner)
     kind = learner['estimator']
     if kind == 'model_based':
@@ -95,58 +84,54 @@ def estimator(learner: Values, model_based: ModelBased) -> Estimator:
     return (Hybrid if kind == 'hybrid' else ControlVariate)(model_based, free, trust)
 
 
-def box(learner: Values) -> Box:
-    """Return the set ``box.*`` that theta is kept in."""
-    return Box.symmetric(learner['box.q'], learner['box.r'], learner['box.p'])
+def start_of(learner: Values, mpc: OfflineMpc) -> Parameters:
+    """Return the parameters that the MPC has, in the set ``box.*`` that theta is kept in.
+
+    Raises:
+        ValueError: they are outside that set.
+    """
+    start = replace(mpc.parameters, space=space(*(learner[f'box.{name}'] for name in 'qrp')))
+    start.space.refuse_outside(start.theta)
+    return start
 
 
 def safeguard(learner: Values) -> Safeguard | None:
     """Return who decides what is kept, None where everything is."""
     if not learner['rollback.enabled']:
         return None
-    return Safeguard(
-        learner['rollback.margin'], learner['rollback.violation'], learner['rollback.shrink']
-    )
+    return build.dataclass_from(Safeguard, learner, 'rollback.')
 
 
 def envelope(learner: Values, limits: Limits) -> Envelope:
     """Return the bounds ``envelope.*`` that end a flight, with the controller's state bounds."""
-    return Envelope(
-        learner['envelope.position'],
-        learner['envelope.attitude'],
-        learner['envelope.violation'],
-        tuple(limits.state_max.tolist()),
-    )
+    bounds = tuple(limits.state_max.tolist())
+    return build.dataclass_from(Envelope, learner, 'envelope.', state_max=bounds)
 
 
-def rule(learner: Values, gradient: FlightGradient) -> Rule:
+def rule(learner: Values, gradient: FlightGradient, start: Parameters, model: LinearModel) -> Rule:
     """Return the update rule.
 
     Args:
         learner: The learner's values.
-        gradient: Of flights, with the learner's own copy of the MPC.
-
-    Raises:
-        ValueError: the start weights (the gradient's MPC has them) are outside the box.
+        gradient: Of flights, with the learner's own copy of the policy.
+        start: What the run starts with.
+        model: Of the plant, which a surrogate corrects.
     """
     step_size, _ = schedules(learner)
-    bounds, mpc = box(learner), gradient.mpc
-    bounds.refuse_outside(mpc.weights.theta)
     if learner['rule'] == 'few_flights':
         return FewFlightsRule(
-            mpc,
+            gradient.policy,
             gradient.objective,
-            bounds,
-            mpc.model,
-            mpc.weights,
-            Settings(**{f.name: learner[f'few_flights.{f.name}'] for f in fields(Settings)}),
+            start,
+            functools.partial(Surrogate, model, gradient.objective.state_max),
+            build.dataclass_from(Settings, learner, 'few_flights.'),
             max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4),
             learner['tasks.at_once'],
         )
     gradients = estimator(learner, ModelBased(gradient))
     if learner['rule'] == 'adam':
-        return AdamRule(gradients, learner['adam.learning_rate'], bounds, safeguard(learner))
-    return PaperRule(gradients, step_size, bounds, safeguard(learner))
+        return AdamRule(gradients, learner['adam.learning_rate'], safeguard(learner))
+    return PaperRule(gradients, step_size, safeguard(learner))
 
 
 def tasks(learner: Values, goal: Goal, start: tuple[float, ...]) -> tuple[Task, ...]:
@@ -196,13 +181,13 @@ class OfflineTraining:
         rule: The update rule.
         objective: What flights cost.
         fly: Flies requests by rollout.
-        theta: Start weights, (94,).
+        start: What the run starts with.
     """
 
     rule: Rule
     objective: Objective
     fly: OfflineFlyer
-    theta: np.ndarray
+    start: Parameters
 
 
 def offline_training(configuration: Configuration) -> OfflineTraining:
@@ -223,9 +208,9 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
     costs = objective(learner, mpc.limits)
     vehicle = build.vehicle(simulator)
     plant: PlantJacobians = vehicle.quadcopter if learner['jacobians'] == 'vehicle' else mpc.model
-    theta = mpc.weights.theta
+    start = start_of(learner, mpc)
     return OfflineTraining(
-        rule=rule(learner, FlightGradient(mpc, plant, costs)),
+        rule=rule(learner, FlightGradient(mpc, plant, costs), start, mpc.model),
         objective=costs,
         fly=OfflineFlyer(
             vehicle,
@@ -237,14 +222,14 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
             envelope(learner, mpc.limits),
             tasks(learner, build.goal(controller), tuple(simulator['initial_state'])),
         ),
-        theta=theta,
+        start=start,
     )
 
 
 def header(configuration: Configuration, training: OfflineTraining) -> dict[str, Any]:
     """Describe an offline run for its results folder."""
     nodes = {node: configuration[node] for node in ('simulator', 'controller', 'learner')}
-    return describe(nodes, training.fly.mpc.mpc, training.theta)
+    return describe(nodes, training.fly.mpc.mpc, training.start.theta)
 
 
 def describe(nodes: Mapping[str, Values], mpc: Mpc, theta: np.ndarray) -> dict[str, Any]:
@@ -292,7 +277,7 @@ class VehicleTraining:
         objective: What flights cost.
         envelope: Where a flight is cut short.
         mpc: The learner's own copy of the controller's MPC.
-        model: Prediction model that the run starts with.
+        start: What the run starts with.
         model_source: The controller's own model, which learned ones take the place of.
         header: Describes the run; that of the run that is in the folder, where values may differ.
     """
@@ -301,7 +286,7 @@ class VehicleTraining:
     objective: Objective
     envelope: Envelope
     mpc: OfflineMpc
-    model: LinearModel
+    start: Parameters
     model_source: LinearModel
     header: dict[str, Any]
 
@@ -326,7 +311,6 @@ def check(learner: Values) -> None:
         )
     tasks(learner, Goal(), (0.0,) * NX)
     schedules(learner)
-    box(learner)
     safeguard(learner)
 
 
@@ -360,13 +344,13 @@ def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraini
         Mpc(model, build.limits(controller), weights, controller['horizon']),
         shortcut=learner['shortcut'],
     )
-    costs = objective(learner, mpc.limits)
+    costs, start = objective(learner, mpc.limits), start_of(learner, mpc)
     return VehicleTraining(
-        rule=rule(learner, FlightGradient(mpc, model, costs)),
+        rule=rule(learner, FlightGradient(mpc, model, costs), start, model),
         objective=costs,
         envelope=envelope(learner, mpc.limits),
         mpc=mpc,
-        model=model,
+        start=start,
         model_source=source,
         header=describe(of_run, mpc.mpc, weights.theta),
     )
@@ -403,7 +387,7 @@ def train_offline(
         run = TrainingRun(
             training.rule,
             training.objective,
-            training.theta,
+            training.start,
             results,
             iterations=configuration['learner']['iterations'],
             seed=configuration['learner']['seed'],

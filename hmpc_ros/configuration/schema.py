@@ -2,8 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Iterable
-from dataclasses import MISSING, Field, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import Any
 
 Value = bool | int | float | str | list
@@ -77,6 +77,8 @@ class Parameter:
             raise ValueError(f'{self.name} needs {_TYPE_NAMES[expected]}, got {value!r}')
         if expected is float and not math.isfinite(value):
             raise ValueError(f'{self.name} must be finite, got {value}')
+        if expected is int and not -(2**63) <= value < 2**63:
+            raise ValueError(f'{self.name} must fit into 64 bits, got {value}')
         unit = f' {self.unit}' if self.unit else ''
         if self.lower is not None and value < self.lower:
             raise ValueError(f'{self.name} must be at least {self.lower:g}{unit}, got {value}')
@@ -101,20 +103,30 @@ def table(*parameters: Parameter) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in parameters}
 
 
-def declared(kind: type, prefix: str, whose: str = '') -> tuple[Parameter, ...]:
+def declared(
+    kind: type,
+    prefix: str,
+    whose: str = '',
+    read_only: bool = True,
+    **changes: Mapping[str, Any],
+) -> tuple[Parameter, ...]:
     """Declare the fields of a dataclass that say what they are (`plant.declared.about`).
 
     Args:
         kind: the dataclass; its defaults are the parameters'.
         prefix: of their names.
         whose: beginning of their descriptions.
+        read_only: whether they are fixed once the node has started.
+        changes: what a field cannot know of its parameter, by the field's name.
     """
     return tuple(
-        _declared(field, prefix, whose) for field in fields(kind) if 'text' in field.metadata
+        replace(_declared(field, prefix, whose, read_only), **changes.get(field.name, {}))
+        for field in fields(kind)
+        if 'text' in field.metadata
     )
 
 
-def _declared(field: Field, prefix: str, whose: str) -> Parameter:
+def _declared(field: Field, prefix: str, whose: str, read_only: bool) -> Parameter:
     about = field.metadata
     made: Any = field.default
     if field.default_factory is not MISSING:
@@ -135,7 +147,7 @@ def _declared(field: Field, prefix: str, whose: str) -> Parameter:
         about['high'],
         length=len(default) if is_list and not free else None,
         choices=about['choices'],
-        read_only=True,
+        read_only=read_only,
         may_be_empty=is_list and free,
     )
 

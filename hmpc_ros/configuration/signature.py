@@ -11,12 +11,13 @@ import json
 from typing import TYPE_CHECKING
 
 from hmpc_ros.configuration.tables import CONTROLLER
+from hmpc_ros.policy.linear.parameters import SPACE
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.build import Values
 
 # Of policy.*, what flies; how long it may is another matter.
-WEIGHTS = ('policy.q', 'policy.r', 'policy.p', 'policy.model')
+WEIGHTS = tuple(f'policy.{block.name}' for block in SPACE.blocks)
 
 #: Parameters of the controller that may change in flight and decide on its commands.
 FLOWN = tuple(

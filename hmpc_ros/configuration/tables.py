@@ -1,81 +1,24 @@
-"""Every parameter of every node, declared once: name, default, meaning, unit and range."""
+"""Every parameter of every node, by node: name, default, meaning, unit and range.
+
+What becomes a field of a dataclass is declared there, once, and derived here; what only a node
+knows is declared here.
+"""
 
 import math
 
 from hmpc_ros.configuration import tracking_tables
-from hmpc_ros.configuration.schema import Parameter, table
+from hmpc_ros.configuration.schema import Parameter, declared, table
+from hmpc_ros.learning.estimators import ZerothOrder
+from hmpc_ros.learning.few_flights import Settings
+from hmpc_ros.learning.objective import Objective
+from hmpc_ros.learning.safety import Envelope, Safeguard
+from hmpc_ros.learning.schedules import StepSize, Trust
 from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, QuadcopterParameters
+from hmpc_ros.plant.vehicle import Imperfections
+from hmpc_ros.policy.flight_controller import Safety
+from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA
-
-_VEHICLE = QuadcopterParameters()
-_INFINITE_SPEED = 1e5  # rad/s; no rotor turns that fast
-# m; the world frame is a plane: 5 km from its origin the Earth has curved 2 m away from it.
-_WORLD = 5000.0
-_TURNS = 1000.0  # rad; a heading repeats itself
-_NO_BOUND = 1e4  # m/s, rad, rad/s; as a bound of the MPC the same as none
-
-
-def _vehicle(whose: str) -> tuple[Parameter, ...]:
-    """Declare the physical constants, of the simulated vehicle or of the one the MPC assumes."""
-    v = _VEHICLE
-    about = f'{whose}: '
-    return (
-        Parameter('vehicle.mass', v.mass, about + 'mass', 'kg', lower=1e-3, read_only=True),
-        Parameter(
-            'vehicle.arm_length',
-            v.arm_length,
-            about + 'centre to rotor',
-            'm',
-            lower=1e-3,
-            read_only=True,
-        ),
-        Parameter(
-            'vehicle.rotor_inertia',
-            v.rotor_inertia,
-            about + 'inertia of a rotor about its axis',
-            'kg m^2',
-            lower=0.0,
-            read_only=True,
-        ),
-        Parameter(
-            'vehicle.thrust_coefficient',
-            v.thrust_coefficient,
-            about + 'thrust of a rotor over its squared speed',
-            'N s^2',
-            lower=1e-12,
-            read_only=True,
-        ),
-        Parameter(
-            'vehicle.drag_torque_coefficient',
-            v.drag_torque_coefficient,
-            about + 'drag torque of a rotor over its squared speed',
-            'N m s^2',
-            lower=1e-12,
-            read_only=True,
-        ),
-        Parameter(
-            'vehicle.inertia',
-            list(v.inertia),
-            about + 'principal moments of inertia about x, y, z',
-            'kg m^2',
-            lower=1e-9,
-            length=3,
-            read_only=True,
-        ),
-        Parameter(
-            'vehicle.linear_drag',
-            list(v.linear_drag),
-            about + 'drag force over velocity, world x, y, z',
-            'N s/m',
-            lower=0.0,
-            length=3,
-            read_only=True,
-        ),
-        Parameter(
-            'vehicle.gravity', v.gravity, about + 'gravity', 'm/s^2', lower=1e-3, read_only=True
-        ),
-    )
-
 
 _TIME_STEP = Parameter(
     'time_step', 0.1, 'length of a control step', 's', lower=1e-4, upper=1.0, read_only=True
@@ -116,53 +59,8 @@ SIMULATOR = table(
         lower=-1,
     ),
     Parameter('start_paused', False, 'wait for the first ~/reset before flying', read_only=True),
-    *_vehicle('simulated vehicle'),
-    Parameter(
-        'motor_time_constant',
-        0.0,
-        'first-order lag from commanded to actual rotor speed; 0: none',
-        's',
-        lower=0.0,
-        read_only=True,
-    ),
-    Parameter(
-        'input_delay_steps',
-        0,
-        'control steps before a command reaches the motors',
-        lower=0,
-        upper=20,
-        read_only=True,
-    ),
-    Parameter(
-        'wind_force', [0.0] * 3, 'constant wind force, world frame', 'N', length=3, read_only=True
-    ),
-    Parameter(
-        'gust_std',
-        0.0,
-        'standard deviation of the gust force per axis',
-        'N',
-        lower=0.0,
-        read_only=True,
-    ),
-    Parameter(
-        'gust_time_constant', 1.0, 'correlation time of gusts', 's', lower=1e-3, read_only=True
-    ),
-    Parameter(
-        'process_noise_std',
-        [0.0] * NX,
-        'standard deviation of the noise added to each state at every step',
-        lower=0.0,
-        length=NX,
-        read_only=True,
-    ),
-    Parameter(
-        'measurement_noise_std',
-        [0.0] * NX,
-        'standard deviation of the noise on each measured state',
-        lower=0.0,
-        length=NX,
-        read_only=True,
-    ),
+    *declared(QuadcopterParameters, 'vehicle.', 'simulated vehicle: '),
+    *declared(Imperfections, ''),
     Parameter('seed', 0, 'seed of noise and gusts', lower=0, read_only=True),
     Parameter('frame_id', 'map', 'world frame of the odometry (ENU)', read_only=True),
     Parameter('child_frame_id', 'base_link', 'body frame of the odometry (FLU)', read_only=True),
@@ -226,7 +124,7 @@ CONTROLLER = table(
         lower=0.0,
         read_only=True,
     ),
-    *_vehicle('vehicle the MPC assumes'),
+    *declared(QuadcopterParameters, 'vehicle.', 'vehicle the MPC assumes: '),
     Parameter(
         'policy.q',
         [1.0] * 6 + [math.sqrt(0.1)] * 6,
@@ -268,99 +166,17 @@ CONTROLLER = table(
         'refused when they were learned for another model or horizon',
         read_only=True,
     ),
-    Parameter(
-        'limits.rotor_min', 0.0, 'lowest rotor speed', 'rad/s', lower=0.0, upper=_INFINITE_SPEED
-    ),
-    Parameter(
-        'limits.rotor_max', 630.0, 'highest rotor speed', 'rad/s', lower=0.0, upper=_INFINITE_SPEED
-    ),
-    Parameter(
-        'limits.velocity',
-        [2.0] * 3,
-        "soft bound of the velocity along the goal frame's axes",
-        'm/s',
-        lower=1e-3,
-        upper=_NO_BOUND,
-        length=3,
-    ),
-    Parameter(
-        'limits.attitude',
-        [math.pi / 4] * 3,
-        'soft bound of roll, pitch and of yaw from the goal',
-        'rad',
-        lower=1e-3,
-        upper=_NO_BOUND,
-        length=3,
-    ),
-    Parameter(
-        'limits.rates',
-        [math.pi / 8] * 3,
-        'soft bound of the body rates',
-        'rad/s',
-        lower=1e-3,
-        upper=_NO_BOUND,
-        length=3,
-    ),
-    Parameter(
-        'limits.position_deviation',
-        10.0,
-        'distance from the goal that the MPC is shown at most; a goal further away is flown to as '
-        'if it lay so far off in its direction. A nimble vehicle, which a jump of the goal flips, '
-        'wants it lower',
-        'm',
-        lower=1e-2,
-        upper=100.0,
-    ),
-    Parameter(
-        'goal.position',
-        [0.0] * 3,
-        'where to hover, world frame',
-        'm',
-        lower=-_WORLD,
-        upper=_WORLD,
-        length=3,
-    ),
-    Parameter('goal.yaw', 0.0, 'heading to hover at', 'rad', lower=-_TURNS, upper=_TURNS),
-    Parameter(
-        'state_timeout',
-        0.5,
-        'age of the last odometry (wall clock) beyond which the controller falls back',
-        's',
-        lower=1e-3,
-    ),
-    Parameter(
-        'max_fallback_steps',
-        5,
-        'steps the shifted last plan is flown without a solution',
-        lower=0,
-    ),
-    Parameter(
-        'max_hover_steps',
-        20,
-        'steps the hover command is sent after that, before the controller falls silent',
-        lower=0,
-    ),
-    Parameter(
-        'max_tilt',
-        1.0,
-        'roll or pitch beyond which the linear model is not trusted with a solution',
-        'rad',
-        lower=0.01,
-        upper=1.5,
-    ),
-    Parameter(
-        'clock_reset_threshold',
-        1.0,
-        'a stamp that goes back by more than this is a restarted clock, by less an old message',
-        's',
-        lower=0.0,
-    ),
+    *declared(Limits, 'limits.', read_only=False),
+    *declared(Goal, 'goal.', read_only=False),
+    *declared(Safety, '', read_only=False),
     Parameter('frame_id', 'map', 'world frame the odometry must be given in', read_only=True),
 )
 
 VISUALIZER = table(
     Parameter('path_length', 2000, 'poses kept of the flown path', lower=2, upper=1_000_000),
-    Parameter('arm_length', _VEHICLE.arm_length, 'size of the drawn vehicle', 'm', lower=1e-3),
+    Parameter(
+        'arm_length', QuadcopterParameters.arm_length, 'size of the drawn vehicle', 'm', lower=1e-3
+    ),
 )
 
 # What decides the numbers of a training run, over ROS or offline.
@@ -405,57 +221,7 @@ LEARNING = table(
         lower=0,
         read_only=True,
     ),
-    Parameter(
-        'few_flights.probes',
-        3,
-        'flights under slightly perturbed weights before the first step',
-        lower=0,
-        upper=100,
-        read_only=True,
-    ),
-    Parameter(
-        'few_flights.probe_size',
-        0.05,
-        'length of their perturbation of theta',
-        lower=1e-9,
-        read_only=True,
-    ),
-    Parameter(
-        'few_flights.rehearsals',
-        2,
-        'rehearsals on the surrogate per iteration at most; they cost computing time, no flights',
-        lower=1,
-        upper=20,
-        read_only=True,
-    ),
-    Parameter(
-        'few_flights.damping',
-        0.01,
-        "Marquardt damping of the first step, in units of the model's curvature",
-        lower=1e-9,
-        read_only=True,
-    ),
-    Parameter(
-        'few_flights.refresh',
-        True,
-        "whether the MPC's prediction model may be learned along with its weights",
-        read_only=True,
-    ),
-    Parameter(
-        'few_flights.kick',
-        0.3,
-        'length of the random change of theta that ends a standstill',
-        lower=1e-9,
-        read_only=True,
-    ),
-    Parameter(
-        'few_flights.repeats',
-        3,
-        'flights that verify the best weights where flights are noisy',
-        lower=1,
-        upper=100,
-        read_only=True,
-    ),
+    *declared(Settings, 'few_flights.'),
     Parameter(
         'adam.learning_rate',
         0.02,
@@ -479,72 +245,13 @@ LEARNING = table(
         choices=('model', 'vehicle'),
         read_only=True,
     ),
-    Parameter('delta', 1e-4, 'length of the perturbation of theta', lower=1e-12, read_only=True),
-    Parameter(
-        'directions',
-        1,
-        'orthogonal directions of the zeroth-order estimate per iteration',
-        lower=1,
-        upper=N_THETA,
-        read_only=True,
-    ),
-    Parameter('two_sided', False, 'perturb each direction both ways', read_only=True),
-    Parameter(
-        'step_size.scale',
-        5e-5,
-        'a in alpha_k = a log(k + 2) / (k + 1)^exponent',
-        lower=1e-15,
-        read_only=True,
-    ),
-    Parameter('step_size.exponent', 0.75, 'how fast the steps shrink', lower=0.0, read_only=True),
-    Parameter(
-        'step_size.logarithm', True, 'whether the factor log(k + 2) is there', read_only=True
-    ),
-    Parameter(
-        'trust.initial',
-        1.0,
-        'eta_0 in eta_k = eta_0 / (k + 1)^exponent, the share of the model-based gradient',
-        lower=0.0,
-        upper=1.0,
-        read_only=True,
-    ),
-    Parameter(
-        'trust.exponent', 0.5, 'gamma, how fast trust in the model fades', lower=0.0, read_only=True
-    ),
+    *declared(ZerothOrder, '', directions={'upper': N_THETA}),
+    *declared(StepSize, 'step_size.'),
+    *declared(Trust, 'trust.'),
     Parameter('box.q', 100.0, 'largest magnitude of a q', lower=1e-6, read_only=True),
     Parameter('box.r', 100.0, 'largest magnitude of an r', lower=1e-6, read_only=True),
     Parameter('box.p', 1000.0, 'largest magnitude of an entry of L', lower=1e-6, read_only=True),
-    Parameter(
-        'objective.state_weights',
-        [1.0] * 6 + [0.1] * 6,
-        'diagonal of QQ, what a step of the flight costs per squared state',
-        lower=0.0,
-        length=NX,
-        read_only=True,
-    ),
-    Parameter(
-        'objective.input_weights',
-        [0.01] * NU,
-        'diagonal of RR, what a step of the flight costs per squared input',
-        lower=0.0,
-        length=NU,
-        read_only=True,
-    ),
-    Parameter(
-        'objective.terminal_weights',
-        [1.0] * 6 + [1000.0] * 3 + [1.0] * 3,
-        'diagonal of PP, what the last state costs',
-        lower=0.0,
-        length=NX,
-        read_only=True,
-    ),
-    Parameter(
-        'objective.penalty',
-        300.0,
-        'rho, cost per unit of violation of the state bounds limits.* of the controller',
-        lower=0.0,
-        read_only=True,
-    ),
+    *declared(Objective, 'objective.'),
     Parameter(
         'rollback.enabled',
         False,
@@ -552,51 +259,8 @@ LEARNING = table(
         "false: the paper's rule, which keeps all",
         read_only=True,
     ),
-    Parameter(
-        'rollback.margin',
-        0.05,
-        'share of the best objective by which an acceptable one may exceed it',
-        lower=0.0,
-        read_only=True,
-    ),
-    Parameter(
-        'rollback.violation',
-        1e9,
-        'largest violation V that is acceptable',
-        lower=0.0,
-        read_only=True,
-    ),
-    Parameter(
-        'rollback.shrink',
-        0.5,
-        'factor on the step size after a rollback',
-        lower=0.01,
-        upper=1.0,
-        read_only=True,
-    ),
-    Parameter(
-        'envelope.position',
-        100.0,
-        'distance from the goal along any axis beyond which a flight is cut short',
-        'm',
-        lower=1e-3,
-        read_only=True,
-    ),
-    Parameter(
-        'envelope.attitude',
-        1.5,
-        'roll or pitch beyond which a flight is cut short',
-        'rad',
-        lower=1e-3,
-        read_only=True,
-    ),
-    Parameter(
-        'envelope.violation',
-        1e9,
-        'violation V of the state bounds beyond which a flight is cut short',
-        lower=1e-6,
-        read_only=True,
-    ),
+    *declared(Safeguard, 'rollback.'),
+    *declared(Envelope, 'envelope.'),
     Parameter(
         'shortcut',
         True,

@@ -17,21 +17,18 @@ model and horizon are compared with the controller's.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros import disk, ros_yaml
+from hmpc_ros.policy.linear.parameters import SPACE
 
 FORMAT = 1
 _ABOUT = 'learned'
-_PARTS = ('q', 'r', 'p', 'model')
+_PARTS = tuple(block.name for block in SPACE.blocks)
 
 
 def write_weights(
@@ -54,7 +51,6 @@ def write_weights(
     Raises:
         OSError: the file cannot be written.
     """
-    path = Path(path)
     policy = {
         name.removeprefix('policy.'): list(values) for name, values in policy.items() if values
     }
@@ -73,17 +69,8 @@ def write_weights(
     text = (
         '# Weights learned by hmpc_ros. Fly them with controller.weights_file, which checks that\n'
         '# the controller has the same model and horizon.\n\n'
-    ) + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
-    aside = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        with aside.open('w', encoding='utf-8') as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+    ) + ros_yaml.write(document)
+    disk.write(path, text)
 
 
 def read_weights(
@@ -98,17 +85,18 @@ def read_weights(
         ValueError: the file cannot be read, is damaged, or was learned for another controller.
     """
     try:
-        text = Path(path).read_text(encoding='utf-8')
+        text = disk.read_text(path, ros_yaml.MOST_BYTES)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise ValueError(f'the weights file {path} cannot be read: {reason}') from error
+        raise ValueError(
+            f'the weights file {path} cannot be read: {disk.reason(error)}'
+        ) from error
     try:
-        document = yaml.safe_load(text)
+        document = ros_yaml.read(text)
         policy = document['controller']['ros__parameters']['policy']
         about = document[_ABOUT]['ros__parameters']
         kept, model, length = (about[name] for name in ('checksum', 'model', 'horizon'))
-        Weights(*(policy[name] for name in 'qrp'))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        SPACE.pack(policy)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path} is no weights file, or only a part of one ({type(error).__name__}: {error})'
         ) from error

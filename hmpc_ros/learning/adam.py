@@ -19,12 +19,10 @@ from hmpc_ros.learning.rules import Step
 from hmpc_ros.learning.safety import Safeguard
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from hmpc_ros.learning.box import Box
     from hmpc_ros.learning.estimators import Estimator
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.rules import Memory
+    from hmpc_ros.policy.parameters import Parameters
 
 EPSILON = 1e-12
 # Without another safeguard: go back when J is by this share above the best.
@@ -38,7 +36,6 @@ class AdamRule:
     Attributes:
         estimator: Supplies the gradient.
         step_size: alpha.
-        box: The set that theta is kept in.
         safeguard: Decides which weights are not followed further.
         first_moment: b1.
         second_moment: b2.
@@ -49,7 +46,6 @@ class AdamRule:
 
     estimator: Estimator
     step_size: float
-    box: Box
     safeguard: Safeguard | None = None
     first_moment: float = 0.9
     second_moment: float = 0.9
@@ -66,22 +62,23 @@ class AdamRule:
         return 1
 
     def iterate(
-        self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
+        self, k: int, policy: Parameters, memory: Memory, rng: np.random.Generator
     ) -> Asking[Step]:
-        """Fly theta, estimate the gradient there, and take a step of Adam."""
-        (nominal,) = yield [FlightRequest(theta, NOMINAL, with_solutions=True)]
+        """Fly the policy, estimate the gradient there, and take a step of Adam."""
+        (nominal,) = yield [FlightRequest(policy, NOMINAL, with_solutions=True)]
+        theta = policy.theta
         J, best = nominal.outcome.J, memory.get('best_J', np.inf)
         guard = self.safeguard or Safeguard(margin=BACK)
         reason = guard.objection(nominal, best)
         if reason:
             if 'best_theta' not in memory:
-                return Step(nominal, theta, accepted=False, reason=reason, diverged=True)
+                return Step(nominal, policy, accepted=False, reason=reason, diverged=True)
             # The moments led here: forget them, and take smaller steps from the best weights.
             scale = guard.shrink * memory['scale']
             kept = {name: memory[name] for name in ('best_J', 'best_theta')}
             return Step(
                 nominal,
-                memory['best_theta'],
+                policy.with_theta(memory['best_theta']),
                 accepted=False,
                 reason=reason,
                 memory={**kept, 'scale': scale},
@@ -96,9 +93,10 @@ class AdamRule:
         mean = m / (1 - self.first_moment**steps)
         square = v / (1 - self.second_moment**steps)
         alpha = scale * self.step_size
+        moved = theta - alpha * mean / (np.sqrt(square) + EPSILON)
         return Step(
             nominal,
-            self.box.project(theta - alpha * mean / (np.sqrt(square) + EPSILON)),
+            policy.with_theta(policy.space.project(moved)),
             memory={
                 'best_J': best,
                 'best_theta': memory['best_theta'],

@@ -22,10 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import piqp
 import scipy.linalg
-
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,11 +72,11 @@ class CompositeModel:
             (np.sqrt(weights_x), sensitivity.states), (np.sqrt(weights_u), sensitivity.inputs)
         )
 
-        bounded = x[:, BOUNDED_STATES]
+        bounded = x[:, objective.bounded]
         distances = np.abs(bounded) - objective.state_max
         near = distances > -REACH * objective.state_max
         near[0] = False  # where the flight starts does not depend on the weights
-        slopes = np.sign(bounded)[near][:, None] * sensitivity.states[:, BOUNDED_STATES][near]
+        slopes = np.sign(bounded)[near][:, None] * sensitivity.states[:, objective.bounded][near]
         return cls(gradient, hessian, distances[near], slopes, objective.penalty)
 
     @classmethod
@@ -147,6 +144,8 @@ def _minimise_in_box(
     P: NDArray[np.float64], c: NDArray[np.float64], upper: float
 ) -> NDArray[np.float64]:
     """Minimise 1/2 y' P y + c' y over 0 <= y <= upper, P positive semidefinite."""
+    import piqp  # only this step needs it: a controller on its vehicle has none
+
     size = len(c)
     solver = piqp.DenseSolver()
     # In units of the upper bound, which is the same for all.

@@ -40,7 +40,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hmpc_ros.learning.flight import resolve
-from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
@@ -48,24 +47,14 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
-    from hmpc_ros.plant.linear_model import LinearModel
-    from hmpc_ros.policy.linear.sensitivity import Sensitivity
-    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
-
-
-class PlantJacobians(Protocol):
-    """Whoever claims to know how the plant answers: ``LinearModel``, ``Quadcopter``, a refit."""
-
-    def jacobians_along(
-        self, states: NDArray[np.float64], inputs: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return A (T, 12, 12) and B (T, 12, 4) at states (T, 12) and inputs (T, 4) [rad/s]."""
-        ...
+    from hmpc_ros.plant.protocol import PlantJacobians
+    from hmpc_ros.policy.parameters import Parameters
+    from hmpc_ros.policy.protocol import Policy, PolicyDerivative
 
 
 def gradient(
     flight: Flight,
-    policy: Sensitivity,
+    policy: PolicyDerivative,
     plant: PlantJacobians,
     objective: Objective,
 ) -> NDArray[np.float64]:
@@ -87,52 +76,104 @@ def gradient(
     """
     dJ_dx, dJ_du = objective.derivatives(flight)
     A, B = plant.jacobians_along(flight.deviations[:-1], flight.inputs)
-    K = policy.state_gain
+    _, seeds = backpropagate(dJ_dx, dJ_du, A, B, policy.state_gain)
+    return policy.vjp(seeds)
 
+
+def backpropagate(
+    dJ_dx: NDArray[np.float64],
+    dJ_du: NDArray[np.float64],
+    A: NDArray[np.float64],
+    B: NDArray[np.float64],
+    K: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Run the recursion over a flight of T steps.
+
+    Args:
+        dJ_dx: (T+1, nd).
+        dJ_du: (T, nu).
+        A: the plant's (T, nd, nd).
+        B: the plant's (T, nd, nu).
+        K: the policy's (T, nu, nd).
+
+    Returns:
+        The costates lam (T+1, nd) and the seeds w (T, nu).
+    """
     # (A_t + B_t K_t)' and dJ/dx_t + K_t' dJ/du_t for all t, then the recursion proper.
     closed_loop = np.swapaxes(A + B @ K, 1, 2)
     source = dJ_dx[:-1] + (dJ_du[:, None, :] @ K)[:, 0, :]
     costate = np.empty_like(dJ_dx)
     costate[-1] = dJ_dx[-1]
-    for t in range(flight.steps - 1, -1, -1):
+    for t in range(len(dJ_du) - 1, -1, -1):
         costate[t] = source[t] + closed_loop[t] @ costate[t + 1]
+    return costate, dJ_du + (costate[1:, None, :] @ B)[:, 0, :]
 
-    seeds = dJ_du + (costate[1:, None, :] @ B)[:, 0, :]
-    return policy.weight_vjp(seeds)
+
+class LoopJacobians(Protocol):
+    """How a plant goes on, with all that a policy keeps from one step to the next."""
+
+    @property
+    def A(self) -> NDArray[np.float64]:
+        """By its state (T, nd, nd); what the policy is shown comes first."""
+
+    @property
+    def B(self) -> NDArray[np.float64]:
+        """By the input (T, nd, nu)."""
+
+    def vjp(self, costates: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what theta does to the state directly, (n,) for costates (T+1, nd)."""
+
+
+def loop_gradient(
+    policy: PolicyDerivative,
+    loop: LoopJacobians,
+    dJ_dx: NDArray[np.float64],
+    dJ_du: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Differentiate J of one flight where theta also moves what the policy remembers.
+
+    Args:
+        policy: of ns numbers shown.
+        loop: of nd >= ns numbers, those shown first.
+        dJ_dx: (T+1, m), of the first m numbers of the state; J does not depend on the others.
+        dJ_du: (T, nu).
+
+    Returns:
+        dJ/dtheta, (n,).
+
+    Raises:
+        MissingDerivativeError: the policy has no derivative at some steps.
+    """
+    steps, size, nu = loop.B.shape
+    gain, slope = np.zeros((steps, nu, size)), np.zeros((steps + 1, size))
+    shown = policy.state_gain
+    gain[..., : shown.shape[-1]], slope[:, : dJ_dx.shape[-1]] = shown, dJ_dx
+    costates, seeds = backpropagate(slope, dJ_du, loop.A, loop.B, gain)
+    return policy.vjp(seeds) + loop.vjp(costates)
 
 
 @dataclass(frozen=True, eq=False)
 class FlightGradient:
-    """dJ/dtheta of flights, with a copy of the MPC that is the learner's own.
+    """dJ/dtheta of flights, with a copy of the policy that is the learner's own.
 
     Attributes:
-        mpc: Differentiated at the flight's states; its weights become those of the flight.
+        policy: Differentiated at the flight's states; its parameters become those of the flight.
         plant: Supplies the plant's Jacobians.
         objective: What a flight costs.
     """
 
-    mpc: OfflineMpc
+    policy: Policy
     plant: PlantJacobians
     objective: Objective
 
-    def __call__(self, flight: Flight, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Differentiate a flight that was flown under the weights theta, (94,).
+    def __call__(self, flight: Flight, parameters: Parameters) -> NDArray[np.float64]:
+        """Differentiate a flight that was flown under these parameters.
 
         Raises:
             MissingDerivativeError: When the MPC failed at some steps, in flight or just now.
         """
         if flight.failed_steps:
             raise MissingDerivativeError(flight.failed_steps, flight.steps)
-        fly_under(self.mpc, theta)
-        solutions = flight.solutions or resolve(flight, self.mpc)
-        return gradient(flight, self.mpc.sensitivity(solutions), self.plant, self.objective)
-
-
-def fly_under(
-    mpc: OfflineMpc, theta: NDArray[np.float64], model: LinearModel | None = None
-) -> None:
-    """Give the MPC weights, and a model, unless it has them already (its plan is then kept too)."""
-    if model is not None and not model.same_as(mpc.model):
-        mpc.set_model(model)
-    if not np.array_equal(mpc.weights.theta, theta):
-        mpc.set_weights(Weights.from_theta(theta))
+        self.policy.use(parameters)
+        solutions = flight.solutions or resolve(flight, self.policy)
+        return gradient(flight, self.policy.differentiate(solutions), self.plant, self.objective)

@@ -6,13 +6,13 @@ one (``hmpc_ros.learning.requests``) and returns a ``GradientEstimate``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hmpc_ros.learning.requests import PERTURBED, FlightRequest
-from hmpc_ros.policy.linear.weights import N_THETA
+from hmpc_ros.plant.declared import about
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.requests import Asking, Evaluation
     from hmpc_ros.learning.schedules import Trust
+    from hmpc_ros.policy.parameters import Parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +89,11 @@ class ModelBased:
     """The gradient through the model alone: the costate recursion over the nominal flight.
 
     Attributes:
-        gradient_of: Maps (flight, theta) to dJ/dtheta, (94,); raises MissingDerivativeError.
+        gradient_of: Maps a flight and what flew it to dJ/dtheta, (n,); raises
+            MissingDerivativeError.
     """
 
-    gradient_of: Callable[[Flight, NDArray[np.float64]], NDArray[np.float64]]
+    gradient_of: Callable[[Flight, Parameters], NDArray[np.float64]]
 
     def estimate(
         self,
@@ -102,12 +104,12 @@ class ModelBased:
         """Differentiate the nominal flight; asks for no flight of its own."""
         yield from ()  # a generator, as the others are
         gradient, notes = self.part(nominal)
-        return GradientEstimate(_or_zero(gradient), gradient, None, 1.0, notes)
+        return GradientEstimate(_or_zero(gradient, nominal), gradient, None, 1.0, notes)
 
     def part(self, nominal: Evaluation) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
         """Return the gradient, or None and the reason why there is none."""
         try:
-            gradient = self.gradient_of(nominal.flight, nominal.theta)
+            gradient = self.gradient_of(nominal.flight, nominal.request.parameters)
         except MissingDerivativeError as error:
             return None, (str(error),)
         if not np.all(np.isfinite(gradient)):
@@ -132,15 +134,18 @@ class ZerothOrder:
     perturbation, at most ``retries`` times, and then left out.
 
     Attributes:
-        delta: Length of the perturbation.
-        directions: m, number of directions per estimate, 1 ... 94.
-        two_sided: Two flights per direction instead of one.
+        delta, directions (m), two_sided: As they say themselves.
         retries: How often an unsafe perturbation is halved before it is given up.
     """
 
-    delta: float = 1e-4
-    directions: int = 1
-    two_sided: bool = False
+    delta: float = field(
+        default=1e-4, metadata=about('length of the perturbation of theta', low=1e-12)
+    )
+    directions: int = field(
+        default=1,
+        metadata=about('orthogonal directions of the zeroth-order estimate per iteration', low=1),
+    )
+    two_sided: bool = field(default=False, metadata=about('perturb each direction both ways'))
     retries: int = 3
 
     def __post_init__(self) -> None:
@@ -158,7 +163,7 @@ class ZerothOrder:
         """Fly the perturbed weights and average the slopes along their directions."""
         slopes = yield from self.slopes(nominal, rng)
         free = self.average(slopes)
-        return GradientEstimate(_or_zero(free), None, free, 0.0, slopes.notes)
+        return GradientEstimate(_or_zero(free, nominal), None, free, 0.0, slopes.notes)
 
     @staticmethod
     def average(slopes: Slopes) -> NDArray[np.float64] | None:
@@ -168,16 +173,15 @@ class ZerothOrder:
 
     def slopes(self, nominal: Evaluation, rng: np.random.Generator) -> Asking[Slopes]:
         """Measure the slope of J along m random orthonormal directions."""
-        theta = nominal.theta
-        directions = orthonormal_directions(self.directions, theta.size, rng)
+        policy, delta = nominal.request.parameters, self.delta
+        directions = orthonormal_directions(self.directions, policy.space.size, rng)
         slopes, notes = np.full(len(directions), np.nan), []
-        delta, missing = self.delta, np.arange(len(directions))
+        missing = np.arange(len(directions))
         for _ in range(1 + self.retries):
             signs = (1.0, -1.0) if self.two_sided else (1.0,)
+            moves = [sign * delta * directions[i] for i in missing for sign in signs]
             flown = yield [
-                FlightRequest(theta + sign * delta * directions[i], PERTURBED)
-                for i in missing
-                for sign in signs
+                FlightRequest(policy.with_theta(policy.theta + move), PERTURBED) for move in moves
             ]
             ends = np.array([e.outcome.J for e in flown]).reshape(len(missing), len(signs))
             others = ends[:, 1] if self.two_sided else nominal.outcome.J
@@ -226,7 +230,7 @@ class Hybrid:
         if eta < 1:
             slopes = yield from self.free.slopes(nominal, rng)
             g_free, notes = self.free.average(slopes), notes + slopes.notes
-        combined = eta * _or_zero(g_model) + (1 - eta) * _or_zero(g_free)
+        combined = eta * _or_zero(g_model, nominal) + (1 - eta) * _or_zero(g_free, nominal)
         return GradientEstimate(combined, g_model, g_free, eta, notes)
 
 
@@ -256,13 +260,13 @@ class ControlVariate:
         """Correct the model's gradient along the measured directions."""
         eta = self.trust(k)
         g_model, notes = self.model.part(nominal)
-        base = _or_zero(g_model)
+        base = _or_zero(g_model, nominal)
         if eta == 1:
             return GradientEstimate(base, g_model, None, eta, notes)
         slopes = yield from self.free.slopes(nominal, rng)
         g_free = self.free.average(slopes)
         surprise = Slopes(slopes.directions, slopes.values - slopes.directions @ base, slopes.notes)
-        combined = base + (1 - eta) * _or_zero(self.free.average(surprise))
+        combined = base + (1 - eta) * _or_zero(self.free.average(surprise), nominal)
         return GradientEstimate(combined, g_model, g_free, eta, notes + slopes.notes)
 
 
@@ -280,5 +284,7 @@ def orthonormal_directions(m: int, n: int, rng: np.random.Generator) -> NDArray[
     return np.ascontiguousarray((frame * np.sign(np.diag(triangle))).T)
 
 
-def _or_zero(gradient: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    return np.zeros(N_THETA) if gradient is None else gradient
+def _or_zero(
+    gradient: NDArray[np.float64] | None, nominal: Evaluation
+) -> NDArray[np.float64]:
+    return np.zeros_like(nominal.theta) if gradient is None else gradient

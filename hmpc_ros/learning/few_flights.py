@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hmpc_ros.learning.composite import CompositeModel
-from hmpc_ros.learning.costate import fly_under
 from hmpc_ros.learning.few_flights_state import (
     EXCURSION,
     REFRESH,
@@ -39,47 +38,67 @@ from hmpc_ros.learning.few_flights_state import (
 from hmpc_ros.learning.flight import Flight, resolve
 from hmpc_ros.learning.forward import forward_sensitivity
 from hmpc_ros.learning.objective import mean_outcome
-from hmpc_ros.learning.rehearsal import ORIGIN, Rehearsal
+from hmpc_ros.learning.rehearsal import Rehearsal
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest
 from hmpc_ros.learning.rules import Step
-from hmpc_ros.plant.linear_model import LinearModel
-from hmpc_ros.plant.quadcopter import NX
-from hmpc_ros.plant.surrogate import Surrogate
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES
-from hmpc_ros.policy.linear.weights import N_THETA, Weights
+from hmpc_ros.plant.declared import about
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.box import Box
     from hmpc_ros.learning.objective import Objective, Outcome
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.rules import Memory
-    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+    from hmpc_ros.plant.protocol import PlantModel
+    from hmpc_ros.policy.parameters import Parameters
+    from hmpc_ros.policy.protocol import Policy
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the rule.
+    """Settings of the rule."""
 
-    Attributes:
-        probes: Flights under slightly perturbed weights before the first step, for the surrogate.
-        probe_size: Length of their perturbation of theta.
-        rehearsals: Rehearsals per iteration at most; each costs computing time, none a flight.
-        damping: Marquardt damping at the start, in units of the composite model's curvature.
-        refresh: Whether the MPC's model may be changed.
-        kick: Length of a kick of theta.
-        repeats: Flights that verify an incumbent where flights are noisy.
-    """
-
-    probes: int = 3
-    probe_size: float = 0.05
-    rehearsals: int = 2
-    damping: float = 1e-2
-    refresh: bool = True
-    kick: float = 0.3
-    repeats: int = 3
+    probes: int = field(
+        default=3,
+        metadata=about(
+            'flights under slightly perturbed weights before the first step', low=0, high=100
+        ),
+    )
+    probe_size: float = field(
+        default=0.05, metadata=about('length of their perturbation of theta', low=1e-9)
+    )
+    rehearsals: int = field(
+        default=2,
+        metadata=about(
+            'rehearsals on the surrogate per iteration at most; they cost computing time, no '
+            'flights',
+            low=1,
+            high=20,
+        ),
+    )
+    damping: float = field(
+        default=0.01,
+        metadata=about(
+            "Marquardt damping of the first step, in units of the model's curvature", low=1e-9
+        ),
+    )
+    refresh: bool = field(
+        default=True,
+        metadata=about("whether the MPC's prediction model may be learned along with its weights"),
+    )
+    kick: float = field(
+        default=0.3,
+        metadata=about('length of the random change of theta that ends a standstill', low=1e-9),
+    )
+    repeats: int = field(
+        default=3,
+        metadata=about(
+            'flights that verify the best weights where flights are noisy', low=1, high=100
+        ),
+    )
 
 
 # Steps that promise less than this share of J are rehearsed once only, or not at all: composite
@@ -118,61 +137,49 @@ TIGHTENING = 0.5
 FADING, FLIGHTS_THAT_TELL = 0.9, 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """What is to be flown next, and what is expected of it."""
-
-    theta: NDArray[np.float64]
-    model: LinearModel
-
-
 @dataclass(eq=False)
 class FewFlightsRule:
     """See the module's description.
 
     Attributes:
-        mpc: The learner's own copy of the controller's MPC.
+        policy: The learner's own copy of the controller's.
         objective: What a flight costs.
-        box: The set that theta is kept in.
-        model: Prediction model that the run starts with.
-        weights: Weights that the run starts with.
+        start: What the run starts with.
+        surrogate: Makes a model of the plant that has learned nothing yet.
         settings: How the rule goes about it.
         tasks: Number of tasks (starts and goals); the objective is the mean over them.
         tasks_at_once: How many of them an iteration flies, at random; 0: all. The others are
             rehearsed, and flown when an incumbent is verified.
     """
 
-    mpc: OfflineMpc
+    policy: Policy
     objective: Objective
-    box: Box
-    model: LinearModel
-    weights: Weights
+    start: Parameters
+    surrogate: Callable[[], PlantModel]
     settings: Settings = field(default_factory=Settings)
     tasks: int = 1
     tasks_at_once: int = 0
 
     def iterate(
-        self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
+        self, k: int, policy: Parameters, memory: Memory, rng: np.random.Generator
     ) -> Asking[Step]:
         """Fly the candidate, learn from it, judge it, and plan the next one."""
-        session = _Session(self, k, memory, rng)
-        candidate = session.candidate_model
-        model = None if candidate is self.model else candidate
+        session = _Session(self, k, policy, memory, rng)
         verifying = session.progress.kind == VERIFICATION
         repeats = self.settings.repeats if verifying and session.progress.noisy else 1
         chosen = np.arange(self.tasks)
         if self.partial and session.progress.kind == STEP:
             chosen = np.sort(rng.choice(self.tasks, self.tasks_at_once, replace=False))
         requests = [
-            FlightRequest(theta, NOMINAL, with_solutions=True, model=model, task=int(task))
+            FlightRequest(policy, NOMINAL, with_solutions=True, task=int(task))
             for _ in range(repeats)
             for task in chosen
         ]
         nominal = len(requests)
         if k == 0:
             for i in range(self.settings.probes):
-                probe = self.box.project(theta + self.settings.probe_size * _direction(rng))
-                requests.append(FlightRequest(probe, PERTURBED, model=model, task=i % self.tasks))
+                probe = _moved(policy, self.settings.probe_size, _direction(policy, rng))
+                requests.append(FlightRequest(probe, PERTURBED, task=i % self.tasks))
         flown = yield requests
         doubtful = session.to_be_repeated(flown)
         again = [] if doubtful is None else (yield [doubtful.request])
@@ -188,16 +195,22 @@ class _Session(State):
     """One iteration of the rule: what it knew, what it is told, what it decides."""
 
     def __init__(
-        self, rule: FewFlightsRule, k: int, memory: Memory, rng: np.random.Generator
+        self,
+        rule: FewFlightsRule,
+        k: int,
+        candidate: Parameters,
+        memory: Memory,
+        rng: np.random.Generator,
     ) -> None:
         self.rule, self.k, self.rng = rule, k, rng
+        self.candidate = candidate  # what this iteration flies
         self.settings = rule.settings
-        self.mpc, self.objective = rule.mpc, rule.objective
+        self.policy, self.objective = rule.policy, rule.objective
         self.rehearsed = 0  # rehearsals of this iteration so far
         self.change = np.nan  # of J by the candidate, as measured
         self.notes: list[str] = []
         self._repeated: Evaluation | None = None  # the flight that was flown again for its noise
-        super().__init__(rule.model, rule.objective.state_max, rule.tasks, memory)
+        super().__init__(rule.start, rule.surrogate(), rule.tasks, memory)
         self.noisy = self.progress.noisy
         if not memory:
             self.progress.damping = rule.settings.damping
@@ -222,7 +235,7 @@ class _Session(State):
         explained = self._learn([*nominal, *probes])
         flights, outcome = self._complete(nominal)
         lead = Evaluation(nominal[0].request, nominal[0].flight, outcome)
-        accepted, reason = self._judge(lead, flights, outcome)
+        accepted, reason = self._judge(flights, outcome)
         if self.k == 0 and self.noisy and self.incumbent is not None:
             self._measure_start(self.incumbent, [*nominal, *probes])
         best = self._best
@@ -240,11 +253,10 @@ class _Session(State):
         candidate = self._plan()
         if candidate is None:
             reason = f'no weights were found that fly: {reason}'
-            return Step(lead, lead.theta, accepted=False, reason=reason, diverged=True)
-        self.candidate_model = candidate.model
+            return Step(lead, self.candidate, accepted=False, reason=reason, diverged=True)
         return Step(
             lead,
-            candidate.theta,
+            candidate,
             accepted=accepted,
             reason=reason,
             memory=self.memory(),
@@ -269,7 +281,7 @@ class _Session(State):
                     self.noise.learn(
                         self.surrogate.residuals(flight.deviations, flight.input_deviations)
                     )
-                self.starts[evaluation.request.task] += np.append(flight.deviations[0], 1.0)
+                self.add_start(evaluation.request.task, flight.deviations[0])
         again = evaluations[-1]
         if self._repeated is not None and again.outcome.finite:
             self.noise.compare(
@@ -281,13 +293,13 @@ class _Session(State):
         self.noisy = self.noise.matters(state_max)
         if self.noisy and not self.surrogate.instrumented:
             # What was learned as if there were no noise is not worth keeping.
-            self.surrogate = Surrogate(self.rule.model, state_max)
+            self.surrogate = self.rule.surrogate()
             self._learn_plant(evaluations)
         self.progress.noisy = self.noisy
         if self.noisy:
             # Without noise, or with what the surrogate makes of it, no bound may be relied on to
             # the last digit: keep away from them.
-            margin = TIGHTENING * np.sqrt(self.noise.variance[BOUNDED_STATES])
+            margin = TIGHTENING * np.sqrt(self.noise.variance[self.objective.bounded])
             self.objective = replace(
                 self.rule.objective, state_max=np.maximum(state_max - margin, 0.5 * state_max)
             )
@@ -327,10 +339,10 @@ class _Session(State):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Return a flight as the surrogate would have it without noise; None where it crashes."""
         request, flight = evaluation.request, evaluation.flight
-        fly_under(self.mpc, request.theta, request.model or self.rule.model)
+        self.policy.use(request.parameters)
         start = self._start(request.task) if self.starts[request.task, -1] else flight.deviations[0]
-        rehearsal = Rehearsal(self.surrogate.predictor(), start, np.zeros((flight.steps, NX)))
-        expected = rehearsal.fly(self.mpc)
+        nothing = np.zeros_like(flight.deviations[1:])
+        expected = Rehearsal(self.surrogate.predictor(), start, nothing).fly(self.policy)
         if not expected.complete:
             return None
         return expected.deviations, expected.input_deviations
@@ -348,19 +360,19 @@ class _Session(State):
         if len(flights) < self.rule.tasks and mean_outcome(outcomes).finite:
             origin = self.base or self.incumbent
             assert origin is not None
-            fly_under(self.mpc, nominal[0].theta, self.candidate_model)
+            self.policy.use(self.candidate)
             for task, rehearsal in enumerate(self._rehearsals(origin)):
                 if task not in flights:
-                    flights[task] = rehearsal.fly(self.mpc, True)
+                    flights[task] = rehearsal.fly(self.policy, True)
                     outcomes.append(self.objective.cost(flights[task]))
         return [flights[task] for task in sorted(flights)], mean_outcome(outcomes)
 
-    def _judge(self, lead: Evaluation, flights: list[Flight], outcome: Outcome) -> tuple[bool, str]:
+    def _judge(self, flights: list[Flight], outcome: Outcome) -> tuple[bool, str]:
         """Decide what the flown candidate becomes: base of the descent, incumbent, or nothing."""
         progress = self.progress
         point = None
         if outcome.finite:
-            point = self._point(lead.theta, self.candidate_model, flights, outcome.J)
+            point = self._point(self.candidate, flights, outcome.J)
         if point is not None and progress.kind == VERIFICATION and self.noisy:
             point.flights = self.settings.repeats
         if self.noisy:
@@ -428,7 +440,7 @@ class _Session(State):
         self.verified = incumbent
         return True, ''
 
-    def _plan(self) -> Candidate | None:
+    def _plan(self) -> Parameters | None:
         """Choose what to fly next; None when nothing flies."""
         if self.incumbent is None or self._refreshing():
             candidate = self._refresh_at_start()
@@ -450,7 +462,7 @@ class _Session(State):
 
     # -- candidates ----------------------------------------------------------------------------
 
-    def _step(self, base: Point) -> Candidate | None:
+    def _step(self, base: Point) -> Parameters | None:
         """Plan a step of the descent; None when it has come to its end."""
         progress = self.progress
         if progress.rejections >= REJECTIONS:
@@ -471,8 +483,8 @@ class _Session(State):
             except ValueError as error:
                 self.notes.append(str(error))
                 return None
-            theta = self.rule.box.project(base.theta + d)
-            expected = model.change(theta - base.theta)
+            candidate = _moved(base.parameters, 1.0, d)
+            expected = model.change(candidate.theta - base.theta)
             if not expected < -worthwhile:
                 return None
             if not expected < -WORTH_REHEARSING_TWICE * base.J:
@@ -482,14 +494,14 @@ class _Session(State):
             predicted = expected
             if rehearsal >= spare:
                 break
-            predicted = self._rehearse(rehearsals, theta, base.model) - base.J
+            predicted = self._rehearse(rehearsals, candidate) - base.J
             if predicted < ACCEPTABLE * expected:
                 if not predicted < -worthwhile:
                     return None
                 break
             progress.damping *= UNREHEARSED if rehearsal + 1 == spare else TIGHTER
         self._expect(STEP, predicted, expected)
-        return Candidate(theta, base.model)
+        return candidate
 
     def _composite(self, base: Point) -> CompositeModel:
         """Return the composite model of the mean cost at a point.
@@ -498,16 +510,16 @@ class _Session(State):
             MissingDerivativeError: the MPC has no derivative somewhere along its flights.
         """
         flights = [self._flight(base, task) for task in range(self.rule.tasks)]
-        fly_under(self.mpc, base.theta, base.model)
+        self.policy.use(base.parameters)
         if self.noisy:
             # Linearise the flights as they would have been without their noise.
-            flights = [rehearsal.fly(self.mpc, True) for rehearsal in self._rehearsals(base)]
+            flights = [rehearsal.fly(self.policy, True) for rehearsal in self._rehearsals(base)]
         models = []
         for flight in flights:
-            policy = self.mpc.sensitivity(flight.solutions or resolve(flight, self.mpc))
+            policy = self.policy.differentiate(flight.solutions or resolve(flight, self.policy))
             plant = self.surrogate.augmented_jacobians_along(flight.deviations[:-1], flight.inputs)
             sensitivity = forward_sensitivity(
-                policy.state_gain, policy.weight_jacobian(), *plant, dtype=np.float32
+                policy.state_gain, policy.jacobian(), *plant, dtype=np.float32
             )
             models.append(CompositeModel.of_flight(flight, sensitivity, self.objective))
         return CompositeModel.mean(models)
@@ -527,35 +539,37 @@ class _Session(State):
         state_max = self.rule.objective.state_max
         return all(self.noise.hovers(states, state_max) for states in point.states)
 
-    def _refresh_at_start(self) -> Candidate | None:
+    def _refresh_at_start(self) -> Parameters | None:
         """Plan to fly the refitted model, with old weights or its own, if it rehearses better."""
-        progress, incumbent, start = self.progress, self.incumbent, self.rule.weights
+        progress, incumbent, start = self.progress, self.incumbent, self.rule.start
         if progress.refreshes >= MAX_REFRESHES_AT_START or not self.settings.refresh:
             return None
         progress.refreshes += 1
         progress.descents += 1
         progress.descent = progress.descents
-        model = self.surrogate.hover_model()
-        thetas = [start.theta if incumbent is None else incumbent.theta]
+        refitted = self.policy.refit(
+            start if incumbent is None else incumbent.parameters, self.surrogate
+        )
+        candidates = [refitted]
         try:
-            thetas.insert(0, Weights.for_model(model, start.q, start.r).theta)
+            candidates.insert(0, self.policy.retune(refitted, start))
         except ValueError as error:
             self.notes.append(str(error))
         if incumbent is None or not self._flies(incumbent):
             # There is nothing to lose, and no rehearsal of such flights is worth much.
             progress.best_before = np.inf
             self._expect(REFRESH, np.nan)
-            return Candidate(self.rule.box.project(thetas[0]), model)
+            return _moved(candidates[0])
         best, best_J, rehearsals = None, incumbent.J, self._rehearsals(incumbent)
-        for theta in thetas:
-            J = self._rehearse(rehearsals, theta, model)
+        for candidate in candidates:
+            J = self._rehearse(rehearsals, candidate)
             if J < best_J:
-                best, best_J = theta, J
+                best, best_J = candidate, J
         if best is None:
             return None
         progress.best_before = incumbent.J
         self._expect(REFRESH, best_J - incumbent.J)
-        return Candidate(self.rule.box.project(best), model)
+        return _moved(best)
 
     def _resume(self) -> None:
         """Go on from the incumbent, every other time: the surrogate knows more than it did then."""
@@ -567,7 +581,7 @@ class _Session(State):
             progress.descent = incumbent.descent
             progress.damping, progress.rejections = DAMPING_AFTER_EXCURSION, 0
 
-    def _excursion(self) -> Candidate:
+    def _excursion(self) -> Parameters:
         """Plan to leave the incumbent: towards the refitted model or by a kick, in turns.
 
         Where it leads is rehearsed, not flown: what is flown is the first step of a descent from
@@ -581,34 +595,36 @@ class _Session(State):
         progress.descents += 1
         progress.descent = progress.descents
         progress.damping, progress.rejections = DAMPING_AFTER_EXCURSION, 0
-        rehearsals, direction, share = self._rehearsals(incumbent), _direction(self.rng), 1.0
+        start, share = incumbent.parameters, 1.0
+        rehearsals, direction = self._rehearsals(incumbent), _direction(start, self.rng)
         for _ in range(self.settings.rehearsals):
-            theta, model = incumbent.theta, incumbent.model
             if refresh:
-                model = _between(model, self.surrogate.hover_model(), share)
+                candidate = _between(start, self.policy.refit(start, self.surrogate), share)
             else:
-                theta = self.rule.box.project(theta + share * self.settings.kick * direction)
-            fly_under(self.mpc, theta, model)
-            flights = [rehearsal.fly(self.mpc, True) for rehearsal in rehearsals]
+                candidate = _moved(start, share * self.settings.kick, direction)
+            self.policy.use(candidate)
+            flights = [rehearsal.fly(self.policy, True) for rehearsal in rehearsals]
             self.rehearsed += 1
             J = float(np.mean([self.objective.cost(flight).J for flight in flights]))
             if J < RISKY * incumbent.J:
-                self.base = self._point(theta, model, flights, J)
+                self.base = self._point(candidate, flights, J)
                 step = self._step(self.base) if self.base is not None else None
                 if step is not None:
                     return step
                 break
             share *= SMALLER
         self._expect(EXCURSION, J - incumbent.J)
-        return Candidate(theta, model)
+        return candidate
 
-    def _verification(self) -> Candidate:
+    def _verification(self) -> Parameters:
         """Plan to fly the incumbent again."""
         assert self.incumbent is not None
         self._expect(VERIFICATION, np.nan)
         # Noise throws the points of a descent about; their average is thrown about less.
-        theta = self.incumbent.average if self.noisy else self.incumbent.theta
-        return Candidate(theta, self.incumbent.model)
+        incumbent = self.incumbent
+        return incumbent.parameters.with_theta(
+            incumbent.average if self.noisy else incumbent.theta
+        )
 
     def _expect(self, kind: str, predicted: float, composite: float = np.nan) -> None:
         self.progress.kind = kind
@@ -622,19 +638,17 @@ class _Session(State):
         rehearsals = []
         for task, (states, inputs) in enumerate(zip(point.states, point.inputs, strict=True)):
             if self.noisy:
-                start, residuals = self._start(task), np.zeros((inputs.shape[0], NX))
+                start, residuals = self._start(task), np.zeros_like(states[1:])
             else:
                 start, residuals = states[0], self.surrogate.residuals(states, inputs)
             rehearsals.append(Rehearsal(predictor, start, residuals))
         return rehearsals
 
-    def _rehearse(
-        self, rehearsals: list[Rehearsal], theta: NDArray[np.float64], model: LinearModel
-    ) -> float:
-        """Return the mean cost of the tasks under weights and model, as rehearsed."""
-        fly_under(self.mpc, theta, model)
+    def _rehearse(self, rehearsals: list[Rehearsal], policy: Parameters) -> float:
+        """Return the mean cost of the tasks under a policy, as rehearsed."""
+        self.policy.use(policy)
         self.rehearsed += 1
-        costs = [self.objective.cost(rehearsal.fly(self.mpc)).J for rehearsal in rehearsals]
+        costs = [self.objective.cost(rehearsal.fly(self.policy)).J for rehearsal in rehearsals]
         return float(np.mean(costs))
 
     # -- noise ---------------------------------------------------------------------------------
@@ -644,7 +658,7 @@ class _Session(State):
         seen: list[Point] = []
         for point in points:
             if point is not None and not any(point is other for other in seen):
-                J = self._rehearse(self._rehearsals(point), point.theta, point.model)
+                J = self._rehearse(self._rehearsals(point), point.parameters)
                 # What runs away without noise but did not with it is beyond the surrogate.
                 point.J = J if np.isfinite(J) else point.measured
                 seen.append(point)
@@ -744,16 +758,13 @@ class _Session(State):
 
     # -- keeping -------------------------------------------------------------------------------
 
-    def _point(
-        self, theta: NDArray[np.float64], model: LinearModel, flights: list[Flight], J: float
-    ) -> Point | None:
+    def _point(self, policy: Parameters, flights: list[Flight], J: float) -> Point | None:
         """Make a point of one flight of each task; None when they are not all the MPC's own."""
         if any(flight.failed_steps or not flight.complete for flight in flights):
             return None
         return Point(
-            theta=theta,
-            average=theta,
-            model=model,
+            parameters=policy,
+            average=policy.theta,
             k=self.k,
             J=J,
             measured=J,
@@ -767,9 +778,9 @@ class _Session(State):
         )
 
     def _flight(self, point: Point, task: int) -> Flight:
-        hover = point.model.hover_input
+        hover, origin = self.policy.hover_input, self.policy.origin
         solutions = point.solutions[task] if point.solutions else ()
-        return Flight(point.states[task], point.inputs[task] + hover, ORIGIN, hover, solutions)
+        return Flight(point.states[task], point.inputs[task] + hover, origin, hover, solutions)
 
 
 def _objection(flights: list[Flight]) -> str:
@@ -782,16 +793,21 @@ def _objection(flights: list[Flight]) -> str:
     return 'a flight is not whole or not finite'
 
 
-def _between(model: LinearModel, other: LinearModel, share: float) -> LinearModel:
-    """Return the model that lies a share of the way from one to the other."""
-    A, B, c = (
-        getattr(model, name) + share * (getattr(other, name) - getattr(model, name))
-        for name in 'ABc'
-    )
-    return LinearModel(A, B, c, model.time_step, model.hover_input)
+def _moved(
+    policy: Parameters, share: float = 0.0, direction: NDArray[np.float64] | None = None
+) -> Parameters:
+    """Return the policy a share of a direction further in theta, and inside its space."""
+    theta = policy.theta if direction is None else policy.theta + share * direction
+    return policy.with_theta(policy.space.project(theta))
 
 
-def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw a direction in theta, uniform on the unit sphere."""
-    v = rng.standard_normal(N_THETA)
-    return v / np.linalg.norm(v)
+def _between(policy: Parameters, other: Parameters, share: float) -> Parameters:
+    """Return the policy whose blocks that are not learned lie a share of the way to another's."""
+    fixed, others = policy.fixed, other.fixed
+    return policy.with_fixed({n: v + share * (others[n] - v) for n, v in fixed.items()})
+
+
+def _direction(policy: Parameters, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a direction in theta, uniform on the unit sphere in units of its blocks' scales."""
+    v = rng.standard_normal(policy.space.size)
+    return v / np.linalg.norm(v) * policy.space.scale

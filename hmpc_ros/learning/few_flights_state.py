@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hmpc_ros.learning.noise import ResidualNoise
-from hmpc_ros.plant.quadcopter import NX
-from hmpc_ros.plant.surrogate import Surrogate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.rules import Memory
-    from hmpc_ros.plant.linear_model import LinearModel
-    from hmpc_ros.policy.linear.mpc import Solution
+    from hmpc_ros.plant.protocol import PlantModel
+    from hmpc_ros.policy.parameters import Parameters
+    from hmpc_ros.policy.protocol import Solution
 
 # What a candidate is.
 START, STEP, REFRESH, EXCURSION = 'start', 'step', 'refresh', 'excursion'
@@ -28,17 +27,16 @@ VERIFICATION = 'verification'
 POINTS = ('base', 'incumbent', 'verified')
 NUMBERS = ('k', 'J', 'measured', 'flights', 'descent', 'excess', 'judged')
 INTEGERS = ('k', 'flights', 'descent')
-ARRAYS = ('theta', 'average', 'states', 'inputs')
+ARRAYS = ('average', 'states', 'inputs')
 
 
 @dataclass(eq=False)
 class Point:
-    """Weights and model that were flown, with what the flights of all tasks showed.
+    """A policy that was flown, with what the flights of all tasks showed.
 
     Attributes:
-        theta: (94,).
-        average: Discounted mean of the weights along the descent up to here, (94,).
-        model: Prediction model of the MPC.
+        parameters: The policy's.
+        average: Discounted mean of theta along the descent up to here, (n,).
         k: Iteration that flew it.
         J: Mean cost over the tasks; where flights are noisy, with the noise taken out.
         measured: Mean cost of its flights as they were.
@@ -47,14 +45,13 @@ class Point:
         excess: By how much the flights of that descent cost more than J, on average; no flights
             count more than the last few.
         judged: How many flights count.
-        states: Deviations, (tasks, T+1, 12).
-        inputs: Deviations from hover [rad/s], (tasks, T, 4).
+        states: Deviations, (tasks, T+1, nd).
+        inputs: Deviations from hover [rad/s], (tasks, T, nu).
         solutions: The MPC's solutions of the flights, while they are at hand.
     """
 
-    theta: NDArray[np.float64]
+    parameters: Parameters
     average: NDArray[np.float64]
-    model: LinearModel
     k: int
     J: float
     measured: float
@@ -65,6 +62,11 @@ class Point:
     states: NDArray[np.float64]
     inputs: NDArray[np.float64]
     solutions: tuple[tuple[Solution, ...], ...] = ()
+
+    @property
+    def theta(self) -> NDArray[np.float64]:
+        """Its learnable parameters, (n,)."""
+        return self.parameters.theta
 
 
 @dataclass
@@ -131,36 +133,40 @@ class State:
     """What an iteration knows when it begins, and leaves to the next.
 
     Args:
-        model: Prediction model that the run starts with.
-        state_max: Bounds of the states 3..11, (9,).
+        start: What the run starts with.
+        surrogate: Of the plant, before any flight.
         tasks: Number of tasks.
         memory: What the last iteration left; empty in the first.
 
     Attributes:
         surrogate, noise: Of the plant, learned from the flights so far.
         starts: Sums of the states that the flights of each task began with, and their number,
-            (tasks, 13).
+            (tasks, nd + 1); one zero each before any.
         progress: Where the rule stands.
         base: Where the present descent stands; None where there is none.
         incumbent: The best that was flown.
         verified: The last incumbent that was flown again and held.
-        candidate_model: The MPC's model in this iteration.
     """
 
     def __init__(
-        self, model: LinearModel, state_max: NDArray[np.float64], tasks: int, memory: Memory
+        self, start: Parameters, surrogate: PlantModel, tasks: int, memory: Memory
     ) -> None:
-        self.model = model
-        self.surrogate = Surrogate(model, state_max)
+        self.start = start
+        self.surrogate = surrogate
         self.noise = ResidualNoise()
-        self.starts = np.zeros((tasks, NX + 1))
+        self.starts = np.zeros((tasks, 1))
         self.progress = Progress()
         self.base: Point | None = None
         self.incumbent: Point | None = None
         self.verified: Point | None = None
-        self.candidate_model = model
         if memory:
             self._recall(memory)
+
+    def add_start(self, task: int, deviation: NDArray[np.float64]) -> None:
+        """Note the state (nd,) that a flight of a task began with."""
+        if self.starts.shape[1] == 1:
+            self.starts = np.zeros((len(self.starts), deviation.size + 1))
+        self.starts[task] += np.append(deviation, 1.0)
 
     def memory(self) -> Memory:
         """Return all of it, to be kept."""
@@ -168,7 +174,6 @@ class State:
             f'progress_{item.name}': getattr(self.progress, item.name)
             for item in fields(self.progress)
         }
-        memory['candidate_model'] = self.candidate_model.entries
         memory['noise'] = self.noise.variance
         memory['starts'] = self.starts
         for name, array in self.surrogate.arrays().items():
@@ -185,7 +190,9 @@ class State:
                 memory[f'{name}_numbers'] = np.array(
                     [getattr(point, key) for key in NUMBERS], dtype=float
                 )
-                memory[f'{name}_model'] = point.model.entries
+                memory[f'{name}_theta'] = point.theta
+                for block, values in point.parameters.fixed.items():
+                    memory[f'{name}_fixed_{block}'] = values
                 for key in ARRAYS:
                     memory[f'{name}_{key}'] = getattr(point, key)
         return memory
@@ -198,7 +205,6 @@ class State:
         for name in ('best_before', 'start_J'):
             if np.isnan(getattr(self.progress, name)):
                 setattr(self.progress, name, np.inf)
-        self.candidate_model = self._model(memory['candidate_model'])
         self.noise = ResidualNoise(np.array(memory['noise']))
         self.starts = np.array(memory['starts'])
         self.surrogate.restore(
@@ -214,12 +220,9 @@ class State:
         numbers = dict(zip(NUMBERS, memory[f'{name}_numbers'].tolist(), strict=True))
         numbers |= {name: int(numbers[name]) for name in INTEGERS}
         return Point(
-            model=self._model(memory[f'{name}_model']),
+            parameters=self.start.with_theta(memory[f'{name}_theta']).with_fixed(
+                {block: memory[f'{name}_fixed_{block}'] for block in self.start.fixed}
+            ),
             **numbers,
             **{key: memory[f'{name}_{key}'] for key in ARRAYS},
         )
-
-    def _model(self, entries: NDArray[np.float64]) -> LinearModel:
-        start = self.model
-        model = start.with_entries(entries)
-        return start if model.same_as(start) else model

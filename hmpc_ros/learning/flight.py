@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hmpc_ros import disk
 from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.linear.goal import Goal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.policy.linear.mpc import Mpc, Solution
-    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+    from hmpc_ros.policy.protocol import Policy, Solution
 
 # Commands that differ by less than this [rad/s] are taken for the same solution: far more than two
 # solves of one QP differ by, far less than any fallback does.
 SAME_COMMAND = 1e-2
+_ARRAYS = {
+    'states': (None, NX), 'inputs': (None, NU), 'goal': (4,), 'hover_input': (NU,),
+    'failed_steps': (None,), 'planned_steps': (), 'ended': (),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +54,10 @@ class Flight:
 
     def __post_init__(self) -> None:
         steps = len(self.inputs)
-        if self.states.shape != (steps + 1, NX) or self.inputs.shape != (steps, NU):
+        nu = len(self.hover_input)
+        if len(self.states) != steps + 1 or self.inputs.shape != (steps, nu):
             raise ValueError(
-                f'a flight of T steps has states (T+1, {NX}) and inputs (T, {NU}), got '
+                f'a flight of T steps has states (T+1, nx) and inputs (T, {nu}), got '
                 f'{self.states.shape} and {self.inputs.shape}'
             )
 
@@ -78,18 +83,17 @@ class Flight:
 
     def save(self, path: Path | str) -> None:
         """Write the measurements, without the solver's solutions, to a ``.npz`` file."""
-        np.savez(
-            path,
-            states=self.states,
-            inputs=self.inputs,
-            goal=np.array([*self.goal.position, self.goal.yaw]),
-            hover_input=self.hover_input,
-            failed_steps=np.array(self.failed_steps, dtype=int),
-            planned_steps=np.array(
-                self.steps if self.planned_steps is None else self.planned_steps
-            ),
-            ended=np.array(self.ended),
-        )
+        planned = self.steps if self.planned_steps is None else self.planned_steps
+        arrays = {
+            'states': self.states,
+            'inputs': self.inputs,
+            'goal': np.array([*self.goal.position, self.goal.yaw]),
+            'hover_input': self.hover_input,
+            'failed_steps': np.array(self.failed_steps, dtype=int),
+            'planned_steps': np.array(planned),
+            'ended': np.array(self.ended),
+        }
+        disk.write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: Path | str) -> Flight:
@@ -99,22 +103,22 @@ class Flight:
             ValueError: When the file cannot be read or is no flight.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
-                x, y, z, yaw = (float(value) for value in data['goal'])
-                return cls(
-                    states=data['states'],
-                    inputs=data['inputs'],
-                    goal=Goal((x, y, z), yaw),
-                    hover_input=data['hover_input'],
-                    failed_steps=tuple(int(step) for step in data['failed_steps']),
-                    planned_steps=int(data['planned_steps']),
-                    ended=str(data['ended']),
-                )
-        except (OSError, KeyError, ValueError, EOFError) as error:
-            raise ValueError(f'{path} is not a flight: {error}') from error
+            data = disk.read_arrays(path, _ARRAYS)
+            x, y, z, yaw = (float(value) for value in data['goal'])
+            return cls(
+                states=data['states'],
+                inputs=data['inputs'],
+                goal=Goal((x, y, z), yaw),
+                hover_input=data['hover_input'],
+                failed_steps=tuple(int(step) for step in data['failed_steps']),
+                planned_steps=int(data['planned_steps']),
+                ended=str(data['ended']),
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(f'{path} is not a flight: {disk.reason(error)}') from error
 
 
-def resolve(flight: Flight, mpc: Mpc | OfflineMpc) -> tuple[Solution, ...]:
+def resolve(flight: Flight, policy: Policy) -> tuple[Solution, ...]:
     """Solve the MPC again at every measured state of a flight.
 
     What a vehicle over ROS sends are states and commands; their derivative needs the primal-dual
@@ -125,17 +129,17 @@ def resolve(flight: Flight, mpc: Mpc | OfflineMpc) -> tuple[Solution, ...]:
     """
     # State by state, as the controller did: turned to the goal's yaw all at once, they are rounded
     # otherwise.
-    return tuple(mpc.solve(state, flight.goal) for state in flight.states[:-1])
+    return tuple(policy.solve(state, flight.goal) for state in flight.states[:-1])
 
 
-def resolved(flight: Flight, mpc: Mpc | OfflineMpc) -> Flight:
+def resolved(flight: Flight, policy: Policy) -> Flight:
     """Return the flight with its solutions, and with the steps that were not the MPC's named.
 
     A vehicle over ROS does not say which commands are solutions and which come from the fallbacks
     of its controller: a command is the MPC's when the caller's copy, under the weights flown, finds
     the same one.
     """
-    solutions = resolve(flight, mpc)
+    solutions = resolve(flight, policy)
     failed = tuple(
         t
         for t, (solution, flown) in enumerate(zip(solutions, flight.inputs, strict=True))

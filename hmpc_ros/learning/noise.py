@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmpc_ros.plant.quadcopter import NX
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -30,11 +28,11 @@ class ResidualNoise:
     """Noise in the one-step residuals of flights, state by state.
 
     Attributes:
-        variance: Of what jumps from step to step, in the calmest flight, (12,): noise is in every
+        variance: Of what jumps from step to step, in the calmest flight, (nd,): noise is in every
             flight. Infinite before any.
     """
 
-    variance: NDArray[np.float64] = field(default_factory=lambda: np.full(NX, np.inf))
+    variance: NDArray[np.float64] = field(default_factory=lambda: np.array(np.inf))
 
     @property
     def known(self) -> bool:
@@ -52,13 +50,15 @@ class ResidualNoise:
     @staticmethod
     def hovers(deviations: NDArray[np.float64], state_max: NDArray[np.float64]) -> bool:
         """Say whether a flight (T+1, 12) ended in hover: well within the bounds of the states."""
-        tail = _tail(deviations)[:, NX - len(state_max) :]
+        tail = _tail(deviations)[:, deviations.shape[1] - len(state_max) :]
         return bool(np.all(np.abs(tail) < CALM * state_max))
 
     def matters(self, state_max: NDArray[np.float64]) -> bool:
-        """Say whether there is noise, given the bounds (9,) of the states 3..11."""
-        scale = np.concatenate((np.ones(NX - len(state_max)), state_max))
-        return self.known and bool(np.any(np.sqrt(self.variance) > FLOOR * scale))
+        """Say whether there is noise, given the bounds of the last states."""
+        if not self.known:
+            return False
+        scale = np.concatenate((np.ones(self.variance.size - len(state_max)), state_max))
+        return bool(np.any(np.sqrt(self.variance) > FLOOR * scale))
 
 
 def _jumps(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES
+from hmpc_ros.plant.declared import about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.flight import Flight
-    from hmpc_ros.policy.linear.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -54,29 +52,45 @@ class Objective:
         J = C + rho V
 
     Attributes:
-        state_weights: Diagonal of QQ, (12,).
-        input_weights: Diagonal of RR, (4,).
-        terminal_weights: Diagonal of PP, (12,).
-        penalty: rho, cost per unit of violation.
         state_max: Bounds of velocity [m/s], attitude [rad] and body rates [rad/s], (9,).
+        state_weights, input_weights, terminal_weights, penalty: As they say themselves, (12,),
+            (4,), (12,) and a number; by default those of the reference experiment.
 
     Raises:
         ValueError: When a weight is negative or not finite, or a bound is not positive.
     """
 
-    state_weights: NDArray[np.float64]
-    input_weights: NDArray[np.float64]
-    terminal_weights: NDArray[np.float64]
-    penalty: float
-    state_max: NDArray[np.float64]
+    state_weights: NDArray[np.float64] = field(
+        default_factory=lambda: np.repeat([1.0, 0.1], 6),
+        metadata=about(
+            'diagonal of QQ, what a step of the flight costs per squared state', low=0.0
+        ),
+    )
+    input_weights: NDArray[np.float64] = field(
+        default_factory=lambda: np.full(4, 0.01),
+        metadata=about(
+            'diagonal of RR, what a step of the flight costs per squared input', low=0.0
+        ),
+    )
+    terminal_weights: NDArray[np.float64] = field(
+        default_factory=lambda: np.repeat([1.0, 1000.0, 1.0], [6, 3, 3]),
+        metadata=about('diagonal of PP, what the last state costs', low=0.0),
+    )
+    penalty: float = field(
+        default=300.0,
+        metadata=about(
+            'rho, cost per unit of violation of the state bounds limits.* of the controller',
+            low=0.0,
+        ),
+    )
+    state_max: NDArray[np.float64] = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        n_bounded = len(range(*BOUNDED_STATES.indices(NX)))
         for name, length in (
-            ('state_weights', NX),
-            ('input_weights', NU),
-            ('terminal_weights', NX),
-            ('state_max', n_bounded),
+            ('state_weights', len(self.state_weights)),
+            ('input_weights', len(self.input_weights)),
+            ('terminal_weights', len(self.state_weights)),
+            ('state_max', len(self.state_max)),
         ):
             values = np.array(getattr(self, name), dtype=float)
             if values.shape != (length,):
@@ -96,16 +110,10 @@ class Objective:
                 f"the objective's penalty must be finite and not negative, got {self.penalty}"
             )
 
-    @classmethod
-    def reference(cls, limits: Limits) -> Objective:
-        """Make the objective of the reference experiment, design.md section 3."""
-        return cls(
-            state_weights=np.repeat([1.0, 0.1], 6),
-            input_weights=np.full(NU, 0.01),
-            terminal_weights=np.repeat([1.0, 1000.0, 1.0], [6, 3, 3]),
-            penalty=300.0,
-            state_max=np.asarray(limits.state_max, dtype=float),
-        )
+    @property
+    def bounded(self) -> slice:
+        """Which states are bounded: the last ones."""
+        return slice(len(self.state_weights) - len(self.state_max), len(self.state_weights))
 
     def cost(self, flight: Flight) -> Outcome:
         """Cost a flight; one that is not whole or not finite costs infinity.
@@ -127,7 +135,7 @@ class Objective:
 
     def excess(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how far each bounded state is beyond its bound, (T+1, 9), zero inside."""
-        return np.maximum(0.0, np.abs(deviations[:, BOUNDED_STATES]) - self.state_max)
+        return np.maximum(0.0, np.abs(deviations[:, self.bounded]) - self.state_max)
 
     def derivatives(self, flight: Flight) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Differentiate J with respect to the flight's deviations.
@@ -141,8 +149,8 @@ class Objective:
         dx = 2.0 * x
         dx[:-1] *= self.state_weights
         dx[-1] *= self.terminal_weights
-        bounded = x[:, BOUNDED_STATES]
-        dx[:, BOUNDED_STATES] += (
+        bounded = x[:, self.bounded]
+        dx[:, self.bounded] += (
             self.penalty * np.sign(bounded) * (np.abs(bounded) > self.state_max)
         )
         return dx, 2.0 * u * self.input_weights

@@ -17,17 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hmpc_ros.learning.flight import Flight
-from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.linear.goal import Goal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.plant.surrogate import Predictor
-    from hmpc_ros.policy.linear.mpc import Solution
-    from hmpc_ros.policy.linear.unconstrained import OfflineMpc
+    from hmpc_ros.plant.protocol import Predictor
+    from hmpc_ros.policy.protocol import Policy, Solution
 
-ORIGIN = Goal()
 # Beyond this in any state (SI units) a rehearsal has run away.
 RUNAWAY = 50.0
 
@@ -38,54 +34,54 @@ class Rehearsal:
 
     Attributes:
         predictor: One step of the surrogate.
-        start: Initial state in the goal frame, (12,).
-        disturbance: e_t, (T, 12).
+        start: Initial deviation, (nd,).
+        disturbance: e_t, (T, nd).
     """
 
     predictor: Predictor
     start: NDArray[np.float64]
     disturbance: NDArray[np.float64]
 
-    def fly(self, mpc: OfflineMpc, keep_solutions: bool = False) -> Flight:
-        """Fly under the MPC's present weights and model.
+    def fly(self, policy: Policy, keep_solutions: bool = False) -> Flight:
+        """Fly under the policy's present parameters.
 
         Args:
-            mpc: The policy.
-            keep_solutions: Whether the flight keeps the MPC's solutions for its derivative; without
-                them it is flown more quickly.
+            policy: The policy.
+            keep_solutions: Whether the flight keeps the policy's solutions for its derivative;
+                without them it is flown more quickly.
 
         Returns:
             The flight; its goal is the origin, as its states are deviations. It ends where a solve
             fails or it runs away.
         """
-        steps, hover = len(self.disturbance), mpc.model.hover_input
-        states, inputs = np.empty((steps + 1, NX)), np.empty((steps, NU))
+        steps, hover = len(self.disturbance), policy.hover_input
+        states, inputs = np.empty((steps + 1, len(self.start))), np.empty((steps, len(hover)))
         solutions: list[Solution] = []
         ended, flown = '', steps
         predictor, disturbance = self.predictor, self.disturbance
-        plan = mpc.plan() if mpc.shortcut and not keep_solutions else None
-        mpc.reset()
+        policy.reset()
         predictor.begin()
         states[0] = x = self.start
         for t in range(steps):
-            if plan is not None and plan.holds(x):
-                u = plan.first_input(x)
-            else:
-                solution = mpc.solve_deviation(x)
-                if not solution.ok or not np.abs(x).max() < RUNAWAY:
-                    flown, ended = t, f'no rehearsal beyond step {t}'
-                    break
-                u = solution.input - hover
+            u = None
+            if x.dot(x) < RUNAWAY * RUNAWAY or np.abs(x).max() < RUNAWAY:
                 if keep_solutions:
+                    solution = policy.solve_deviation(x)
                     solutions.append(solution)
+                    u = solution.input - hover if solution.ok else None
+                else:
+                    u = policy.first_input(x)
+            if u is None:
+                flown, ended = t, f'no rehearsal beyond step {t}'
+                break
             inputs[t] = u
             states[t + 1] = x = predictor.step(x, u) + disturbance[t]
         return Flight(
             states=states[: flown + 1],
             inputs=inputs[:flown] + hover,
-            goal=ORIGIN,
+            goal=policy.origin,
             hover_input=hover,
-            solutions=tuple(solutions),
+            solutions=tuple(solutions[:flown]),
             planned_steps=steps,
             ended=ended,
         )

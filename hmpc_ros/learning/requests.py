@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective, Outcome
-    from hmpc_ros.plant.linear_model import LinearModel
+    from hmpc_ros.policy.parameters import Parameters
 
 NOMINAL = 'nominal'
 PERTURBED = 'perturbed'
@@ -29,25 +29,28 @@ Result = TypeVar('Result')
 
 @dataclass(frozen=True, eq=False)
 class FlightRequest:
-    """Please fly the vehicle once under these weights.
+    """Please fly the vehicle once under this policy.
 
     Attributes:
-        theta: Weights of the MPC during the flight, (94,).
+        parameters: All that decides what the policy commands during the flight.
         purpose: ``nominal`` (weights that are to be kept), ``perturbed`` (a trial that never stays
             on the vehicle) or ``closing`` (the last flight of a run, which only measures).
         with_solutions: Whether the MPC's solutions are wanted along with the flight; without them
             it has a cost but its gradient needs every step solved again.
         number: Number of the flight in its run; a simulated vehicle's noise depends on it alone.
-        model: Prediction model of the MPC during the flight; None: the one the run started with.
         task: Which of the run's tasks (start and goal) to fly.
     """
 
-    theta: NDArray[np.float64]
+    parameters: Parameters
     purpose: str
     with_solutions: bool = False
     number: int = 0
-    model: LinearModel | None = None
     task: int = 0
+
+    @property
+    def theta(self) -> NDArray[np.float64]:
+        """The learnable ones of the parameters, (n,)."""
+        return self.parameters.theta
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +63,7 @@ class Evaluation:
 
     @property
     def theta(self) -> NDArray[np.float64]:
-        """The weights flown, (94,)."""
+        """The weights flown, (n,)."""
         return self.request.theta
 
 

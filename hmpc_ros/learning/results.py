@@ -13,24 +13,29 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
 import json
 import math
 import os
+import stat
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hmpc_ros import disk
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from hmpc_ros.learning.rules import Memory
+    from hmpc_ros.policy.parameters import Parameters
 
-FORMAT = 4
+FORMAT = 5
 HEADER = 'run.json'
 LOG = 'iterations.jsonl'
+# An iteration is a line of some kB: these are a hundred thousand of them.
+MOST_BYTES = 1_000_000_000
 
 Record = dict[str, Any]
 
@@ -122,8 +127,8 @@ class ResultsFolder:
         try:
             if arrays:
                 name = f'memory-{record["k"]:06d}.npz'
-                content = _pack(arrays)
-                _write_atomically(self.path / name, content)
+                content = disk.pack(arrays)
+                disk.write(self.path / name, content)
                 record['memory_file'], record['memory_crc32'] = name, _crc(content)
             line = (_seal(record) + '\n').encode()
             written = os.write(self._log, line)
@@ -187,6 +192,9 @@ class ResultsFolder:
             raise ResultsError(
                 f'the results folder {self.path} cannot be written: {error.strerror}'
             ) from error
+        if not stat.S_ISREG(os.fstat(log).st_mode):
+            os.close(log)
+            raise ResultsError(f'{self.path / LOG} is not a regular file')
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -202,9 +210,7 @@ class ResultsFolder:
                 f'{self.path} is damaged: {HEADER} is missing although {LOG} is there'
             )
         try:
-            _write_atomically(
-                self.path / HEADER, (_seal({'format': FORMAT, **header}) + '\n').encode()
-            )
+            disk.write(self.path / HEADER, _seal({'format': FORMAT, **header}) + '\n')
         except OSError as error:
             raise ResultsError(
                 f'{self.path / HEADER} cannot be written: {error.strerror}'
@@ -229,13 +235,15 @@ class ResultsFolder:
         if name:
             path = self.path / name
             try:
-                content = path.read_bytes()
+                content = disk.read(path, disk.MOST_ARRAY_BYTES)
             except OSError as error:
-                raise ResultsError(f'{path} cannot be read: {error.strerror}') from error
+                raise ResultsError(f'{path} cannot be read: {disk.reason(error)}') from error
             if _crc(content) != last['memory_crc32']:
                 raise ResultsError(f'{path} is damaged: its checksum is wrong. It is left as it is')
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                memory.update(arrays)
+            try:
+                memory.update(disk.read_arrays(content))
+            except ValueError as error:
+                raise ResultsError(f'{path} is damaged: {error}. It is left as it is') from error
         return memory
 
     def _forget_memory(self, keep: int) -> None:
@@ -252,11 +260,11 @@ def read_header(path: Path) -> Record:
     """
     file = path / HEADER
     try:
-        text = file.read_text(encoding='utf-8')
+        text = disk.read_text(file, MOST_BYTES)
     except FileNotFoundError as error:
         raise ResultsError(f'{path} holds no training run: {HEADER} is missing') from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f'{file} cannot be read: {error}') from error
+        raise ResultsError(f'{file} cannot be read: {disk.reason(error)}') from error
     header = _unseal(text.removesuffix('\n'))
     if header is None:
         raise ResultsError(f'{file} is damaged: its checksum is wrong. It is left as it is')
@@ -286,6 +294,25 @@ def iterations(records: list[Record]) -> list[Record]:
     return [record for record in records if record['kind'] == 'iteration']
 
 
+def to_record(start: Parameters, policy: Parameters, prefix: str = '') -> Record:
+    """Return what a record keeps of a policy: theta, and the other blocks that its start had not.
+
+    Args:
+        start: What the run began with.
+        policy: What is to be kept.
+        prefix: Of the names.
+    """
+    beside = policy.fixed_beside(start.fixed)
+    fixed = {f'{prefix}fixed': dict(beside)} if beside else {}
+    return {f'{prefix}theta': policy.theta, **fixed}
+
+
+def recorded(start: Parameters, record: Record, prefix: str = '') -> Parameters:
+    """Return the policy that `to_record` put into a record."""
+    fixed = record.get(f'{prefix}fixed', {})
+    return start.with_theta(record[f'{prefix}theta']).with_fixed(fixed)
+
+
 def number(value: float | None) -> float:
     """Return a recorded number; what was stored as null was not finite."""
     return math.inf if value is None else value
@@ -293,7 +320,13 @@ def number(value: float | None) -> float:
 
 def _read_log(file: Path) -> tuple[list[Record], int]:
     """Read all finished lines; also return where they end."""
-    *lines, _unfinished = file.read_bytes().split(b'\n')
+    try:
+        content = disk.read(file, MOST_BYTES)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ResultsError(f'{file} cannot be read: {disk.reason(error)}') from error
+    *lines, _unfinished = content.split(b'\n')
     records = []
     for i, line in enumerate(lines, start=1):
         record = _unseal(line.decode('utf-8', errors='replace'))
@@ -321,7 +354,10 @@ def _unseal(line: str) -> Record | None:
     body += '}'
     if not mark or checksum != f'{_crc(body.encode())}"}}':
         return None
-    return json.loads(body)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _plain(value: Any) -> Any:
@@ -343,27 +379,3 @@ def _plain(value: Any) -> Any:
 
 def _crc(content: bytes) -> str:
     return f'{zlib.crc32(content):08x}'
-
-
-def _pack(arrays: dict[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def _write_atomically(file: Path, content: bytes) -> None:
-    """Write a whole file or none: aside, to the disk, then renamed into place."""
-    aside = file.with_name(f'.{file.name}.{os.getpid()}')
-    try:
-        with aside.open('wb') as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(file)
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from hmpc_ros.learning.costate import fly_under
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.plant.odometry import carried
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.learning.requests import FlightRequest
-    from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.plant.vehicle import Vehicle
     from hmpc_ros.policy.linear.goal import Goal
     from hmpc_ros.policy.linear.mpc import Mpc, Solution
@@ -169,14 +167,13 @@ class OfflineFlyer:
 
     Attributes:
         vehicle: The simulated vehicle.
-        mpc: The policy; its weights, and its model, become those of the request.
+        mpc: The policy; its parameters become those of the request.
         goal: Where to.
         x0: Initial state, world frame, (12,).
         steps: T.
         safety: Settings of the controller's ladder of fallbacks.
         envelope: Where a flight is cut short.
         tasks: Several starts and goals instead of x0 and goal.
-        model: Prediction model of requests that name none; the MPC's, if not given.
     """
 
     vehicle: Vehicle
@@ -187,15 +184,10 @@ class OfflineFlyer:
     safety: Safety = field(default_factory=Safety)
     envelope: Envelope = field(default_factory=Envelope)
     tasks: tuple[Task, ...] = ()
-    model: LinearModel | None = None
-
-    def __post_init__(self) -> None:
-        if self.model is None:
-            object.__setattr__(self, 'model', self.mpc.model)
 
     def __call__(self, request: FlightRequest) -> Flight:
         """Fly one request."""
-        fly_under(self.mpc, request.theta, request.model or self.model)
+        self.mpc.use(request.parameters)
         goal, x0 = self.goal, self.x0
         if self.tasks:
             task = self.tasks[request.task]

@@ -18,11 +18,11 @@ from hmpc_ros.learning.requests import NOMINAL, FlightRequest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.box import Box
     from hmpc_ros.learning.estimators import Estimator
     from hmpc_ros.learning.requests import Asking, Evaluation
     from hmpc_ros.learning.safety import Safeguard
     from hmpc_ros.learning.schedules import StepSize
+    from hmpc_ros.policy.parameters import Parameters
 
 Memory = dict[str, Any]
 
@@ -33,7 +33,7 @@ class Step:
 
     Attributes:
         nominal: The flight that stands for the iteration: its weights and cost are recorded.
-        next_theta: Weights to fly in the next iteration, (94,).
+        next: What to fly in the next iteration.
         accepted: Whether the nominal flight's weights are kept.
         reason: Why not, as a sentence; empty otherwise.
         memory: What the rule wants to know again in the next iteration.
@@ -43,13 +43,18 @@ class Step:
     """
 
     nominal: Evaluation
-    next_theta: NDArray[np.float64]
+    next: Parameters
     accepted: bool = True
     reason: str = ''
     memory: Memory = field(default_factory=dict)
     details: dict[str, float | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     diverged: bool = False
+
+    @property
+    def next_theta(self) -> NDArray[np.float64]:
+        """The weights of the next iteration, (n,)."""
+        return self.next.theta
 
 
 class Rule(Protocol):
@@ -61,13 +66,13 @@ class Rule(Protocol):
         ...
 
     def iterate(
-        self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
+        self, k: int, policy: Parameters, memory: Memory, rng: np.random.Generator
     ) -> Asking[Step]:
-        """Fly ``theta`` and whatever else is needed, and decide on the next weights.
+        """Fly ``policy`` and whatever else is needed, and decide on the next.
 
         Args:
             k: Iteration, 0, 1, ...
-            theta: Weights that the last iteration chose, (94,).
+            policy: What the last iteration chose.
             memory: What the last iteration left; empty in the first.
             rng: Source of randomness of this iteration alone, so that a resumed run draws the same.
         """
@@ -87,13 +92,11 @@ class PaperRule:
     Attributes:
         estimator: Supplies g_k.
         step_size: alpha_k.
-        box: The set that theta is kept in.
         safeguard: Decides which weights are kept; None keeps all.
     """
 
     estimator: Estimator
     step_size: StepSize
-    box: Box
     safeguard: Safeguard | None = None
 
     @property
@@ -102,29 +105,31 @@ class PaperRule:
         return 1
 
     def iterate(
-        self, k: int, theta: NDArray[np.float64], memory: Memory, rng: np.random.Generator
+        self, k: int, policy: Parameters, memory: Memory, rng: np.random.Generator
     ) -> Asking[Step]:
-        """Fly theta, estimate the gradient there, step against it."""
-        (nominal,) = yield [FlightRequest(theta, NOMINAL, with_solutions=True)]
+        """Fly the policy, estimate the gradient there, step against it."""
+        (nominal,) = yield [FlightRequest(policy, NOMINAL, with_solutions=True)]
         if self.safeguard is None:
             if not nominal.outcome.finite:
                 reason = f'the flight has no cost: {nominal.flight.ended or "it is not finite"}'
-                return Step(nominal, theta, accepted=False, reason=reason, diverged=True)
+                return Step(nominal, policy, accepted=False, reason=reason, diverged=True)
             scale = 1.0
         else:
             reason, memory = self.safeguard.judge(nominal, memory)
             if reason:
                 back = memory.get('accepted_theta')
                 if back is None:
-                    return Step(nominal, theta, accepted=False, reason=reason, diverged=True)
+                    return Step(nominal, policy, accepted=False, reason=reason, diverged=True)
+                back = policy.with_theta(back)
                 return Step(nominal, back, accepted=False, reason=reason, memory=memory)
             scale = memory['step_scale']
 
         estimate = yield from self.estimator.estimate(nominal, k, rng)
         alpha = scale * self.step_size(k)
+        theta = policy.space.project(policy.theta - alpha * estimate.gradient)
         return Step(
             nominal,
-            self.box.project(theta - alpha * estimate.gradient),
+            policy.with_theta(theta),
             memory=memory,
             details={
                 'norm_model': _norm(estimate.model),

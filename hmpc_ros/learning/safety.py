@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED
+from hmpc_ros.plant.declared import about
 
 if TYPE_CHECKING:
     from typing import Any
@@ -23,19 +23,30 @@ class Envelope:
     """Bounds that a flight must not leave, seen from the goal.
 
     Attributes:
-        position: Largest distance from the goal along any axis [m].
-        attitude: Largest roll or pitch [rad].
-        violation: Largest V, the sum of how far the bounded states were beyond their bounds.
-        state_max: Those bounds, (9,), in the order of the states.
+        position, attitude, violation: As they say themselves.
+        state_max: The bounds that V counts beyond, in the order of the states, of the last ones.
 
     Raises:
         ValueError: When a bound is not positive.
     """
 
-    position: float = np.inf
-    attitude: float = np.inf
-    violation: float = np.inf
-    state_max: tuple[float, ...] = (np.inf,) * N_BOUNDED
+    position: float = field(
+        default=100.0,
+        metadata=about(
+            'distance from the goal along any axis beyond which a flight is cut short', 'm', 1e-3
+        ),
+    )
+    attitude: float = field(
+        default=1.5,
+        metadata=about('roll or pitch beyond which a flight is cut short', 'rad', 1e-3),
+    )
+    violation: float = field(
+        default=1e9,
+        metadata=about(
+            'violation V of the state bounds beyond which a flight is cut short', low=1e-6
+        ),
+    )
+    state_max: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ('position', 'attitude', 'violation'):
@@ -44,7 +55,8 @@ class Envelope:
 
     def excess(self, deviation: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what states in the goal frame (..., 12) add to V, (...,)."""
-        beyond = np.abs(deviation[..., BOUNDED_STATES]) - self.state_max
+        first = deviation.shape[-1] - len(self.state_max)
+        beyond = np.abs(deviation[..., first:]) - self.state_max
         return np.maximum(0.0, beyond).sum(axis=-1)
 
     def breach(self, deviation: NDArray[np.float64], violation: float = 0.0) -> str:
@@ -93,25 +105,30 @@ class Envelope:
 class Safeguard:
     """Accept or roll back: weights are kept only when their flight earns it.
 
-    Attributes:
-        margin: By which share of the best accepted J the objective may rise, e.g. 0.05.
-        violation_max: Largest V that is acceptable.
-        shrink: Factor on the step size after every rollback, 0 ... 1.
-
     Raises:
         ValueError: When a number is outside its range.
     """
 
-    margin: float = np.inf
-    violation_max: float = np.inf
-    shrink: float = 0.5
+    margin: float = field(
+        default=0.05,
+        metadata=about(
+            'share of the best objective by which an acceptable one may exceed it', low=0.0
+        ),
+    )
+    violation: float = field(
+        default=1e9, metadata=about('largest violation V that is acceptable', low=0.0)
+    )
+    shrink: float = field(
+        default=0.5,
+        metadata=about('factor on the step size after a rollback', low=0.01, high=1.0),
+    )
 
     def __post_init__(self) -> None:
         if not self.margin >= 0:
             raise ValueError(f"the safeguard's margin must not be negative, got {self.margin}")
-        if not self.violation_max >= 0:
+        if not self.violation >= 0:
             raise ValueError(
-                f"the safeguard's largest violation must not be negative, got {self.violation_max}"
+                f"the safeguard's largest violation must not be negative, got {self.violation}"
             )
         if not 0 < self.shrink <= 1:
             raise ValueError(f"the safeguard's shrink factor must be in (0, 1], got {self.shrink}")
@@ -143,10 +160,8 @@ class Safeguard:
         if not nominal.outcome.finite:
             return 'the flight is not whole or not finite'
         objective, violation = nominal.outcome.J, nominal.outcome.V
-        if violation > self.violation_max:
-            return (
-                f'the violation {violation:.4g} exceeds {self.violation_max:.4g}, the most allowed'
-            )
+        if violation > self.violation:
+            return f'the violation {violation:.4g} exceeds {self.violation:.4g}, the most allowed'
         if objective > best + self.margin * abs(best):
             return (
                 f'the objective {objective:.4f} is more than {100 * self.margin:g} % above '

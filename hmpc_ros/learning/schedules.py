@@ -10,25 +10,25 @@ The paper's theorem (design.md section 2) holds when theta stays in a convex com
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from hmpc_ros.plant.declared import about
 
 
 @dataclass(frozen=True)
 class StepSize:
     """alpha_k = scale * log(k + 2) / (k + 1)^exponent; the factor log(k + 2) can be left out.
 
-    Attributes:
-        scale: Size of the steps, in weights per unit of gradient.
-        exponent: How fast they shrink; 0 for constant steps.
-        logarithm: Whether the factor log(k + 2) is there (the paper's) or not.
-
     Raises:
         ValueError: When the scale is not positive or the exponent negative.
     """
 
-    scale: float = 5e-5
-    exponent: float = 0.75
-    logarithm: bool = True
+    scale: float = field(
+        default=5e-5,
+        metadata=about('a in alpha_k = a log(k + 2) / (k + 1)^exponent', low=1e-15),
+    )
+    exponent: float = field(default=0.75, metadata=about('how fast the steps shrink', low=0.0))
+    logarithm: bool = field(default=True, metadata=about('whether the factor log(k + 2) is there'))
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale > 0):
@@ -49,16 +49,21 @@ class Trust:
     ``Trust(1, 0)`` is the model alone, ``Trust(0)`` the zeroth-order estimate alone,
     ``Trust(1, gamma)`` the paper's hybrid.
 
-    Attributes:
-        initial: Trust in the first iteration, 0 ... 1.
-        exponent: gamma, how fast it fades.
-
     Raises:
         ValueError: When the initial trust is outside 0 ... 1 or the exponent is negative.
     """
 
-    initial: float = 1.0
-    exponent: float = 0.5
+    initial: float = field(
+        default=1.0,
+        metadata=about(
+            'eta_0 in eta_k = eta_0 / (k + 1)^exponent, the share of the model-based gradient',
+            low=0.0,
+            high=1.0,
+        ),
+    )
+    exponent: float = field(
+        default=0.5, metadata=about('gamma, how fast trust in the model fades', low=0.0)
+    )
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.initial <= 1.0:

@@ -25,22 +25,19 @@ import numpy as np
 
 from hmpc_ros.learning.objective import mean_outcome
 from hmpc_ros.learning.requests import CLOSING, Evaluation, FlightRequest
+from hmpc_ros.learning.results import recorded, to_record
 from hmpc_ros.learning.summary import best_record, tells_best
-from hmpc_ros.plant.linear_model import LinearModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-    from numpy.typing import NDArray
 
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.results import Record, ResultsFolder
     from hmpc_ros.learning.rules import Rule, Step
-
-_MODEL_PARTS = ('A', 'B', 'c', 'time_step', 'hover_input')
+    from hmpc_ros.policy.parameters import Parameters
 
 
 class TrainingRun:
@@ -52,7 +49,7 @@ class TrainingRun:
     Args:
         rule: The algorithm of one iteration.
         objective: What flights cost.
-        theta: Start weights, (94,); a run that goes on takes its own from the results instead.
+        start: What to begin with; a run that goes on takes its own from the results instead.
         results: Where iterations are kept, open for appending.
         iterations: How many iterations the run has in total.
         seed: Of all randomness of the rule.
@@ -60,7 +57,7 @@ class TrainingRun:
         on_record: Called with each record right after it was kept.
 
     Attributes:
-        theta: The weights that the present iteration flies as nominal, (94,).
+        policy: What the present iteration flies as nominal.
         k: The present iteration.
         stopped: Why the run cannot go on, empty when it can.
     """
@@ -69,7 +66,7 @@ class TrainingRun:
         self,
         rule: Rule,
         objective: Objective,
-        theta: NDArray[np.float64],
+        start: Parameters,
         results: ResultsFolder,
         *,
         iterations: int,
@@ -88,7 +85,8 @@ class TrainingRun:
 
         done = results.iterations
         self.k = len(done)
-        self.theta = np.array(done[-1]['next_theta'] if done else theta, dtype=float)
+        self.start = start
+        self.policy = recorded(start, done[-1], 'next_') if done else start
         self._memory = results.memory
         self._flights = done[-1]['flights'] if done else 0
         if done and done[-1]['diverged']:
@@ -147,7 +145,7 @@ class TrainingRun:
             return
         if self.k < self.total and not self._out_of_flights:
             rng = np.random.default_rng([self.seed, self.k])
-            self._asking = self.rule.iterate(self.k, self.theta, self._memory, rng)
+            self._asking = self.rule.iterate(self.k, self.policy, self._memory, rng)
             self._ask(next(self._asking))
         elif not self._closed:
             self._asking = None
@@ -159,18 +157,9 @@ class TrainingRun:
 
     def _closing_requests(self) -> list[FlightRequest]:
         """Fly what the run came to: the best of a rule that tells it, else its last choice."""
-        theta, model = self.theta, None
         best = best_record(self.results.records) if tells_best(self.results.records) else None
-        if best is not None:
-            theta = np.array(best['theta'])
-            if 'mpc_model' in best:
-                start = self.results.header['model']
-                known = LinearModel(**{name: start[name] for name in _MODEL_PARTS})
-                model = known.with_entries(best['mpc_model'])
-        return [
-            FlightRequest(theta, CLOSING, model=model, task=task)
-            for task in range(self.rule.tasks)
-        ]
+        policy = self.policy if best is None else recorded(self.start, best)
+        return [FlightRequest(policy, CLOSING, task=task) for task in range(self.rule.tasks)]
 
     def _ask(self, requests: list[FlightRequest]) -> None:
         self._batch: dict[int, Evaluation] = {}
@@ -185,7 +174,7 @@ class TrainingRun:
         record = {
             'kind': 'iteration',
             **self._summary(step.nominal),
-            'next_theta': step.next_theta,
+            **to_record(self.start, step.next, 'next_'),
             'accepted': step.accepted,
             'reason': step.reason,
             'diverged': step.diverged,
@@ -196,7 +185,7 @@ class TrainingRun:
         self._memory = step.memory
         self._closed = False
         self.k += 1
-        self.theta = step.next_theta
+        self.policy = step.next
         if step.diverged:
             self.stopped = step.reason
         self._announce()
@@ -218,7 +207,6 @@ class TrainingRun:
             self._on_record(self.results.records[-1])
 
     def _summary(self, nominal: Evaluation) -> dict[str, Any]:
-        model = nominal.request.model
         return {
             'k': self.k,
             'flights': self._flights,
@@ -227,8 +215,7 @@ class TrainingRun:
             'J': nominal.outcome.J,
             'failures': self._failures,
             'unsafe_flights': self._unsafe,
-            'theta': nominal.theta,
-            **({} if model is None else {'mpc_model': model.entries}),
+            **to_record(self.start, nominal.request.parameters),
             'seconds': time.monotonic() - self._started,
             'time': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
         }

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hmpc_ros import disk
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import INPUT_NAMES, NU, NX, STATE_NAMES
 
@@ -159,10 +160,12 @@ def load_arrays(path: Path | str) -> tuple[NDArray[np.float64], NDArray[np.float
         IdentificationError: When the file cannot be read or lacks one of them.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return data['states'], data['inputs']
-    except (OSError, KeyError, ValueError, EOFError) as error:
-        raise IdentificationError(f'{path} holds no states and inputs: {error}') from error
+        arrays = disk.read_arrays(path, {'states': (None, NX), 'inputs': (None, NU)})
+    except (OSError, ValueError) as error:
+        raise IdentificationError(
+            f'{path} holds no states and inputs: {disk.reason(error)}'
+        ) from error
+    return arrays['states'], arrays['inputs']
 
 
 def _stack(

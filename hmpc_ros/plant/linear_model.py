@@ -1,12 +1,15 @@
 """Linear time-invariant prediction model of the vehicle, in deviations from hover at the goal."""
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
+from hmpc_ros import disk
+
+_ARRAYS = {'A': (None, None), 'B': (None, None), 'c': (None,), 'hover_input': (None,)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +100,13 @@ class LinearModel:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the model to a ``.npz`` file."""
-        np.savez(
-            path,
-            A=self.A,
-            B=self.B,
-            c=self.c,
-            time_step=self.time_step,
-            hover_input=self.hover_input,
-        )
+        """Write the model to a ``.npz`` file, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        disk.write_arrays(path, {**arrays, 'time_step': np.array(self.time_step)})
 
     @classmethod
     def load(cls, path: str | Path) -> 'LinearModel':
@@ -115,8 +116,10 @@ class LinearModel:
             ValueError: the file is missing, damaged or holds no linear model.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
-                arrays = {name: data[name] for name in ('A', 'B', 'c', 'hover_input')}
-                return cls(time_step=float(data['time_step']), **arrays)
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f'{path} is not a readable linear model: {error}') from error
+            arrays = disk.read_arrays(path, {**_ARRAYS, 'time_step': ()})
+            time_step = float(arrays.pop('time_step'))
+            return cls(time_step=time_step, **arrays)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f'{path} is not a readable linear model: {disk.reason(error)}'
+            ) from error

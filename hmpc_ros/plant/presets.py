@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from hmpc_ros import disk, ros_yaml
 from hmpc_ros.plant.airframe import Airframe, frame_positions
 from hmpc_ros.plant.quadcopter import QuadcopterParameters
 from hmpc_ros.share import config_dir
@@ -95,9 +95,9 @@ def load(name: str) -> Preset:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path} cannot be read as a vehicle: {error}') from error
+        values = ros_yaml.read(disk.read_text(path, ros_yaml.MOST_BYTES))
+    except (OSError, ValueError) as error:
+        raise ValueError(f'{path} cannot be read as a vehicle: {disk.reason(error)}') from error
     needed = _KEYS - {'rotorpy', 'reference'}
     if (
         not isinstance(values, dict)

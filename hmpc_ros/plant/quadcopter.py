@@ -8,12 +8,13 @@ Input ``u`` (4,): rotor speeds [rad/s] of the front, right, back and left rotor.
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import casadi as ca
 import numpy as np
 
+from hmpc_ros.plant.declared import about
 from hmpc_ros.plant.linear_model import LinearModel
 
 NX = 12
@@ -41,33 +42,46 @@ class QuadcopterParameters:
         ValueError: a constant is not finite, or unphysical (which one and why is in the message).
     """
 
-    mass: float = 0.468  # kg
-    arm_length: float = 0.225  # m, centre to rotor
-    rotor_inertia: float = 3.357e-5  # kg m^2
-    thrust_coefficient: float = 2.98e-6  # N s^2 (thrust of a rotor = coefficient * speed^2)
-    drag_torque_coefficient: float = 1.14e-7  # N m s^2
-    inertia: tuple[float, float, float] = (4.856e-3, 4.856e-3, 8.801e-3)  # kg m^2, about x, y, z
-    linear_drag: tuple[float, float, float] = (0.25, 0.25, 0.25)  # N s/m, along world x, y, z
-    gravity: float = 9.81  # m/s^2
+    mass: float = field(default=0.468, metadata=about('mass', 'kg', 1e-3))
+    arm_length: float = field(default=0.225, metadata=about('centre to rotor', 'm', 1e-3))
+    rotor_inertia: float = field(
+        default=3.357e-5, metadata=about('inertia of a rotor about its axis', 'kg m^2', 0.0)
+    )
+    thrust_coefficient: float = field(
+        default=2.98e-6, metadata=about('thrust of a rotor over its squared speed', 'N s^2', 1e-12)
+    )
+    drag_torque_coefficient: float = field(
+        default=1.14e-7,
+        metadata=about('drag torque of a rotor over its squared speed', 'N m s^2', 1e-12),
+    )
+    inertia: tuple[float, float, float] = field(
+        default=(4.856e-3, 4.856e-3, 8.801e-3),
+        metadata=about('principal moments of inertia about x, y, z', 'kg m^2', 1e-9),
+    )
+    linear_drag: tuple[float, float, float] = field(
+        default=(0.25, 0.25, 0.25),
+        metadata=about('drag force over velocity, world x, y, z', 'N s/m', 0.0),
+    )
+    gravity: float = field(default=9.81, metadata=about('gravity', 'm/s^2', 1e-3))
 
     def __post_init__(self) -> None:
         """Refuse what no vehicle can be."""
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for constant in fields(self):
+            value = getattr(self, constant.name)
             values = np.atleast_1d(np.asarray(value, dtype=float))
-            expected = 3 if field.name in ('inertia', 'linear_drag') else 1
+            expected = 3 if constant.name in ('inertia', 'linear_drag') else 1
             if values.size != expected:
-                raise ValueError(f'{field.name} needs {expected} number(s), got {values.size}')
-            lowest_allowed = field.name in ('rotor_inertia', 'linear_drag')
+                raise ValueError(f'{constant.name} needs {expected} number(s), got {values.size}')
+            lowest_allowed = constant.name in ('rotor_inertia', 'linear_drag')
             bad = values < 0 if lowest_allowed else values <= 0
             if not np.all(np.isfinite(values)) or np.any(bad):
                 bound = 'at least 0' if lowest_allowed else 'greater than 0'
                 raise ValueError(
-                    f'{field.name} = {value} is unphysical: it must be {bound} and finite'
+                    f'{constant.name} = {value} is unphysical: it must be {bound} and finite'
                 )
             # Plain Python numbers whatever came in: hashing and YAML output rely on it.
             plain: Any = tuple(float(v) for v in values) if expected == 3 else float(values[0])
-            object.__setattr__(self, field.name, plain)
+            object.__setattr__(self, constant.name, plain)
         largest = max(self.inertia)
         excess = largest / (sum(self.inertia) - largest) - 1
         if excess > INERTIA_TOLERANCE:

@@ -2,10 +2,11 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from hmpc_ros.plant.declared import about
 from hmpc_ros.plant.quadcopter import NX, Quadcopter
 
 _VECTORS = {'wind_force': 3, 'process_noise_std': NX, 'measurement_noise_std': NX}
@@ -19,27 +20,46 @@ class Imperfections:
         ValueError: a value is negative, not finite or of the wrong length.
     """
 
-    motor_time_constant: float = 0.0  # s, first-order lag from commanded to actual rotor speed
-    input_delay_steps: int = 0  # time steps before a command reaches the motors
-    wind_force: tuple[float, ...] = (0.0,) * 3  # N, constant, world frame
-    gust_std: float = 0.0  # N, standard deviation of the gust force, per axis
-    gust_time_constant: float = 1.0  # s, correlation time of the gusts
-    process_noise_std: tuple[float, ...] = (0.0,) * NX  # added to the state at every step
-    measurement_noise_std: tuple[float, ...] = (0.0,) * NX  # added to what is measured
+    motor_time_constant: float = field(
+        default=0.0,
+        metadata=about('first-order lag from commanded to actual rotor speed; 0: none', 's', 0.0),
+    )
+    input_delay_steps: int = field(
+        default=0, metadata=about('control steps before a command reaches the motors', '', 0, 20)
+    )
+    wind_force: tuple[float, ...] = field(
+        default=(0.0,) * 3, metadata=about('constant wind force, world frame', 'N')
+    )
+    gust_std: float = field(
+        default=0.0, metadata=about('standard deviation of the gust force per axis', 'N', 0.0)
+    )
+    gust_time_constant: float = field(
+        default=1.0, metadata=about('correlation time of gusts', 's', 1e-3)
+    )
+    process_noise_std: tuple[float, ...] = field(
+        default=(0.0,) * NX,
+        metadata=about(
+            'standard deviation of the noise added to each state at every step', low=0.0
+        ),
+    )
+    measurement_noise_std: tuple[float, ...] = field(
+        default=(0.0,) * NX,
+        metadata=about('standard deviation of the noise on each measured state', low=0.0),
+    )
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            length = _VECTORS.get(field.name, 1)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            length = _VECTORS.get(each.name, 1)
             values = np.atleast_1d(np.asarray(value, dtype=float))
             if values.shape != (length,):
-                raise ValueError(f'{field.name} needs {length} number(s), got {values.size}')
-            signed = field.name == 'wind_force'
+                raise ValueError(f'{each.name} needs {length} number(s), got {values.size}')
+            signed = each.name == 'wind_force'
             if not np.all(np.isfinite(values)) or (not signed and np.any(values < 0)):
-                raise ValueError(f'{field.name} = {value} must be finite and not negative')
+                raise ValueError(f'{each.name} = {value} must be finite and not negative')
             if length > 1:
-                object.__setattr__(self, field.name, tuple(float(v) for v in values))
+                object.__setattr__(self, each.name, tuple(float(v) for v in values))
         if self.gust_std > 0 and self.gust_time_constant == 0:
             raise ValueError('gust_time_constant must be positive when gust_std is')
 

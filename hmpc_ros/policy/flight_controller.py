@@ -50,6 +50,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hmpc_ros.plant.declared import about
 from hmpc_ros.policy.protocol import SolveStatus
 
 _NANOSECONDS = 1_000_000_000
@@ -182,22 +183,45 @@ class Answer:
 class Safety:
     """The ladder's settings.
 
-    Attributes:
-        state_timeout: age of the last state [s] beyond which the controller falls back.
-        max_fallback_steps: steps of the last plan flown at most.
-        max_hover_steps: steps of the hover command after it at most.
-        max_tilt: largest tilt [rad] at which the pilot is asked, see `Pilot.tilt`.
-        clock_reset_threshold: a stamp back by more than this [s] begins a new run.
-
     Raises:
         ValueError: a setting is out of its range.
     """
 
-    state_timeout: float = 0.5
-    max_fallback_steps: int = 5
-    max_hover_steps: int = 20
-    max_tilt: float = 1.0
-    clock_reset_threshold: float = 1.0
+    state_timeout: float = field(
+        default=0.5,
+        metadata=about(
+            'age of the last odometry (wall clock) beyond which the controller falls back',
+            's',
+            1e-3,
+        ),
+    )
+    max_fallback_steps: int = field(
+        default=5,
+        metadata=about('steps the shifted last plan is flown without a solution', low=0),
+    )
+    max_hover_steps: int = field(
+        default=20,
+        metadata=about(
+            'steps the hover command is sent after that, before the controller falls silent', low=0
+        ),
+    )
+    max_tilt: float = field(
+        default=1.0,
+        metadata=about(
+            'roll or pitch beyond which the linear model is not trusted with a solution',
+            'rad',
+            0.01,
+            1.5,
+        ),
+    )
+    clock_reset_threshold: float = field(
+        default=1.0,
+        metadata=about(
+            'a stamp that goes back by more than this is a restarted clock, by less an old message',
+            's',
+            0.0,
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Refuse settings with which there is no ladder."""

@@ -1,7 +1,16 @@
-"""What every MPC offers, whatever it solves: how solves end, and what has no derivative."""
+"""What every MPC offers to those who fly and tune it, whatever it solves."""
+
+from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hmpc_ros.policy.parameters import Parameters
 
 
 class SolveStatus(enum.Enum):
@@ -30,3 +39,93 @@ class MissingDerivativeError(RuntimeError):
             f'the flight has no model-based gradient: the MPC solve failed at {len(self.steps)} '
             f'of {self.total} steps ({shown})'
         )
+
+
+class Solution(Protocol):
+    """What one solve produced; the rest of it is the policy's own."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the solution may be used."""
+        ...
+
+    @property
+    def input(self) -> NDArray[np.float64]:
+        """What to command (nu,), inside the limits."""
+        ...
+
+
+class PolicyDerivative(Protocol):
+    """Derivative of the command at every solve of a flight of T steps."""
+
+    @property
+    def state_gain(self) -> NDArray[np.float64]:
+        """du/dx (T, nu, nd), x the state's error.
+
+        Raises:
+            MissingDerivativeError: a step's solve failed (as in all that follows).
+        """
+        ...
+
+    def vjp(self, seeds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return sum_t w_t' du_t/dtheta (n,) for seeds w (T, nu)."""
+        ...
+
+    def jacobian(self) -> NDArray[np.float64]:
+        """Return du/dtheta (T, nu, n)."""
+        ...
+
+
+class Policy(Protocol):
+    """An MPC that learning may tune."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """What it flies with."""
+        ...
+
+    @property
+    def origin(self) -> Any:
+        """The goal in whose frame states are their own deviations."""
+        ...
+
+    @property
+    def hover_input(self) -> NDArray[np.float64]:
+        """The command (nu,) that input deviations are from."""
+        ...
+
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other parameters from now on; what stays the same is kept."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the last solution, as at the beginning of a flight."""
+        ...
+
+    def solve(self, x: NDArray[np.float64], goal: Any) -> Any:
+        """Return the `Solution` at a measured state (nx,)."""
+        ...
+
+    def solve_deviation(self, deviation: NDArray[np.float64]) -> Any:
+        """Return the `Solution` at a state's deviation (nd,)."""
+        ...
+
+    def first_input(self, deviation: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Return the command's deviation (nu,) alone, as quickly as can be; None: no solution."""
+        ...
+
+    def differentiate(self, solutions: Sequence[Any]) -> PolicyDerivative:
+        """Differentiate at the `Solution` of each step of a flight under the present parameters."""
+        ...
+
+    def refit(self, parameters: Parameters, surrogate: Any) -> Parameters:
+        """Return the parameters with a prediction model that agrees with a surrogate's."""
+        ...
+
+    def retune(self, parameters: Parameters, start: Parameters) -> Parameters:
+        """Return the parameters with theta as a start's would be for their prediction model.
+
+        Raises:
+            ValueError: there is no such theta.
+        """
+        ...

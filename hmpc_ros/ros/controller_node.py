@@ -16,7 +16,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from hmpc_ros.configuration import build
 from hmpc_ros.configuration.signature import signature
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
@@ -137,8 +138,7 @@ class Controller(LifecycleNode):
         """Build what flies from the parameters' values; raises ValueError when they do not fit."""
         if self._policy is None:
             self._policy = POLICIES[values['policy.kind']](values)
-        safety = Safety(**{field.name: values[field.name] for field in fields(Safety)})
-        return _Tuning(self._policy.prepare(values), safety, values)
+        return _Tuning(self._policy.prepare(values), build.safety(values), values)
 
     def _apply(self, tuning: _Tuning) -> None:
         """Fly with what `_prepare` built."""

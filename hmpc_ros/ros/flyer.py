@@ -30,10 +30,9 @@ from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.rollout import Task
 from hmpc_ros.learning.safety import Envelope
-from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY, YAW
 from hmpc_ros.policy.linear.goal import Goal
-from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stamp
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal
@@ -113,7 +112,6 @@ class RosFlyer:
 
     Attributes:
         envelope: where a flight is cut short.
-        start_model: flown where a request names no model; None: the controller's own.
         stopwatch: where the time went since somebody replaced it last.
     """
 
@@ -157,8 +155,7 @@ class RosFlyer:
         self._task = self._tasks[0]  # that of the present flight
         self._sets_goal = not self._resets or bool(settings['tasks.goals'])
         self._sets_start = self._resets and bool(settings['tasks.starts'])
-        self._own_model: LinearModel | None = None
-        self.start_model: LinearModel | None = None
+        self._own: dict[str, NDArray[np.float64]] = {}  # blocks that the controller has by itself
         self._time_step = math.nan
         self._hover = np.full(NU, math.nan)
         self._flown: dict[str, Any] = {}  # of the controller: what may change, as it was found
@@ -184,7 +181,14 @@ class RosFlyer:
             missing = 'the reset service' if self._recorder.states_heard > heard else 'odometry'
             self._say(f'waiting for {missing}')
             await self._patience.sleep(POLL_PERIOD)
-        self._own_model = model = build.model(values)
+        while self._recorder.frame_id != values['frame_id']:
+            self._say(
+                f"waiting for odometry in '{values['frame_id']}', the controller's frame_id; it is "
+                f"in '{self._recorder.frame_id}'"
+            )
+            await self._patience.sleep(POLL_PERIOD)
+        model = build.model(values)
+        self._own = {'model': model.entries}
         self._flown = {name: values[name] for name in FLOWN}
         self._time_step, self._hover = model.time_step, model.hover_input
         only = self._tasks[0]
@@ -249,16 +253,10 @@ class RosFlyer:
 
     # -- weights -------------------------------------------------------------------------------
 
-    def policy(
-        self, theta: NDArray[np.float64], model: LinearModel | None
-    ) -> dict[str, list[float]]:
-        """Return the controller's parameters for weights (94,) and a model, None for its own."""
-        weights = Weights.from_theta(theta)
-        values = {f'policy.{name}': getattr(weights, name).tolist() for name in 'qrp'}
-        own = self._own_model
-        if model is None or (own is not None and model.same_as(own)):
-            return {**values, 'policy.model': []}
-        return {**values, 'policy.model': model.entries.tolist()}
+    def policy(self, parameters: Parameters) -> dict[str, list[float]]:
+        """Return the controller's parameters ``policy.*`` for a policy's."""
+        entries = parameters.entries(self._own)
+        return {f'policy.{name}': numbers for name, numbers in entries.items()}
 
     async def accept(self, policy: Mapping[str, list[float]]) -> None:
         """Make weights the ones that stay, and that the controller always goes back to.
@@ -310,8 +308,7 @@ class RosFlyer:
 
     def _trial(self, request: FlightRequest) -> dict[str, Any]:
         """Return what the controller needs to be set to for a flight."""
-        model = self.start_model if request.model is None else request.model
-        values: dict[str, Any] = dict(self.policy(request.theta, model))
+        values: dict[str, Any] = dict(self.policy(request.parameters))
         if self._sets_goal:
             values.update(_goal_values(self._task.goal))
         return values

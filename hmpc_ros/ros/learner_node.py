@@ -35,10 +35,9 @@ from std_srvs.srv import Trigger
 from hmpc_ros.configuration import learner
 from hmpc_ros.configuration.tables import LEARNER
 from hmpc_ros.configuration.weights_file import write_weights
-from hmpc_ros.learning.costate import fly_under
 from hmpc_ros.learning.flight import resolved
 from hmpc_ros.learning.requests import FlightRequest
-from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, number
+from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, number, recorded
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
@@ -235,16 +234,14 @@ class Learner(Node):
         training = learner.vehicle_training(nodes, Path(self._settings['results']))
         self._training = training
         self._flyer.envelope = training.envelope
-        self._flyer.start_model = training.model
         with ResultsFolder(self._settings['results'], training.header) as results:
             results.refuse_another_run(training.header)
-            theta = np.array(results.header['theta'])
             accepted = [r for r in results.iterations if r['accepted']]
             self._accepted = self._policy_of(accepted[-1] if accepted else results.header)
             training_run = TrainingRun(
                 training.rule,
                 training.objective,
-                theta,
+                training.start,
                 results,
                 iterations=self._settings['iterations'],
                 seed=self._settings['seed'],
@@ -295,8 +292,7 @@ class Learner(Node):
                 )
             began = time.monotonic()
             if request.with_solutions and flight.complete:
-                model = request.model or self._training.model
-                fly_under(self._training.mpc, request.theta, model)
+                self._training.mpc.use(request.parameters)
                 flight = resolved(flight, self._training.mpc)
             record = training_run.report(request, flight)
             gradient += time.monotonic() - began
@@ -389,11 +385,8 @@ class Learner(Node):
         return self._accepted if best is None else self._policy_of(best)
 
     def _policy_of(self, record: Record) -> Policy:
-        """Return the controller's parameters for the weights, and the model, of a record."""
-        model = self._training.model
-        if record.get('mpc_model'):
-            model = model.with_entries(record['mpc_model'])
-        return self._flyer.policy(np.array(record['theta']), model)
+        """Return the controller's parameters for the policy of a record."""
+        return self._flyer.policy(recorded(self._training.start, record))
 
     def _stop_for(self, reason: str) -> None:
         """Say why learning stops, and leave the vehicle under the accepted weights."""

@@ -35,6 +35,7 @@ class FlightRecorder:
         states_heard: Odometry messages since construction.
         inputs_heard: Commands since construction.
         malformed: Messages that hold no state or no command.
+        frame_id: That of the last odometry.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class FlightRecorder:
         self.states_heard = 0
         self.inputs_heard = 0
         self.malformed = 0
+        self.frame_id = ''
         self._log: FlightLog | None = None
         self._interface = interface
         self._on_message = on_message
@@ -112,6 +114,7 @@ class FlightRecorder:
 
     def _take_odometry(self, message: Odometry, seconds: float) -> None:
         self.states_heard += 1
+        self.frame_id = message.header.frame_id
         if self._log is not None or self._on_state is not None:
             state = np.empty(self._interface.states)
             stamp = nanoseconds(message.header.stamp)

@@ -356,7 +356,7 @@ def test_watch_shows_a_learner_and_attach_joins_nodes_that_run(stack, tmp_path: 
 
 @pytest.mark.long
 def test_the_whole_reference_experiment_is_flown_unattended(tmp_path: Path):
-    from hmpc_ros.cli.soak import measure
+    from learning_run import measure
 
     exact = {'learner': {'iterations': 200, 'shortcut': False}}
     expected = offline_records(tmp_path / 'offline', **exact)

@@ -185,6 +185,15 @@ def test_a_reset_by_somebody_else_within_a_flight_costs_the_flight(graph, unbrok
     assert graph.monitor.progress.unsafe_flights == 0
 
 
+def test_odometry_in_a_frame_that_the_controller_does_not_take_is_waited_for_with_a_word(graph):
+    graph = graph(simulator={'frame_id': 'odom'}).start()
+    words = "waiting for odometry in 'map', the controller's frame_id; it is in 'odom'"
+    graph.until(
+        lambda: graph.monitor.progress is not None and words in graph.monitor.progress.message,
+        'the learner to say so',
+    )
+
+
 @pytest.mark.parametrize('who', ['a publisher', 'another controller'])
 def test_somebody_else_who_commands_the_vehicle_is_named_and_waited_for(graph, unbroken, who: str):
     graph = graph().start()

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import yaml
 
-from hmpc_ros.cli import benchmark
 from hmpc_ros.cli.main import main
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import load
 from hmpc_ros.learning.results import LOG, read_records
 from hmpc_ros.share import config_dir
+from hmpc_ros.studies import benchmark
 
 
 def write_case(folder, name, title='', **parameters):
@@ -160,7 +160,7 @@ def test_the_cases_of_the_issue_are_shipped_and_held_out_ones_are_not_run_by_def
     assert names == [
         'a', 'b06', 'b16', 'c', 'd10', 'd30', 'e', 'f', 'g', 'n1', 'noise01', 'noise05',
     ]  # fmt: skip
-    held_out = [path.stem for path in benchmark._case_files(['heldout'])]
+    held_out = [case.name for case in benchmark.cases_named(['heldout'])]
     assert len(held_out) >= 6
     assert not set(held_out) & set(names)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hmpc_ros.cli import fly, main
-from hmpc_ros.cli.figures import Timing, draw_flight
+from hmpc_ros.cli import main
 from hmpc_ros.configuration.files import load
+from hmpc_ros.figures.flight import Timing, draw_flight
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
@@ -121,7 +121,7 @@ def test_overrides_are_given_to_the_nodes_in_the_parameters_own_types():
         '**.time_step=0.1',
         'controller.goal.position=[1, 2, 3]',
     ]
-    values = fly.given_values(load(None, overrides), overrides)
+    values = load(None, overrides).besides_file()
     assert values['controller'] == {
         'limits.rotor_max': 640.0,
         'time_step': 0.1,

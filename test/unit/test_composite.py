@@ -30,9 +30,9 @@ def at_reference():
     """Return the reference flight, and its composite model with the true Jacobians."""
     reference = ReferenceFlight()
     flight = reference.fly()
-    policy = reference.mpc.sensitivity(flight.solutions)
+    policy = reference.mpc.differentiate(flight.solutions)
     A, B = reference.quadcopter.jacobians_along(flight.deviations[:-1], flight.inputs)
-    sensitivity = forward_sensitivity(policy.state_gain, policy.weight_jacobian(), A, B)
+    sensitivity = forward_sensitivity(policy.state_gain, policy.jacobian(), A, B)
     model = CompositeModel.of_flight(flight, sensitivity, reference.objective)
     return reference, flight, sensitivity, model
 

@@ -124,6 +124,17 @@ def test_empty_terminal_weight_is_computed_for_the_model():
     assert weights.p[0] == pytest.approx(4.35649728)
 
 
+def test_a_vehicle_or_model_of_the_same_values_is_built_once():
+    values = files.load(None, ['controller.model.source=identified'])
+    simulator, controller = values['simulator'], values['controller']
+    flown = build.vehicle(simulator).quadcopter
+    assert build.vehicle({**simulator, 'gust_std': 0.1, 'seed': 3}).quadcopter is flown
+    assert build.vehicle({**simulator, 'vehicle.mass': 0.5}).quadcopter is not flown
+    assert build.model(controller) is build.model(dict(controller))
+    for change in ({'limits.rotor_max': 640.0}, {'model.seed': 1}, {'vehicle.mass': 0.45}):
+        assert not build.model({**controller, **change}).same_as(build.model(controller))
+
+
 def test_model_files_are_refused_by_reason(tmp_path):
     values = files.load(None, ['controller.model.source=file'])['controller']
     with pytest.raises(ValueError, match=r'model\.file names none'):

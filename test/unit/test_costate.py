@@ -168,7 +168,11 @@ def test_without_bounds_it_is_the_analytic_gradient_of_the_quadratic_cost(refere
     """J = x_0' S_0 x_0 with the Lyapunov recursion S_t; its derivative in K is known."""
     rng = np.random.default_rng(0)
     objective = Objective(
-        rng.uniform(0.1, 2, 12), rng.uniform(0.01, 0.1, 4), rng.uniform(1, 5, 12), 0.0, np.ones(9)
+        rng.uniform(0.1, 2, 12),
+        rng.uniform(0.01, 0.1, 4),
+        rng.uniform(1, 5, 12),
+        0.0,
+        state_max=np.ones(9),
     )
     theta = reference.weights.theta * (1 + 0.1 * rng.standard_normal(N_THETA))
     x0, steps = 1e-3 * rng.standard_normal(12), 50
@@ -201,13 +205,13 @@ def test_the_optimal_weights_of_a_linear_plant_are_stationary(reference):
         objective.input_weights + 1e-6,
         np.zeros(12),
         0.0,
-        np.ones(9),
+        state_max=np.ones(9),
     )
     x0 = 1e-3 * np.random.default_rng(1).standard_normal(12)
 
     def slope(theta):
         flight = linear_flight(reference, theta, x0, 400)
-        policy = reference.mpc.sensitivity(flight.solutions)
+        policy = reference.mpc.differentiate(flight.solutions)
         return np.linalg.norm(gradient(flight, policy, reference.model, long))
 
     elsewhere = Weights(1.2 * weights.q, weights.r, weights.p).theta

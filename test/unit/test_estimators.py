@@ -18,12 +18,14 @@ from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightReq
 from hmpc_ros.learning.schedules import Trust
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.weights import N_THETA
+from hmpc_ros.policy.parameters import Block, Parameters, ParameterSpace
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 RNG = np.random.default_rng(0)
 SLOPE = RNG.standard_normal(N_THETA)
 CURVATURE = RNG.uniform(0.5, 2.0, N_THETA)
 THETA = RNG.standard_normal(N_THETA)
+POLICY = Parameters(ParameterSpace((Block('x', (N_THETA,), -100.0, 100.0),)), THETA)
 GRADIENT = SLOPE + CURVATURE * THETA
 EMPTY = Flight(np.zeros((1, 12)), np.zeros((0, 4)), Goal((0, 0, 0)), np.zeros(4))
 
@@ -45,7 +47,7 @@ class Known:
         return Outcome(J, 0.0, np.inf if self.unsafe(theta) else J)
 
     def estimate(self, estimator, k=0, seed=0):
-        nominal = FlightRequest(THETA, NOMINAL)
+        nominal = FlightRequest(POLICY, NOMINAL)
         evaluation = Evaluation(nominal, self.fly(nominal), self.cost(EMPTY))
         self.flown.clear()
         rng = np.random.default_rng(seed)

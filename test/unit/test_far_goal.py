@@ -57,7 +57,7 @@ def test_the_derivative_is_that_of_the_goal_shown(shortcut, position):
     mpc = OfflineMpc(build.mpc(FLOWN | wide | {'policy.r': [3.0] * 4}), shortcut)
     state = np.zeros(12)
     state[:3] = position
-    gain = mpc.sensitivity([mpc.solve_deviation(state)]).state_gain[0]
+    gain = mpc.differentiate([mpc.solve_deviation(state)]).state_gain[0]
     h = 1e-3
     for i in range(12):
         push = np.zeros(12)

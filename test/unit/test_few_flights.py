@@ -1,22 +1,23 @@
 """The default rule: it learns in a few flights, whatever the MPC believes, and does no harm."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
 
-from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.requests import NOMINAL, Evaluation
 from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.parameters import ParameterSpace
 
-BOX = Box.symmetric(100.0, 100.0, 1000.0)
 STEPS = 120
 
 
@@ -32,23 +33,22 @@ class Bench:
             self.mpc.set_model(model)
             q, r = np.sqrt(self.objective.state_weights), np.sqrt(self.objective.input_weights)
             self.mpc.set_weights(Weights.for_model(model, q, r))
-        self.start = self.mpc.mpc.weights
+        self.start = replace(self.mpc.parameters, space=reference.start.space)
         self.fly = OfflineFlyer(
             reference.vehicle, self.mpc, reference.goal, reference.x0, steps, tasks=tasks
         )
         self.rule = FewFlightsRule(
             self.mpc,
             self.objective,
-            BOX,
-            self.mpc.model,
             self.start,
+            partial(Surrogate, self.mpc.model, self.objective.state_max),
             settings or Settings(),
             max(1, len(tasks)),
             at_once,
         )
 
-    def iterate(self, k, theta, memory, change=lambda evaluation: evaluation):
-        asking = self.rule.iterate(k, theta, memory, np.random.default_rng([5, k]))
+    def iterate(self, k, policy, memory, change=lambda evaluation: evaluation):
+        asking = self.rule.iterate(k, policy, memory, np.random.default_rng([5, k]))
         due, requests = next(asking), []
         while True:
             flown = []
@@ -63,13 +63,13 @@ class Bench:
 
     def run(self, iterations, **options):
         """Return the steps, and the requests of each."""
-        theta, memory, history = self.start.theta, {}, []
+        policy, memory, history = self.start, {}, []
         for k in range(iterations):
-            requests, step = self.iterate(k, theta, memory, **options)
+            requests, step = self.iterate(k, policy, memory, **options)
             history.append((requests, step))
             if step.diverged:
                 break
-            theta, memory = step.next_theta, step.memory
+            policy, memory = step.next, step.memory
         return history
 
 
@@ -99,9 +99,11 @@ def test_a_wrong_model_hardly_matters(factor):
 def test_the_model_of_the_mpc_is_changed_only_where_that_is_allowed():
     wrong = scaled_inputs(1.6)
     free = Bench(wrong).run(5)
-    assert any(requests[0].model is not None for requests, _ in free)
+    start = free[0][0][0].parameters
+    assert any(requests[0].parameters.fixed_beside(start.fixed) for requests, _ in free)
     fixed = Bench(wrong, settings=Settings(refresh=False)).run(8)
-    assert all(request.model is None for requests, _ in fixed for request in requests)
+    flown = [request.parameters for requests, _ in fixed for request in requests]
+    assert not any(parameters.fixed_beside(start.fixed) for parameters in flown)
 
 
 def test_the_best_is_the_lowest_cost_that_was_flown_and_never_a_probe():
@@ -117,11 +119,11 @@ def test_the_best_is_the_lowest_cost_that_was_flown_and_never_a_probe():
 def test_a_run_that_goes_on_from_its_memory_is_the_same_run():
     whole = Bench().run(7)
     other = Bench()  # another process, as far as the rule can tell
-    theta, memory = whole[3][1].next_theta, whole[3][1].memory
+    policy, memory = whole[3][1].next, whole[3][1].memory
     for k in range(4, 7):
-        _, step = other.iterate(k, theta, memory)
+        _, step = other.iterate(k, policy, memory)
         assert np.array_equal(step.next_theta, whole[k][1].next_theta)
-        theta, memory = step.next_theta, step.memory
+        policy, memory = step.next, step.memory
 
 
 def test_memory_is_numbers_words_and_arrays_of_constant_size():
@@ -158,10 +160,10 @@ def test_a_failed_flight_is_no_reason_to_stop():
         return Evaluation(evaluation.request, flight, Outcome(np.inf, np.inf, np.inf))
 
     bench = Bench()
-    theta, memory = bench.start.theta, {}
+    policy, memory = bench.start, {}
     for k in range(6):
-        _, step = bench.iterate(k, theta, memory, fail if k == 3 else lambda e: e)
-        theta, memory = step.next_theta, step.memory
+        _, step = bench.iterate(k, policy, memory, fail if k == 3 else lambda e: e)
+        policy, memory = step.next, step.memory
         if k == 3:
             assert not step.accepted
             assert step.reason == 'cut short at step 30'
@@ -296,6 +298,11 @@ def test_noise_is_noticed_in_flights_that_never_hover_by_flying_one_of_them_twic
 
 def test_theta_stays_in_the_box():
     bench = Bench()
-    bench.rule.box = Box(bench.start.theta - 0.3, bench.start.theta + 0.3)
+    space, parts = bench.start.space, bench.start.space.unpack(bench.start.theta)
+    close = [
+        replace(b, lower=parts[b.name] - 0.3, upper=parts[b.name] + 0.3) if b.learnable else b
+        for b in space.blocks
+    ]
+    bench.start = replace(bench.start, space=ParameterSpace(tuple(close)))
     for _, step in bench.run(6):
         assert np.abs(step.next_theta - bench.start.theta).max() <= 0.3 + 1e-12

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
 
-from hmpc_ros.learning.costate import fly_under, gradient
+from hmpc_ros.learning.costate import gradient
 from hmpc_ros.learning.forward import forward_sensitivity
 from hmpc_ros.learning.rehearsal import Rehearsal
 from hmpc_ros.plant.surrogate import Surrogate
@@ -17,9 +17,9 @@ def reference():
 
 def test_forward_and_costate_are_transposes_of_each_other(reference):
     flight = reference.fly()
-    policy = reference.mpc.sensitivity(flight.solutions)
+    policy = reference.mpc.differentiate(flight.solutions)
     A, B = reference.quadcopter.jacobians_along(flight.deviations[:-1], flight.inputs)
-    sensitivity = forward_sensitivity(policy.state_gain, policy.weight_jacobian(), A, B)
+    sensitivity = forward_sensitivity(policy.state_gain, policy.jacobian(), A, B)
     dJ_dx, dJ_du = reference.objective.derivatives(flight)
     forward = np.einsum('ti,tij->j', dJ_dx, sensitivity.states)
     forward += np.einsum('ti,tij->j', dJ_du, sensitivity.inputs)
@@ -47,14 +47,14 @@ def test_past_inputs_are_part_of_the_sensitivities():
         surrogate.add(flight.deviations, flight.input_deviations)
 
     def rehearse(theta):
-        fly_under(lagging.mpc, theta)
+        lagging.mpc.use(lagging.start.with_theta(theta))
         start, nothing = flight.deviations[0], np.zeros((60, 12))
         return Rehearsal(surrogate.predictor(), start, nothing).fly(lagging.mpc, True)
 
     nominal = rehearse(theta)
-    policy = lagging.mpc.sensitivity(nominal.solutions)
+    policy = lagging.mpc.differentiate(nominal.solutions)
     jacobians = surrogate.augmented_jacobians_along(nominal.deviations[:-1], nominal.inputs)
-    sensitivity = forward_sensitivity(policy.state_gain, policy.weight_jacobian(), *jacobians)
+    sensitivity = forward_sensitivity(policy.state_gain, policy.jacobian(), *jacobians)
     v, h = rng.standard_normal(94) / 10, 1e-5
     moved = (rehearse(theta + h * v).states - rehearse(theta - h * v).states) / (2 * h)
     error = np.abs(moved - sensitivity.states @ v)

@@ -8,7 +8,7 @@ from hmpc_ros.learning.objective import Objective
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 
-OBJECTIVE = Objective.reference(Limits())
+OBJECTIVE = Objective(state_max=Limits().state_max)
 
 
 def flight(states, inputs=None, **kwargs):

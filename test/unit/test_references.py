@@ -372,7 +372,7 @@ def test_a_file_is_flown_with_what_it_holds(tmp_path):
         ('t,x,y,z\n0,0,0,0\n1,0,0,nan\n', 'finite'),
         ('t,x,y,z\n1,0,0,0\n0,0,0,1\n', 'must increase'),
         ('t,x,y,z\n' + '0,0,0,0\n' * 50_001, '1 to 50000'),
-        ('t,x,y,z\n' + ' ' * 20_000_000, 'MB are allowed'),
+        ('t,x,y,z\n' + ' ' * 20_000_000, '20 MB that are allowed'),
         (b'\xff\xfe\x00\x01', 'reference.file'),
     ],
 )

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
 
-from hmpc_ros.learning.costate import fly_under
 from hmpc_ros.learning.noise import ResidualNoise
 from hmpc_ros.learning.rehearsal import Rehearsal
 from hmpc_ros.plant.surrogate import Surrogate
@@ -33,7 +32,7 @@ def rehearsal(surrogate, flight):
 
 def test_under_its_own_weights_the_rehearsal_is_the_flight(learned):
     reference, surrogate, flight = learned
-    fly_under(reference.mpc, reference.weights.theta)
+    reference.mpc.use(reference.start)
     whole = rehearsal(surrogate, flight).fly(reference.mpc, keep_solutions=True)
     quick = rehearsal(surrogate, flight).fly(reference.mpc)
     assert len(whole.solutions) == 200
@@ -49,7 +48,7 @@ def test_it_foretells_what_other_weights_cost(learned):
     changes, errors = [], []
     for _ in range(5):
         theta = reference.weights.theta + 0.05 * rng.standard_normal(94)
-        fly_under(reference.mpc, theta)
+        reference.mpc.use(reference.start.with_theta(theta))
         rehearsed = reference.objective.cost(rehearsal(surrogate, flight).fly(reference.mpc)).J
         flown = reference.objective.cost(reference.fly(theta)).J
         changes.append(abs(flown - before))
@@ -61,7 +60,7 @@ def test_a_rehearsal_that_runs_away_has_no_cost(learned):
     reference, surrogate, flight = learned
     push = np.zeros((200, 12))
     push[10:, 3] = 3.0
-    fly_under(reference.mpc, reference.weights.theta)
+    reference.mpc.use(reference.start)
     pushed = Rehearsal(surrogate.predictor(), flight.deviations[0], push).fly(reference.mpc)
     assert pushed.ended
     assert not reference.objective.cost(pushed).finite

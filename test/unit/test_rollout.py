@@ -31,9 +31,9 @@ def test_flying_with_and_without_the_shortcut_is_the_same_flight(reference):
 def test_the_same_request_gives_the_same_flight_bit_for_bit():
     noisy = ReferenceFlight(steps=40, process_noise_std=(1e-3,) * 12)
     flyer = noisy.flyer
-    first = flyer(FlightRequest(noisy.weights.theta, NOMINAL, number=3))
-    other = flyer(FlightRequest(noisy.weights.theta, NOMINAL, number=4))
-    again = flyer(FlightRequest(noisy.weights.theta, NOMINAL, number=3))
+    first = flyer(FlightRequest(noisy.start, NOMINAL, number=3))
+    other = flyer(FlightRequest(noisy.start, NOMINAL, number=4))
+    again = flyer(FlightRequest(noisy.start, NOMINAL, number=3))
     assert np.array_equal(first.states, again.states)
     assert not np.array_equal(first.states, other.states)
 

@@ -76,13 +76,13 @@ def test_a_rise_within_the_margin_is_kept_and_one_beyond_goes_back():
     ],
 )
 def test_what_is_not_acceptable_is_refused_with_the_reason(bad, words):
-    reason, memory = Safeguard(violation_max=2.0).judge(bad, {})
+    reason, memory = Safeguard(violation=2.0).judge(bad, {})
     assert words in reason
     assert 'accepted_theta' not in memory
 
 
 def test_without_a_margin_only_unflyable_weights_go_back():
-    guard = Safeguard()
+    guard = Safeguard(margin=np.inf)
     _, memory = guard.judge(evaluation(1.0), {})
     assert guard.judge(evaluation(1e6), memory)[0] == ''
 
@@ -91,7 +91,7 @@ def test_without_a_margin_only_unflyable_weights_go_back():
     'make',
     [
         lambda: Safeguard(margin=-0.1),
-        lambda: Safeguard(violation_max=np.nan),
+        lambda: Safeguard(violation=np.nan),
         lambda: Safeguard(shrink=0.0),
         lambda: Envelope(position=0.0),
     ],

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from hmpc_ros.configuration import files, learner
-from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
+from hmpc_ros.policy.linear.parameters import space
 from hmpc_ros.policy.linear.weights import N_THETA, P_PART, Q_PART, R_PART
 
 PAPER = StepSize()
@@ -74,7 +74,7 @@ def test_nonsense_is_refused(make):
 
 
 def test_the_box_projects_to_its_nearest_point():
-    box = Box.symmetric(1.0, 2.0, 3.0)
+    box = space(1.0, 2.0, 3.0)
     theta = np.full(N_THETA, 10.0)
     projected = box.project(-theta)
     assert (projected[Q_PART], projected[R_PART], projected[P_PART]) == (
@@ -88,9 +88,9 @@ def test_start_weights_outside_the_box_are_refused_by_entry():
     theta = np.zeros(N_THETA)
     theta[13] = 5.0
     with pytest.raises(ValueError, match=r'theta\[13\] = 5'):
-        Box.symmetric(1.0, 2.0, 3.0).refuse_outside(theta)
+        space(1.0, 2.0, 3.0).refuse_outside(theta)
 
 
 def test_a_box_without_bound_is_refused():
     with pytest.raises(ValueError, match='finite'):
-        Box.symmetric(np.inf, 1.0, 1.0)
+        space(np.inf, 1.0, 1.0)

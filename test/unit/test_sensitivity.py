@@ -129,7 +129,7 @@ def cases(mpc):
                     margin=margin[0],
                     acting=active_set(model, weights, LIMITS, independent),
                     state_gain=ours.state_gain[0],
-                    weight_jacobian=ours.weight_jacobian()[0],
+                    weight_jacobian=ours.jacobian()[0],
                     exact_state_gain=exact[0],
                     exact_weight_jacobian=exact[1],
                     from_piqp=from_piqp.state_gain[0],
@@ -162,7 +162,7 @@ def test_the_sample_has_every_kind_of_active_set_and_few_degenerate_ones(cases, 
 def test_derivatives_agree_with_the_dense_active_set_system(regular):
     by_state = [relative_error(case.state_gain, case.exact_state_gain) for case in regular]
     by_weights = [
-        relative_error(case.weight_jacobian, case.exact_weight_jacobian) for case in regular
+        relative_error(case.jacobian, case.exact_weight_jacobian) for case in regular
     ]
     for errors in (by_state, by_weights):
         median, most, worst = np.quantile(errors, QUANTILES)
@@ -199,7 +199,7 @@ def test_error_distribution(cases, regular):
         print(f'{which}: {len(chosen)} solves')
         gains = [(case.state_gain, case.exact_state_gain) for case in chosen]
         show('du_0/dx, against the active-set system', [relative_error(*pair) for pair in gains])
-        pairs = [(case.weight_jacobian, case.exact_weight_jacobian) for case in chosen]
+        pairs = [(case.jacobian, case.exact_weight_jacobian) for case in chosen]
         show(
             'du_0/dtheta, against the active-set system', [relative_error(*pair) for pair in pairs]
         )
@@ -233,7 +233,7 @@ def test_central_finite_differences_of_acados_agree_where_no_kink_is_crossed(mpc
                 crossed += 1
                 continue
             difference = (ends[0].inputs[0] - ends[1].inputs[0]) / 2
-            predicted = case.state_gain @ dx + case.weight_jacobian @ dtheta
+            predicted = case.state_gain @ dx + case.jacobian @ dtheta
             scale = max(np.abs(predicted).max(), 1e-4)  # rad/s
             errors.append(np.abs(difference - predicted).max() / scale)
     print(f'\n{len(errors)} differences, {crossed} across a kink, {np.quantile(errors, QUANTILES)}')
@@ -251,16 +251,16 @@ def test_a_flight_gives_what_its_steps_give_one_by_one(mpc):
     offline = OfflineMpc(mpc)
     solutions = [offline.solve_deviation(random_deviation(rng)) for _ in range(40)]
     assert min(offline.planned, offline.solved) > 5  # both kinds, mixed
-    flight = offline.sensitivity(solutions)
+    flight = offline.differentiate(solutions)
     seeds = rng.standard_normal((40, 4))
-    each = np.einsum('tu,tui->ti', seeds, flight.weight_jacobian())
+    each = np.einsum('tu,tui->ti', seeds, flight.jacobian())
     for t, solution in enumerate(solutions):
         single = sensitivity.factorise(model, weights, LIMITS, [solution])
-        jacobian = single.weight_jacobian()[0]
+        jacobian = single.jacobian()[0]
         # Bounds held exactly have curvatures of 1e10: their rounding depends on the batch.
         assert relative_error(flight.state_gain[t], single.state_gain[0]) < 1e-6
-        assert relative_error(flight.weight_jacobian()[t], jacobian) < 1e-6
-    np.testing.assert_allclose(flight.weight_vjp(seeds), each.sum(axis=0), rtol=1e-10, atol=1e-9)
+        assert relative_error(flight.jacobian()[t], jacobian) < 1e-6
+    np.testing.assert_allclose(flight.vjp(seeds), each.sum(axis=0), rtol=1e-10, atol=1e-9)
 
 
 def test_a_saturated_input_has_no_derivative_of_its_own(mpc):
@@ -270,7 +270,7 @@ def test_a_saturated_input_has_no_derivative_of_its_own(mpc):
     np.testing.assert_allclose(solution.input, LIMITS.rotor_max, atol=1e-6)  # climb, all rotors
     derivative = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [solution])
     assert np.abs(derivative.state_gain).max() < 1e-4
-    assert np.abs(derivative.weight_jacobian()).max() < 1e-4
+    assert np.abs(derivative.jacobian()).max() < 1e-4
 
 
 def test_at_a_kink_the_derivative_lies_between_the_one_sided_ones(mpc):
@@ -307,8 +307,8 @@ def test_a_failed_step_is_named_and_never_counted_as_zero(mpc):
     seeds = np.ones((3, 4))
     for ask in (
         lambda: flight.state_gain,
-        lambda: flight.weight_vjp(seeds),
-        flight.weight_jacobian,
+        lambda: flight.vjp(seeds),
+        flight.jacobian,
     ):
         with pytest.raises(MissingDerivativeError, match=r'1 of 3 steps \(1\)') as caught:
             ask()
@@ -335,7 +335,7 @@ def test_a_step_at_which_the_recursion_breaks_down_has_no_derivative(mpc):
     flight = sensitivity.factorise(mpc.model, mpc.weights, LIMITS, [huge, good, good])
     assert flight.failed_steps == (0,)
     with pytest.raises(MissingDerivativeError):
-        flight.weight_vjp(np.ones((3, 4)))
+        flight.vjp(np.ones((3, 4)))
 
 
 def test_no_solutions_are_refused_with_a_sentence(mpc):

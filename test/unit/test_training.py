@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
 
-from hmpc_ros.learning.box import Box
 from hmpc_ros.learning.estimators import Hybrid, ModelBased, ZerothOrder
 from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.requests import CLOSING, NOMINAL, PERTURBED
@@ -29,14 +28,13 @@ class Training:
         self.rule = PaperRule(
             Hybrid(model_based, free, Trust(0.8, 0.5)),
             StepSize(scale),
-            Box.symmetric(100.0, 100.0, 1000.0),
             safeguard,
         )
 
     def run(self, folder, iterations=4, seed=0):
         results = ResultsFolder(folder, WHAT)
         return TrainingRun(
-            self.rule, self.parts.objective, self.parts.weights.theta, results,
+            self.rule, self.parts.objective, self.parts.start, results,
             iterations=iterations, seed=seed,
         )  # fmt: skip
 

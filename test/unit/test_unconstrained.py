@@ -173,13 +173,13 @@ def test_the_shortcut_flies_the_reference_flight_like_acados_with_24_of_200_solv
     np.testing.assert_allclose(states, expected, rtol=0, atol=1e-7)
 
     seeds = np.random.default_rng(1).standard_normal((200, 4))
-    quick, full = fast.sensitivity(solutions), slow.sensitivity(all_solved)
+    quick, full = fast.differentiate(solutions), slow.differentiate(all_solved)
     assert (quick.bounded_steps, full.bounded_steps) == (24, 200)
     gain = full.state_gain
     np.testing.assert_allclose(quick.state_gain, gain, rtol=0, atol=1e-6 * np.abs(gain).max())
-    gradient = full.weight_vjp(seeds)
+    gradient = full.vjp(seeds)
     np.testing.assert_allclose(
-        quick.weight_vjp(seeds), gradient, rtol=0, atol=1e-6 * np.abs(gradient).max()
+        quick.vjp(seeds), gradient, rtol=0, atol=1e-6 * np.abs(gradient).max()
     )
 
 

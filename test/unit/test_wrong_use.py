@@ -1,5 +1,7 @@
 """Every command refuses wrong use in one sentence, before it does any work."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ FLYING = ('fly', 'demo', 'learn', 'train')
 TABLE: list[tuple[str, str, str]] = [
     *(
         (command, f'--out {place}', sentence)
-        for command in (*FLYING, 'reproduce', 'benchmark', 'bench')
+        for command in (*FLYING, 'reproduce', 'benchmark')
         for place, sentence in (
             ('/dev/null', '/dev/null is no folder'),
             ('FILE', 'FILE is no folder'),
@@ -41,7 +43,6 @@ TABLE: list[tuple[str, str, str]] = [
             ('reproduce', '--iterations'),
             ('benchmark', '--jobs'),
             ('benchmark', '--flights'),
-            ('bench', '--repeat'),
             ('identify', '--flights'),
             ('identify', '--steps'),
         )
@@ -49,6 +50,7 @@ TABLE: list[tuple[str, str, str]] = [
     ),
     *((command, '--iterations -1', 'iterations must be at least 0') for command in FLYING[2:]),
     *((command, '--seed -1', 'seed must be at least 0') for command in FLYING[1:]),
+    *((c, f'--iterations {10**30}', 'iterations needs an integer') for c in FLYING[2:]),
     *((command, '--config nowhere', 'there is no parameter file nowhere') for command in FLYING),
     *((c, '--set simulator.time_step=0.05', 'for another vehicle') for c in FLYING[:3]),
     *((c, '--set simulator.frame_id=odom', 'would not take the odometry') for c in FLYING[:3]),
@@ -66,6 +68,7 @@ TABLE: list[tuple[str, str, str]] = [
     ('watch', '--learner x/y/', 'is no name of a node'),
     ('watch', '--learner 1x', 'is no name of a node'),
     ('watch', '--namespace ///', 'is no name of a node'),
+    ('train', '--dask junk', 'is no address such as'),
     ('plot', 'FILE', 'FILE'),
     ('plot', 'nowhere', 'nowhere'),
 ]
@@ -126,6 +129,28 @@ def test_a_domain_that_is_none_is_refused(
     monkeypatch.setenv('ROS_DOMAIN_ID', domain)
     monkeypatch.setenv('ROS_LOG_DIR', str(place / 'log'))
     assert f"ROS_DOMAIN_ID is '{domain}'" in refusal(words.split(' '), capsys)
+
+
+@pytest.mark.parametrize(
+    ('domain', 'words', 'sentence'),
+    [
+        ('abc', '', "ROS_DOMAIN_ID is 'abc'"),
+        ('', '-p resend_period:=1.7e308', 'resend_period must be at most 3600 s'),
+        ('', '-p real_time_factor:=1.0e-300', 'real_time_factor must be 0 or at least 0.001'),
+    ],
+)
+def test_a_node_refuses_in_a_sentence_too(domain: str, words: str, sentence: str, place: Path):
+    pytest.importorskip('rclpy')
+    done = subprocess.run(
+        [sys.executable, '-m', 'hmpc_ros.ros.simulator_node', '--ros-args', *words.split()],
+        env={**os.environ, 'ROS_DOMAIN_ID': domain, 'ROS_LOG_DIR': str(place / 'log')},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert 'Traceback' not in done.stderr
 
 
 def test_ctrl_c_while_a_command_is_imported_ends_it_quietly(

@@ -1,5 +1,6 @@
 """Paths through points at times: of a file, of a topic, of a planner."""
 
+import io
 import math
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.interpolate import BPoly, BSpline, CubicSpline, PPoly, make_interp_spline
 
+from hmpc_ros import disk
 from hmpc_ros.plant.reference.headings import Fixed, Interpolated, along, given
 from hmpc_ros.plant.reference.hover import Hover
 from hmpc_ros.plant.reference.paced import Paced
@@ -165,15 +167,10 @@ def from_file(
             message names the file.
     """
     path = Path(os.path.expanduser(str(path)))  # noqa: PTH111 - Path's own raises for unknown users
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f'reference.file: there is no file {path}')
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(
-            f'reference.file: {path} has {path.stat().st_size / 1e6:.0f} MB; '
-            f'{_MOST_BYTES / 1e6:.0f} MB are allowed'
-        )
     try:
-        with path.open(encoding='utf-8-sig') as lines:
+        with io.StringIO(disk.read(path, _MOST_BYTES).decode('utf-8-sig'), newline=None) as lines:
             names = [name.strip() for name in lines.readline().split(',')]
             known = len(set(names)) == len(names) and set(names) <= set(_COLUMNS)
             whole = all(
@@ -202,4 +199,4 @@ def from_file(
             column.get('yaw'), yaw, fixed_yaw, ramp,
         )  # fmt: skip
     except (ValueError, OSError) as error:
-        raise ValueError(f'reference.file: {path}: {error}') from error
+        raise ValueError(f'reference.file: {path}: {disk.reason(error)}') from error

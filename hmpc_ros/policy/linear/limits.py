@@ -1,9 +1,11 @@
 """Bounds of the MPC: rotor speeds (hard) and velocity, attitude and body rates (soft)."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
+
+from hmpc_ros.plant.declared import about
 
 BOUNDED_STATES = slice(3, 12)
 N_BOUNDED = 9
@@ -14,6 +16,9 @@ BEYOND_MEASURE = 1e10
 # Soft bounds cost 25 s + 25 s^2 per violated side and stage (design.md, section 3).
 SLACK_L1 = 25.0
 SLACK_L2 = 25.0
+
+_INFINITE_SPEED = 1e5  # rad/s; no rotor turns that fast
+_NO_BOUND = 1e4  # m/s, rad, rad/s; as a bound of the MPC the same as none
 
 
 @dataclass(frozen=True)
@@ -26,25 +31,52 @@ class Limits:
         ValueError: a bound is not finite or not positive, or the rotor range is empty.
     """
 
-    rotor_min: float = 0.0  # rad/s
-    rotor_max: float = 630.0  # rad/s
-    velocity: tuple[float, float, float] = (2.0,) * 3  # m/s, along the goal frame's axes
-    attitude: tuple[float, float, float] = (math.pi / 4,) * 3  # rad: roll, pitch, yaw from goal
-    rates: tuple[float, float, float] = (math.pi / 8,) * 3  # rad/s
-    position_deviation: float = 10.0  # m, from the goal, that the MPC is shown at most; see `shown`
+    rotor_min: float = field(
+        default=0.0, metadata=about('lowest rotor speed', 'rad/s', 0.0, _INFINITE_SPEED)
+    )
+    rotor_max: float = field(
+        default=630.0, metadata=about('highest rotor speed', 'rad/s', 0.0, _INFINITE_SPEED)
+    )
+    velocity: tuple[float, float, float] = field(
+        default=(2.0,) * 3,
+        metadata=about(
+            "soft bound of the velocity along the goal frame's axes", 'm/s', 1e-3, _NO_BOUND
+        ),
+    )
+    attitude: tuple[float, float, float] = field(
+        default=(math.pi / 4,) * 3,
+        metadata=about(
+            'soft bound of roll, pitch and of yaw from the goal', 'rad', 1e-3, _NO_BOUND
+        ),
+    )
+    rates: tuple[float, float, float] = field(
+        default=(math.pi / 8,) * 3,
+        metadata=about('soft bound of the body rates', 'rad/s', 1e-3, _NO_BOUND),
+    )
+    position_deviation: float = field(  # see `shown`
+        default=10.0,
+        metadata=about(
+            'distance from the goal that the MPC is shown at most; a goal further away is flown to '
+            'as if it lay so far off in its direction. A nimble vehicle, which a jump of the goal '
+            'flips, wants it lower',
+            'm',
+            1e-2,
+            100.0,
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Check, and keep plain floats."""
-        for field in fields(self):
-            values = np.atleast_1d(np.asarray(getattr(self, field.name), dtype=float))
-            if field.name.startswith(('rotor', 'position')):
+        for bound in fields(self):
+            values = np.atleast_1d(np.asarray(getattr(self, bound.name), dtype=float))
+            if bound.name.startswith(('rotor', 'position')):
                 if values.size != 1 or not np.all(np.isfinite(values)):
-                    raise ValueError(f'{field.name} must be one finite number, got {values}')
-                object.__setattr__(self, field.name, float(values[0]))
+                    raise ValueError(f'{bound.name} must be one finite number, got {values}')
+                object.__setattr__(self, bound.name, float(values[0]))
                 continue
             if values.shape != (3,) or not np.all(np.isfinite(values)) or np.any(values <= 0):
-                raise ValueError(f'limits: {field.name} must be 3 positive numbers, got {values}')
-            object.__setattr__(self, field.name, tuple(float(value) for value in values))
+                raise ValueError(f'limits: {bound.name} must be 3 positive numbers, got {values}')
+            object.__setattr__(self, bound.name, tuple(float(value) for value in values))
         if not 0 <= self.rotor_min < self.rotor_max:
             raise ValueError(
                 f'limits: rotor speeds need 0 <= rotor_min < rotor_max, '

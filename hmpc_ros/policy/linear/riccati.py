@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.policy.elimination import eliminate
 from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 from hmpc_ros.policy.linear.weights import Weights
 
@@ -117,23 +118,3 @@ def factorise(
             P = (P + P.swapaxes(0, 1)) / 2
     gains[..., ~definite] = np.nan
     return Riccati(model, gains, values, solved[:, nu + nx :])
-
-
-def eliminate(system: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn [S | right] (n, n + m, T) into [I | S^-1 right] for symmetric positive definite S.
-
-    Gauss-Jordan elimination, for which definite matrices need no pivoting. numpy's batched LAPACK
-    calls take longer than the rest of the recursion when the matrices are 4 by 4.
-
-    Returns:
-        The eliminated system (in place of the given one), and which S (T,) had positive pivots.
-    """
-    size = len(system)
-    positive = np.ones(system.shape[-1], dtype=bool)
-    with np.errstate(invalid='ignore', divide='ignore', over='ignore'):
-        for j in range(size):
-            positive &= system[j, j] > 0
-            row = system[j] / system[j, j]
-            system -= system[:, j, None] * row
-            system[j] = row
-    return system, positive

@@ -12,6 +12,7 @@ import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX, POSITION
+from hmpc_ros.policy.elimination import SMALLEST_DISTANCE
 from hmpc_ros.policy.linear import riccati
 from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L2, Limits
 from hmpc_ros.policy.linear.mpc import Solution
@@ -27,9 +28,6 @@ from hmpc_ros.policy.linear.weights import (
     Weights,
 )
 from hmpc_ros.policy.protocol import MissingDerivativeError
-
-# A distance to a bound or a slack below this is the solver's rounding (its tolerance is 1e-8).
-SMALLEST_DISTANCE = 1e-9
 
 # The derivation (acados' convention: 1/2 H with H_x = 2 Q, H_u = 2 R, H_N = 2 P).
 #
@@ -142,7 +140,7 @@ class Sensitivity:
             gain[step, :, POSITION] = gain[step, :, POSITION] @ derivative
         return gain
 
-    def weight_vjp(self, seeds: np.ndarray) -> np.ndarray:
+    def vjp(self, seeds: np.ndarray) -> np.ndarray:
         """Return sum_t w_t' du_0,t/dtheta (94,) for seeds w (T, 4).
 
         Raises:
@@ -163,7 +161,7 @@ class Sensitivity:
         gradient[R_PART] *= 4 * self._weights.r
         return gradient
 
-    def weight_jacobian(self) -> np.ndarray:
+    def jacobian(self) -> np.ndarray:
         """Return du_0/dtheta (T, 4, 94).
 
         Raises:

@@ -15,12 +15,15 @@ import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.linear import sensitivity
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import BOUNDED_STATES, SLACK_L1, Limits
 from hmpc_ros.policy.linear.mpc import Mpc, Solution
+from hmpc_ros.policy.linear.parameters import parameters_of
 from hmpc_ros.policy.linear.sensitivity import Sensitivity
 from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.protocol import SolveStatus
 
 # The part of a bound's distance from the middle of its range that a plan must leave free.
@@ -123,9 +126,12 @@ class OfflineMpc:
     every solve is acados'.
 
     Attributes:
+        origin: the goal in whose frame states are their own deviations.
         planned: how many solves the unconstrained plan has answered.
         solved: how many acados has.
     """
+
+    origin = Goal()
 
     def __init__(self, mpc: Mpc, shortcut: bool = True) -> None:
         self.mpc = mpc
@@ -133,6 +139,8 @@ class OfflineMpc:
         self.planned = 0
         self.solved = 0
         self._made: UnconstrainedPlan | None = None
+        self._fixed: object = None  # the blocks that the model was last taken from
+        self._fixed_model: LinearModel | None = None
         # Stationarity in a slack of zero: its own multiplier is the slope of the penalty.
         self._no_bound_acts = np.zeros(mpc.layout.size)
         self._no_bound_acts[mpc.layout.slices[-1]] = SLACK_L1
@@ -151,6 +159,40 @@ class OfflineMpc:
     def weights(self) -> Weights:
         """The cost weights."""
         return self.mpc.weights
+
+    @property
+    def hover_input(self) -> np.ndarray:
+        """Rotor speeds (4,) [rad/s] that input deviations are from."""
+        return self.mpc.model.hover_input
+
+    @property
+    def parameters(self) -> Parameters:
+        """Cost weights and prediction model."""
+        return parameters_of(self.mpc.weights, self.mpc.model)
+
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other weights and another model; the plan is kept where they are the same."""
+        if parameters.fixed is not self._fixed or self.mpc.model is not self._fixed_model:
+            entries = parameters.fixed['model']
+            if not np.array_equal(entries, self.mpc.model.entries):
+                self.mpc.set_model(self.mpc.model.with_entries(entries))
+            self._fixed, self._fixed_model = parameters.fixed, self.mpc.model
+        if not np.array_equal(self.mpc.weights.theta, parameters.theta):
+            self.mpc.set_weights(Weights.from_theta(parameters.theta))
+
+    def refit(self, parameters: Parameters, surrogate: Surrogate) -> Parameters:
+        """Return the parameters with the surrogate's linearisation at hover as their model."""
+        return parameters.with_fixed({'model': surrogate.hover_model().entries})
+
+    def retune(self, parameters: Parameters, start: Parameters) -> Parameters:
+        """Return the parameters with the start's q and r, and with p of their Riccati equation.
+
+        Raises:
+            ValueError: it has no stabilising solution for the parameters' model.
+        """
+        model = self.mpc.model.with_entries(parameters.fixed['model'])
+        weighed = Weights.from_theta(start.theta)
+        return parameters.with_theta(Weights.for_model(model, weighed.q, weighed.r).theta)
 
     def set_weights(self, weights: Weights) -> None:
         """Solve with other cost weights from now on."""
@@ -197,7 +239,16 @@ class OfflineMpc:
         self.solved += 1
         return self.mpc.solve_deviation(deviation)
 
-    def sensitivity(self, solutions: Sequence[Solution]) -> Sensitivity:
+    def first_input(self, deviation: np.ndarray) -> np.ndarray | None:
+        """Return the first input (4,) [rad/s from hover] alone; None where there is none."""
+        if self.shortcut:
+            plan = self.plan()
+            if plan.holds(deviation):
+                return plan.first_input(deviation)
+        solution = self.solve_deviation(deviation)
+        return solution.input - self.hover_input if solution.ok else None
+
+    def differentiate(self, solutions: Sequence[Solution]) -> Sensitivity:
         """Differentiate at the solutions of a flight, flown with the present weights and model."""
         mpc = self.mpc
         interior = self.plan().riccati if self.shortcut else None

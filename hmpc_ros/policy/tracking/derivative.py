@@ -5,7 +5,7 @@ A solve is a stationary point of the plan's Lagrangian, with f, r and p of `mode
     L = sum_{k<N} [ 1/2 |r(x_k, u_k, p_k)|^2 + pi_k' (f(x_k, u_k, p_k) - x_{k+1}) ]
         + 1/2 |r(x_N, p_N)|^2,                                        x_0 given,
 
-with the bounds on u as in `policy.sensitivity`: they add the curvature D = lam / t (multiplier over
+with the bounds on u as in `linear.sensitivity`: they add the curvature D = lam / t (multiplier over
 distance, both sides), 0 where inactive, without limit where active. Tilt and speed cost squares of
 one-sided residuals, which L's own Hessian contains. Differentiated, the stationarity is the
 optimality system of a linear-quadratic problem in the small changes of the plan with the *exact*
@@ -34,11 +34,12 @@ smooth references it differs from that of the iterations themselves by less than
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmpc_ros.policy.linear.riccati import eliminate
-from hmpc_ros.policy.linear.sensitivity import SMALLEST_DISTANCE, MissingDerivativeError
+from hmpc_ros.policy.elimination import SMALLEST_DISTANCE, eliminate
+from hmpc_ros.policy.protocol import MissingDerivativeError
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative_code import N_ESTIMATED, TUNED, compiled
 from hmpc_ros.policy.tracking.parameters import (
@@ -47,7 +48,9 @@ from hmpc_ros.policy.tracking.parameters import (
     TrackingLimits,
     TrackingParameters,
 )
-from hmpc_ros.policy.tracking.policy import TrackingSolution
+
+if TYPE_CHECKING:
+    from hmpc_ros.policy.tracking.policy import TrackingSolution
 
 NX, NU = model.NX, model.NU
 _N_SHOWN = NX + N_ESTIMATED  # columns (x, e) of a gain
@@ -184,7 +187,7 @@ class TrackingDerivative:
 
 
 def differentiate(
-    solutions: Sequence[TrackingSolution], parameters: TrackingParameters, limits: TrackingLimits
+    solutions: Sequence['TrackingSolution'], parameters: TrackingParameters, limits: TrackingLimits
 ) -> TrackingDerivative:
     """Differentiate the policy at the T solutions of a flight.
 
@@ -220,7 +223,7 @@ class _Points:
 
     @classmethod
     def of(
-        cls, solutions: Sequence[TrackingSolution], steps: np.ndarray, limits: TrackingLimits
+        cls, solutions: Sequence['TrackingSolution'], steps: np.ndarray, limits: TrackingLimits
     ) -> '_Points':
         """Gather them."""
         n = len(solutions[0].inputs)
@@ -257,6 +260,7 @@ class _Sweep:
     definite: np.ndarray  # (T',) whether all pivots were positive
 
 
+@np.errstate(invalid='ignore', over='ignore')  # a step that is no minimum may end anywhere
 def _factorise(points: _Points) -> _Sweep:
     functions = compiled()
     horizon, steps, _ = points.u.shape

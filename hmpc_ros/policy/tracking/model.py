@@ -24,6 +24,7 @@ THRUST, RATES = slice(10, 11), slice(11, 14)
 _FIELDS = {
     # Sample of the reference.
     'position_r': 3, 'velocity_r': 3, 'acceleration_r': 3, 'jerk_r': 3, 'yaw_r': 1, 'yaw_rate_r': 1,
+    'snap_r': 3,
     # Square roots of weights.
     'position': 3, 'velocity': 3, 'attitude': 3, 'rates': 3, 'thrust': 1, 'rate_commands': 3,
     'tilt_slack': 1, 'speed_slack': 1,
@@ -174,6 +175,28 @@ def flat_reference(s: Stage) -> tuple[ca.SX, ca.SX]:
     return ca.vertcat(s.position_r, s.velocity_r, q, a, w), ca.vertcat(a, w)
 
 
+def _commands() -> ca.Function:
+    """Write p -> (x_r, u_r), the commands ahead of x_r by what the lags take: u + tau u'.
+
+    Commands of the flat reference itself would be late by the lags, and weighing commands would
+    pull the vehicle off its path. Time derivatives by the chain rule through the sample.
+    """
+    p = ca.SX.sym('p', NP)
+    s = Stage(p)
+    x_r, u_r = flat_reference(s)
+    rate = ca.SX.zeros(NP)
+    for name, derivative in (
+        ('velocity_r', s.acceleration_r), ('acceleration_r', s.jerk_r), ('jerk_r', s.snap_r),
+        ('yaw_r', s.yaw_rate_r),
+    ):  # fmt: skip
+        rate[STAGE[name]] = derivative
+    lags = ca.vertcat(s.thrust_lag, s.rate_lags)
+    return ca.Function('commands', [p], [x_r, u_r + lags * ca.jtimes(u_r, p, rate)])
+
+
+_COMMANDS = _commands()
+
+
 def attitude_error(q_r: ca.SX, q: ca.SX) -> ca.SX:
     """Return 2 sgn(s) vec(q_r^-1 * q) (3,), s its scalar part: about the rotation vector [rad]."""
     error = product(ca.vertcat(q_r[0], -q_r[1:]), q)
@@ -198,7 +221,7 @@ def state_residual(x: ca.SX, s: Stage) -> ca.SX:
 
 def residual(x: ca.SX, u: ca.SX, s: Stage) -> ca.SX:
     """Return the weighted errors of a stage (18,); it costs half their squared sum."""
-    _, u_r = flat_reference(s)
+    _, u_r = _COMMANDS(s.p)
     return ca.vertcat(
         state_residual(x, s), s.thrust * (u[0] - u_r[0]), s.rate_commands * (u[1:] - u_r[1:])
     )

@@ -29,10 +29,10 @@ class ObserverLimits:
     innovation: float = 20.0  # m/s^2, each axis, of e
 
 
-def _advance(limits: ObserverLimits) -> ca.Function:
-    """Write (x, u, p, gains, v measured next) -> (a, ratio, d, rates) one control period later."""
-    x, u = ca.SX.sym('x', model.NX), ca.SX.sym('u', model.NU)
-    p, gains, v = ca.SX.sym('p', model.NP), ca.SX.sym('gains', 2), ca.SX.sym('v', 3)
+def advanced(
+    x: ca.SX, u: ca.SX, p: ca.SX, gains: ca.SX, v: ca.SX, limits: ObserverLimits
+) -> ca.SX:
+    """Return (a, ratio, d) one control period later, when the velocity v is measured."""
     s = model.Stage(p)
     predicted = model.step(x, u, s)
     h, bound = s.time_step, limits.innovation
@@ -43,8 +43,14 @@ def _advance(limits: ObserverLimits) -> ca.Function:
     ratio = ca.fmin(ca.fmax(ratio, limits.ratio_min), limits.ratio_max)
     force = s.disturbance + h * gains[1] * (e - z * along)
     force = ca.fmin(ca.fmax(force, -limits.disturbance), limits.disturbance)
-    estimate = ca.vertcat(predicted[model.THRUST], ratio, force)
-    return ca.Function('observer', [x, u, p, gains, v], [estimate])
+    return ca.vertcat(predicted[model.THRUST], ratio, force)
+
+
+def _function(limits: ObserverLimits) -> ca.Function:
+    x, u = ca.SX.sym('x', model.NX), ca.SX.sym('u', model.NU)
+    p, gains, v = ca.SX.sym('p', model.NP), ca.SX.sym('gains', 2), ca.SX.sym('v', 3)
+    after = advanced(x, u, p, gains, v, limits)
+    return ca.Function('observer', [x, u, p, gains, v], [after])
 
 
 class Observer:
@@ -54,7 +60,7 @@ class Observer:
         self, parameters: TrackingParameters, limits: ObserverLimits | None = None
     ) -> None:
         """Start where the model is right."""
-        self._function = _advance(limits or ObserverLimits())
+        self._function = _function(limits or ObserverLimits())
         self._p = np.zeros(model.NP)
         self.set_parameters(parameters)
         self.reset()

@@ -2,12 +2,14 @@
 
 # ruff: noqa: RUF009 (the calls are dataclasses' own field(), named by what they declare)
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from hmpc_ros.plant.declared import about
+from hmpc_ros.policy.parameters import Block, ParameterSpace
 
 
 def _block(text: str, *default: float, low: float, high: float, unit: str) -> Any:
@@ -32,13 +34,13 @@ class TrackingParameters:
         ValueError: a block has the wrong size, or an entry is outside its range.
     """
 
-    position: np.ndarray = _weight('position errors, world axes', 8.0, 8.0, 8.0, unit='1/m')
+    position: np.ndarray = _weight('position errors, world axes', 10.0, 10.0, 10.0, unit='1/m')
     velocity: np.ndarray = _weight('velocity errors, world axes', 1.5, 1.5, 1.5, unit='s/m')
     attitude: np.ndarray = _weight('attitude errors, body axes', 1.0, 1.0, 1.0, unit='1/rad')
     rates: np.ndarray = _weight('errors of the body rates', 0.1, 0.1, 0.1, unit='s/rad')
-    thrust: np.ndarray = _weight('commanded thrust beside that of the reference', 0.1, unit='s^2/m')
+    thrust: np.ndarray = _weight('commanded thrust beside that of the reference', 0.2, unit='s^2/m')
     rate_commands: np.ndarray = _weight(
-        'commanded body rates beside those of the reference', 0.2, 0.2, 0.2, unit='s/rad'
+        'commanded body rates beside those of the reference', 0.7, 0.7, 0.7, unit='s/rad'
     )
     # The last stage weighs this many times as much: it stands for all that comes after.
     terminal: np.ndarray = _weight('the last stage: it counts this many times', 3.0, unit='1')
@@ -88,7 +90,7 @@ class TrackingParameters:
     @property
     def theta(self) -> np.ndarray:
         """All blocks as one vector (N_THETA,)."""
-        return np.concatenate([getattr(self, name) for name in BLOCKS])
+        return SPACE.pack(vars(self))
 
     @classmethod
     def from_theta(cls, theta: np.ndarray) -> 'TrackingParameters':
@@ -97,31 +99,20 @@ class TrackingParameters:
         Raises:
             ValueError: the vector has another length, or an entry is outside its range.
         """
-        theta = np.asarray(theta, dtype=float)
-        if theta.shape != (N_THETA,):
-            raise ValueError(f'theta must be {N_THETA} numbers, got the shape {theta.shape}')
-        return cls(**{name: theta[part] for name, part in BLOCKS.items()})
+        return cls(**SPACE.unpack(theta))
 
 
-def _slices() -> dict[str, slice]:
-    ends = np.cumsum([0, *(block.metadata['size'] for block in fields(TrackingParameters))])
-    names = [block.name for block in fields(TrackingParameters)]
-    return {
-        name: slice(int(start), int(end))
-        for name, start, end in zip(names, ends[:-1], ends[1:], strict=True)
-    }
+def _declared(name: str, metadata: Mapping[str, Any]) -> Block:
+    shape, text = (metadata['size'],), metadata['text']
+    return Block(
+        name, shape, metadata['low'], metadata['high'], unit=metadata['unit'], meaning=text
+    )
 
 
+SPACE = ParameterSpace(tuple(_declared(b.name, b.metadata) for b in fields(TrackingParameters)))
 #: Where each block lies in theta.
-BLOCKS = _slices()
-N_THETA = max(part.stop for part in BLOCKS.values())
-#: Range of every entry of theta (N_THETA,).
-THETA_LOW = np.concatenate(
-    [np.full(b.metadata['size'], b.metadata['low']) for b in fields(TrackingParameters)]
-)
-THETA_HIGH = np.concatenate(
-    [np.full(b.metadata['size'], b.metadata['high']) for b in fields(TrackingParameters)]
-)
+BLOCKS = SPACE.parts
+N_THETA = SPACE.size
 
 
 @dataclass(frozen=True)

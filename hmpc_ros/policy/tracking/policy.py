@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import rotation_matrix
 from hmpc_ros.policy.protocol import SolveStatus
 from hmpc_ros.policy.tracking import model
+from hmpc_ros.policy.tracking.derivative import TrackingDerivative, differentiate
 from hmpc_ros.policy.tracking.observer import Observer
 from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
 from hmpc_ros.policy.tracking.solver import TrackingSolver, TrackingSolverOptions
@@ -135,6 +137,7 @@ class TrackingPolicy:
         samples = reference.sample(t + self._stage_times)
         p = self._solver.parameters
         p[:, : model.N_SAMPLE] = np.column_stack([*samples])
+        p[:, STAGE['snap_r']] = np.gradient(samples.jerk, STAGE_TIME, axis=0)
         p[:, STAGE['thrust_ratio']] = estimate[1]
         p[:, STAGE['disturbance']] = estimate[2:]
         initial = np.concatenate((x[:10], estimate[:1], x[10:]))
@@ -160,6 +163,15 @@ class TrackingPolicy:
             SolveStatus.SUCCESS, u, states, inputs, costates, multipliers, flat, initial,
             p.copy(), estimate, iterations, acados_time, total,
         )  # fmt: skip
+
+    def differentiate(self, solutions: Sequence[TrackingSolution]) -> TrackingDerivative:
+        """Differentiate the commands of a flight's solves, made under the parameters of now.
+
+        Raises:
+            ValueError: there are none.
+            CodeGenerationError: the derivative's code cannot be compiled.
+        """
+        return differentiate(solutions, self.parameters, self.limits)
 
     def fallback(self, x: np.ndarray | None, t: float) -> np.ndarray:
         """Return a command (4,) without a solve: the last plan at t, then level hover.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.cli.figures import GREEN, INK, MUTED, STYLE
+from hmpc_ros.figures.style import GREEN, INK, MUTED, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,23 +23,47 @@ WIDE = 1.6
 HIGHEST = 8.0
 
 
-def draw_benchmark(path: Path, summary: Mapping[str, Any]) -> Path:
+class Shown(Protocol):
+    """What is shown of a rule."""
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def colour(self) -> str:
+        """Of its lines."""
+        ...
+
+    @property
+    def knows_vehicle(self) -> bool:
+        """Whether it is a yardstick, which knows what nobody does."""
+        ...
+
+
+Rules = Mapping[str, Shown]
+
+
+def draw_benchmark(
+    path: Path, summary: Mapping[str, Any], known: Rules, winners: Mapping[str, str | None]
+) -> Path:
     """Draw the summary of ``hmpc benchmark``.
 
     Args:
         path: Picture to write.
-        summary: See `hmpc_ros.cli.benchmark.summarise`.
+        summary: See `hmpc_ros.studies.benchmark.summarise`.
+        known: All rules by name.
+        winners: The best of those that are no yardstick, by case.
 
     Returns:
         The path that was written.
     """
-    from hmpc_ros.cli.benchmark import RULES
-
     mpl.use('Agg')
     import matplotlib.pyplot as plt
 
     cases = summary['cases']
-    rules = [name for name in RULES if any(name in found for found in cases.values())]
+    rules = [name for name in known if any(name in found for found in cases.values())]
     rows = -(-len(cases) // COLUMNS)
     matrix = ROW * (len(rules) + 1)
     height = HEAD + PANEL * rows + matrix + 1.05
@@ -62,14 +86,14 @@ def draw_benchmark(path: Path, summary: Mapping[str, Any]) -> Path:
         )  # fmt: skip
         for i, (case, found) in enumerate(cases.items()):
             axis = figure.add_subplot(panels[i // COLUMNS, i % COLUMNS])
-            _draw_case(axis, found, summary['starts'][case]['median'])
+            _draw_case(axis, found, summary['starts'][case]['median'], known)
             axis.set_title(f'{case}: {summary["titles"][case]}', fontsize=8.8, pad=16)
-            _name_best(axis, found)
+            _name_best(axis, found, winners[case], known)
             if i + COLUMNS >= len(cases):
                 axis.set_xlabel('flights')
         handles = [
-            mpl.lines.Line2D([], [], color=RULES[name].colour, label=RULES[name].label,
-                             **_stroke(name))
+            mpl.lines.Line2D([], [], color=known[name].colour, label=known[name].label,
+                             **_stroke(name, known))
             for name in rules
         ]  # fmt: skip
         figure.legend(
@@ -77,7 +101,7 @@ def draw_benchmark(path: Path, summary: Mapping[str, Any]) -> Path:
             bbox_to_anchor=(0.038, 1 - 0.93 / height), columnspacing=1.4, handlelength=1.8,
         )  # fmt: skip
         where = figure.add_axes((0.155, 0.12 / height, 0.83, matrix / height))
-        _draw_shares(where, summary, rules)
+        _draw_shares(where, summary, rules, known)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
         plt.close(figure)
@@ -89,10 +113,8 @@ def _seeds(summary: Mapping[str, Any]) -> str:
     return f'{count} seeds' if count > 1 else 'one seed'
 
 
-def _stroke(rule: str) -> dict[str, Any]:
-    from hmpc_ros.cli.benchmark import RULES
-
-    if RULES[rule].knows_vehicle:
+def _stroke(rule: str, known: Rules) -> dict[str, Any]:
+    if known[rule].knows_vehicle:
         return {'ls': (0, (4, 2)), 'lw': 1.2}
     return {'ls': '-', 'lw': 2.4 if rule == 'few_flights' else 1.5}
 
@@ -101,16 +123,16 @@ def _curve(values: list[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values])
 
 
-def _draw_case(axis: Axes, found: Mapping[str, Any], start: float | None) -> None:
-    from hmpc_ros.cli.benchmark import RULES
-
+def _draw_case(
+    axis: Axes, found: Mapping[str, Any], start: float | None, known: Rules
+) -> None:
     low, high = np.inf, -np.inf
-    for rule in sorted(found, key=list(RULES).index):
+    for rule in sorted(found, key=list(known).index):
         median, worst = (_curve(found[rule]['curve'][key]) for key in ('median', 'worst'))
         flights = np.arange(1, len(median) + 1)
-        colour = RULES[rule].colour
+        colour = known[rule].colour
         shown = np.isfinite(median)
-        axis.step(flights, median, where='post', color=colour, **_stroke(rule))
+        axis.step(flights, median, where='post', color=colour, **_stroke(rule, known))
         top = np.where(np.isfinite(worst), worst, 1e9)
         axis.fill_between(
             flights[shown], median[shown], top[shown],
@@ -140,23 +162,22 @@ def _draw_case(axis: Axes, found: Mapping[str, Any], start: float | None) -> Non
         axis.set_ylim(low - margin, high + margin)
 
 
-def _name_best(axis: Axes, found: Mapping[str, Any]) -> None:
+def _name_best(
+    axis: Axes, found: Mapping[str, Any], best: str | None, known: Rules
+) -> None:
     """Write under a panel's title which rule won, and where it arrived."""
-    from hmpc_ros.cli.benchmark import RULES, best_rule
-
-    best = best_rule(found)
     if best is None or (J := found[best]['J']['median']) is None:
         return
     axis.annotate(
-        f'best: {RULES[best].label}, {J:.1f}', (0, 1), xycoords='axes fraction', xytext=(0, 5),
-        textcoords='offset points', fontsize=8, color=RULES[best].colour, fontweight='bold',
+        f'best: {known[best].label}, {J:.1f}', (0, 1), xycoords='axes fraction', xytext=(0, 5),
+        textcoords='offset points', fontsize=8, color=known[best].colour, fontweight='bold',
     )  # fmt: skip
 
 
-def _draw_shares(axis: Axes, summary: Mapping[str, Any], rules: list[str]) -> None:
+def _draw_shares(
+    axis: Axes, summary: Mapping[str, Any], rules: list[str], known: Rules
+) -> None:
     """Draw who got which share of what was to be gained: rules down, cases across."""
-    from hmpc_ros.cli.benchmark import RULES
-
     cases = summary['cases']
     low, high = np.array([1.0, 1.0, 1.0]), np.array(mpl.colors.to_rgb(GREEN))
     for column, (case, found) in enumerate(cases.items()):
@@ -180,7 +201,7 @@ def _draw_shares(axis: Axes, summary: Mapping[str, Any], rules: list[str]) -> No
     axis.set_xlim(-0.5, len(cases) - 0.5)
     axis.set_ylim(len(rules) - 0.5, -0.5)
     axis.set_xticks(range(len(cases)), list(cases))
-    axis.set_yticks(range(len(rules)), [RULES[name].label for name in rules])
+    axis.set_yticks(range(len(rules)), [known[name].label for name in rules])
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.grid(False)

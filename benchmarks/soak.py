@@ -1,6 +1,6 @@
 """Flight and learning for a long time, under kills, stops, floods and damaged messages.
 
-    python test/soak.py --minutes 30 --seed 0 --out build/soak
+    make soak MINUTES=30
 
 Real processes: simulator, controller and learner, each of which is killed and started again, held
 up, flooded with parameter requests and sent what no honest peer would send. What must hold:
@@ -165,7 +165,7 @@ class Soak:
         self.graph.signal(name, signal.SIGCONT)
 
     def flood(self, name: str) -> None:
-        script = Path(__file__).with_name('flood.py')
+        script = Path(__file__).parents[1] / 'test' / 'flood.py'
         environment = self.graph.runners[name].environment
         with subprocess.Popen([sys.executable, str(script), name, '1000'], env=environment) as it:
             self.wait(self.rng.uniform(2.0, 5.0))
@@ -275,6 +275,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--minutes', type=float, default=30.0)
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--pace', type=float, default=0.0, help='times real time; 0 (the default): all it can'
+    )
     parser.add_argument('--out', type=Path, default=Path('build/soak'))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -288,7 +291,8 @@ def main() -> int:
         os.environ.update(
             {n: v for n, v in runner.environment.items() if n.startswith(('ROS_', 'FASTDDS_'))}
         )
-        graph = SoakGraph(results, stack, learner=learner)
+        simulator = {'real_time_factor': options.pace}
+        graph = SoakGraph(results, stack, learner=learner, simulator=simulator)
         soak = Soak(graph, np.random.default_rng(options.seed))
         graph.start()
         try:
@@ -314,6 +318,7 @@ def main() -> int:
             print(error)
         report = {
             'seed': options.seed,
+            'pace': options.pace,
             'minutes': (time.monotonic() - begun) / 60,
             'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
             'python': platform.python_version(),

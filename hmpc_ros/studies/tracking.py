@@ -1,34 +1,44 @@
-"""The flight of ``hmpc fly`` with the tracking MPC over ROS, with the real nodes."""
+"""One flight of the tracking MPC over ROS 2, with the real nodes."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hmpc_ros.cli.fly import controller_counts, given_values, node_output, ros_is_missing
-from hmpc_ros.configuration.files import Configuration
-from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.ros.graph import simulation
+from hmpc_ros.studies.flying import controller_counts, ros_is_missing
+
+if TYPE_CHECKING:
+    from hmpc_ros.configuration.files import Configuration
+    from hmpc_ros.plant.reference.protocol import Reference
+    from hmpc_ros.studies.flying import Progress
 
 # Stamp of a flight's first state [s]: the stamps of a vehicle that waits do not get there.
 BEGIN = 1000.0
 
 
-def fly(
+def fly_over_ros(
     configuration: Configuration,
-    path: Path,
-    arguments: argparse.Namespace,
     reference: Reference,
     steps: int,
-    progress: Callable[[str, int], None],
+    progress: Progress,
+    *,
+    rviz: bool = False,
+    reader: Callable[[str, str], None] | None = None,
 ) -> tuple[flying.TrackedFlight, dict[str, Any], float]:
     """Fly with node processes.
+
+    Args:
+        configuration: what flies.
+        reference: of the configuration.
+        steps: control steps.
+        progress: is called with what is being done and the step.
+        rviz: whether to start RViz with it.
+        reader: is called with each line of output of a node, and the node's name before it.
 
     Returns:
         The flight, what only nodes can tell, and how long it took [s].
@@ -47,14 +57,14 @@ def fly(
     simulator = configuration['simulator']
     paced = float(simulator['real_time_factor'])
     period = float(simulator['time_step'])
-    overrides = given_values(configuration, arguments.overrides)
-    overrides['simulator'].update(start_paused=True, episode_steps=steps, next_start=BEGIN)
-    overrides['controller']['reference.begin'] = BEGIN
-    nodes = simulation(path, overrides, rviz=arguments.rviz)
+    values = configuration.besides_file()
+    values['simulator'].update(start_paused=True, episode_steps=steps, next_start=BEGIN)
+    values['controller']['reference.begin'] = BEGIN
+    nodes = simulation(configuration.path, values, rviz=rviz)
     heard = Stamped()
     local = local_flight.fly(
         nodes, steps, period, interface=RATES, listen=heard.listen, hold_missing=paced > 0,
-        reader=node_output(arguments.verbose), progress=progress,
+        reader=reader, progress=progress,
     )  # fmt: skip
     record = local.record
     stamps = [record.start + k * round(1e9 * period) for k in range(steps + 1)]
@@ -64,7 +74,7 @@ def fly(
     counts = controller_counts(local.diagnostics, lockstep=not paced)
     flight = flying.TrackedFlight(
         period, heard.truth(stamps, record.states), record.states, record.inputs,
-        Samples(*reference.sample(period * np.arange(steps + 1))), estimates, (),
+        reference.sample(period * np.arange(steps + 1)), estimates, (),
         others, others, np.full(steps, np.nan), steps,
     )  # fmt: skip
     return flight, _told(local.diagnostics, record, counts), local.wall_time

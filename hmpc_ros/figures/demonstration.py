@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.cli.figures import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, STYLE
+from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, STYLE
 from hmpc_ros.learning.results import number
 from hmpc_ros.plant.quadcopter import STATE_NAMES
 from hmpc_ros.policy.linear.limits import BOUNDED_STATES

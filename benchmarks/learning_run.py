@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hmpc_ros.cli import learn
+from hmpc_ros.configuration.files import load
 from hmpc_ros.learning.results import read_records
+from hmpc_ros.ros.graph import find_config
 from hmpc_ros.ros.timings import read_timings
+from hmpc_ros.studies.learning import learn
+
+if TYPE_CHECKING:
+    from hmpc_ros.ros.monitor import Monitor
+    from hmpc_ros.ros.runner import LocalRunner
 
 NODES = ('simulator', 'controller', 'learner')
 # What a process may still grow after its first iterations: caches and pools that fill up.
@@ -46,29 +51,18 @@ def measure(
     Raises:
         RuntimeError: learning stopped before its end.
     """
-    from hmpc_ros.ros.monitor import open_monitor
-    from hmpc_ros.ros.runner import LocalRunner
-
-    parser = argparse.ArgumentParser()
-    learn.add_arguments(parser)
-    words = ['--config', config, '--out', str(out), '--iterations', str(iterations)]
-    arguments = parser.parse_args(words)
-    arguments.overrides += overrides
-    nodes, _ = learn.nodes_of(arguments)
+    words = [*overrides, f'learner.iterations={iterations}']
+    configuration = load(find_config(config), words)
     memory: list[tuple[int, dict[str, float]]] = []
     began = time.monotonic()
-    with LocalRunner(nodes) as runner, runner.joined(), open_monitor() as monitor:
-        while True:
-            monitor.listen(0.1)
-            runner.check()
-            now = monitor.progress
-            if now is None:
-                continue
-            if not memory or now.iteration > memory[-1][0]:
-                memory.append((now.iteration, {n: resident(runner.pid(n)) for n in NODES}))
-                progress(now.iteration)
-            if now.state in ('done', 'stopped'):
-                break
+
+    def watch(monitor: Monitor, runner: LocalRunner) -> None:
+        reached = monitor.progress.iteration if monitor.progress else 0
+        if not memory or reached > memory[-1][0]:
+            memory.append((reached, {n: resident(runner.pid(n)) for n in NODES}))
+            progress(reached)
+
+    now = learn(configuration, out, on_news=watch)
     if now.state == 'stopped':
         raise RuntimeError(f'learning stopped: {now.message}')
     _, records = read_records(out)

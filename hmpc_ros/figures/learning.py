@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.cli.figures import FORBIDDEN, INK, MUTED, STYLE
+from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, STYLE
+from hmpc_ros.learning.results import iterations, number, read_records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -224,6 +225,49 @@ def _draw_highest_rotor(
     axis.axhline(limits.rotor_max, color=MUTED, lw=0.9, zorder=1)
     axis.axhspan(limits.rotor_max, reach, color=FORBIDDEN, lw=0, zorder=0)
     axis.set_ylim(low, max(high, reach))
+
+
+def draw_training(folder: Path) -> Path:
+    """Draw one training run next to its results.
+
+    Raises:
+        ResultsError: the results are damaged.
+        ValueError: there is no finished iteration yet.
+    """
+    header, records = read_records(folder)
+    if not records:
+        raise ValueError(f'{folder} holds no finished iteration yet')
+    by_iteration = {record['k']: record for record in records}
+    shown = [by_iteration[k] for k in sorted(by_iteration)]
+    values = {key: np.array([number(record[key]) for record in shown]) for key in 'CVJ'}
+    learner = header['configuration']['learner']
+    start, end = shown[0], shown[-1]
+    changes = None
+    if any(record.get('predicted_change') is not None for record in shown):
+        changes = (
+            np.array([_or_nan(record.get('predicted_change')) for record in shown]),
+            np.array([_or_nan(record.get('measured_change')) for record in shown]),
+        )
+    rule = learner['rule'] if learner['rule'] == 'few_flights' else learner['estimator']
+    return draw_run(
+        folder / 'learning.png',
+        np.array(sorted(by_iteration), dtype=float),
+        {key: np.where(np.isfinite(v), v, np.nan) for key, v in values.items()},
+        np.array([record.get('accepted', True) for record in shown]),
+        title=(
+            f'J from {number(start["J"]):.2f} to {number(end["J"]):.2f} in {end["flights"]} flights'
+        ),
+        subtitle=(
+            f'{rule.replace("_", " ")}, seed {learner["seed"]}, '
+            f'{len(iterations(records))} iterations'
+        ),
+        colours=(BLUE, ORANGE, GREEN),
+        changes=changes,
+    )
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def draw_run(

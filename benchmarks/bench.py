@@ -1,4 +1,4 @@
-"""``hmpc bench``: what everything costs on this machine, measured in one run, as ratios."""
+"""What everything costs on this machine, measured in one run, as ratios: ``make bench``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import learning_run
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -19,6 +20,7 @@ from rich.table import Table
 
 from hmpc_ros.cli.options import MOST_REPETITIONS, count, output_folder
 from hmpc_ros.configuration import build, files, learner
+from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.rollout import rollout
@@ -50,11 +52,11 @@ class Results:
         )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command line of ``hmpc bench``."""
-    parser.description = (
-        'Measure speed on this machine, everything in one run. Ratios are what to compare between '
-        'machines; run it while nothing else does.'
+def read_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Measure speed on this machine, everything in one run. Ratios are what to '
+        'compare between machines; run it while nothing else does.'
     )
     parser.add_argument(
         '--out', type=output_folder, default='build', metavar='DIR', help='folder of bench.json'
@@ -73,12 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='repetitions, the best counts (default 7)',
     )
+    return parser.parse_args()
 
 
-def run(arguments: argparse.Namespace) -> int:
+def main() -> None:
     """Measure, print the table and write bench.json."""
-    from hmpc_ros.configuration.provenance import provenance
-
+    arguments = read_arguments()
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 150  # a file has no edge to wrap at
@@ -98,7 +100,6 @@ def run(arguments: argparse.Namespace) -> int:
     document = {**results.numbers, **provenance(), 'repetitions': arguments.repeat}
     file.write_text(json.dumps(document, indent=2) + '\n', encoding='utf-8')
     console.print(f'written to {file}')
-    return 0
 
 
 # -- the sections ------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ def measure_gradient(results: Results, repeat: int) -> None:
 
     def with_gradient(mpc: OfflineMpc) -> np.ndarray:
         gradient = FlightGradient(mpc, model, reference.objective)
-        return gradient(reference.fly(mpc), theta)
+        return gradient(reference.fly(mpc), mpc.parameters)
 
     # Taken in turns, so that a busy moment of the machine does not hit one of them alone.
     def bare() -> Any:
@@ -259,7 +260,7 @@ def _iteration_times(overrides: list[str], iterations: int) -> list[tuple[float,
             training_run = TrainingRun(
                 training.rule,
                 training.objective,
-                training.theta,
+                training.start,
                 kept,
                 iterations=iterations,
                 seed=0,
@@ -388,10 +389,9 @@ def measure_rule(results: Results, repeat: int) -> None:
 
 def measure_learning(results: Results, repeat: int) -> None:
     """Time learning over ROS by the paper's rule, and what an iteration goes into."""
-    from hmpc_ros.cli import soak
-
     with tempfile.TemporaryDirectory() as folder:
-        found = soak.measure(Path(folder) / 'run', 3 * repeat, overrides=('learner.rule=paper',))
+        rule = ('learner.rule=paper',)
+        found = learning_run.measure(Path(folder) / 'run', 3 * repeat, overrides=rule)
     add = results.add
     seconds = {part: each['median'] for part, each in found['seconds'].items()}
     total = seconds.pop('total', sum(seconds.values()))
@@ -451,3 +451,7 @@ def _working(console: Console, title: str) -> Iterator[None]:
     with Progress(*columns, console=console, transient=True) as progress:
         progress.add_task(title, total=None)
         yield
+
+
+if __name__ == '__main__':
+    main()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 
+from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, ROTORS, STYLE, XYZ
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -17,42 +19,6 @@ if TYPE_CHECKING:
 
     from hmpc_ros.learning.flight import Flight
     from hmpc_ros.policy.linear.limits import Limits
-
-# Okabe and Ito's palette: told apart by everyone, also in print.
-BLUE, ORANGE, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
-INK, MUTED, FAINT, FORBIDDEN = '#222222', '#6B7280', '#E5E7EB', '#F3E8E6'
-XYZ = (BLUE, ORANGE, GREEN)
-ROTORS = (BLUE, ORANGE, GREEN, PURPLE)
-
-STYLE = {
-    'font.family': 'sans-serif',
-    'font.size': 9,
-    'text.color': INK,
-    'axes.edgecolor': MUTED,
-    'axes.labelcolor': INK,
-    'axes.linewidth': 0.7,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.titlesize': 10,
-    'axes.titleweight': 'bold',
-    'axes.titlelocation': 'left',
-    'axes.titlepad': 8,
-    'axes.grid': True,
-    'axes.axisbelow': True,
-    'grid.color': FAINT,
-    'grid.linewidth': 0.7,
-    'xtick.color': MUTED,
-    'ytick.color': MUTED,
-    'xtick.labelcolor': INK,
-    'ytick.labelcolor': INK,
-    'xtick.major.size': 3,
-    'ytick.major.size': 3,
-    'lines.linewidth': 1.5,
-    'lines.solid_capstyle': 'round',
-    'legend.frameon': False,
-    'legend.fontsize': 8.5,
-    'savefig.dpi': 160,
-}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,1 @@
+"""Pictures of flights, of learning and of studies."""

@@ -1,0 +1,1 @@
+"""Experiments: what the commands compute, for anybody to call."""

@@ -1,0 +1,239 @@
+"""One flight under the MPC, over ROS 2 or in this process, and its numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hmpc_ros.configuration import build
+from hmpc_ros.learning.flight import Flight
+from hmpc_ros.learning.rollout import rollout
+from hmpc_ros.ros.graph import simulation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hmpc_ros.configuration.files import Configuration
+    from hmpc_ros.learning.objective import Outcome
+
+Progress = Callable[[str, int], None]
+
+
+def _nobody(_stage: str, _step: int) -> None:
+    """Is told of the progress where nobody else is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Flown:
+    """A flight and how it was flown.
+
+    Attributes:
+        flight: states and inputs.
+        how: a few words, e.g. "over ROS 2 in lockstep".
+        timing_label: what ``timing`` is.
+        timing: per step [s].
+        failures: solves that failed.
+        fallbacks: commands that were no solution of the MPC.
+        wall_time: how long it took [s].
+        notes: what a reader should know, e.g. commands that were late.
+    """
+
+    flight: Flight
+    how: str
+    timing_label: str
+    timing: NDArray[np.float64]
+    failures: int | None
+    fallbacks: int | None
+    wall_time: float
+    notes: list[str] = field(default_factory=list)
+
+
+class _WatchedMpc:
+    """An MPC that tells how often it was asked and how long each solve took."""
+
+    def __init__(self, mpc: Any, on_solve: Any) -> None:
+        self._mpc = mpc
+        self._on_solve = on_solve
+        self.times: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mpc, name)
+
+    def solve(self, *arguments: Any) -> Any:
+        solution = self._mpc.solve(*arguments)
+        self.times.append(solution.total_time)
+        self._on_solve(len(self.times))
+        return solution
+
+
+def fly_offline(
+    configuration: Configuration, steps: int, progress: Progress = _nobody
+) -> Flown:
+    """Fly in this process.
+
+    Args:
+        configuration: what flies.
+        steps: control steps.
+        progress: is called with what is being done and the step.
+
+    Raises:
+        ValueError: some values do not go together.
+        AcadosMissingError, CodeGenerationError: see `Mpc`.
+    """
+    simulator, controller = configuration['simulator'], configuration['controller']
+    progress('building the solver', 0)
+    mpc = _WatchedMpc(build.mpc(controller), lambda step: progress('flying', step))
+    begun = time.monotonic()
+    flight = rollout(
+        build.vehicle(simulator),
+        mpc,  # type: ignore[arg-type]
+        build.goal(controller),
+        np.array(simulator['initial_state']),
+        steps,
+        flight_number=0,
+        safety=build.safety(controller),
+        keep_solutions=False,
+    )
+    wall_time = time.monotonic() - begun
+    times = np.full(flight.steps, np.nan)
+    times[: len(mpc.times)] = mpc.times[: flight.steps]
+    notes = [flight.ended] if flight.ended else []
+    return Flown(
+        flight=flight,
+        how='offline',
+        timing_label='Solve time',
+        timing=times,
+        failures=len(flight.failed_steps),
+        fallbacks=len(flight.failed_steps),
+        wall_time=wall_time,
+        notes=notes,
+    )
+
+
+def fly_over_ros(
+    configuration: Configuration,
+    steps: int,
+    progress: Progress = _nobody,
+    *,
+    rviz: bool = False,
+    reader: Callable[[str, str], None] | None = None,
+) -> Flown:
+    """Fly with the real nodes, each a process of its own.
+
+    Args:
+        configuration: what flies.
+        steps: control steps.
+        progress: as for `fly_offline`.
+        rviz: whether to start RViz with it.
+        reader: is called with each line of output of a node, and the node's name before it.
+
+    Raises:
+        ValueError: some values do not go together, or ROS 2 is not here.
+        NodeDiedError, DiscoveryError: see `LocalRunner`.
+    """
+    try:
+        from hmpc_ros.ros.local_flight import fly
+    except ImportError as error:
+        raise ros_is_missing(error) from error
+
+    simulator = configuration['simulator']
+    paced = float(simulator['real_time_factor'])
+    values = configuration.besides_file()
+    values['simulator'].update(start_paused=True, episode_steps=steps)
+    nodes = simulation(configuration.path, values, rviz=rviz)
+    local = fly(
+        nodes,
+        steps,
+        float(simulator['time_step']),
+        hold_missing=paced > 0,
+        reader=reader,
+        progress=progress,
+    )
+    record = local.record
+    notes = []
+    if record.held:
+        notes.append(f'{len(record.held)} commands did not arrive in time and were held')
+    if record.repeated_states:
+        notes.append(f'{record.repeated_states} states were sent again')
+    counts = controller_counts(local.diagnostics, lockstep=not paced)
+    return Flown(
+        flight=Flight(
+            states=record.states,
+            inputs=record.inputs,
+            goal=build.goal(configuration['controller']),
+            hover_input=build.model(configuration['controller']).hover_input,
+            planned_steps=steps,
+        ),
+        how=f'over ROS 2 at {paced:g} x real time' if paced else 'over ROS 2 in lockstep',
+        timing_label='Odometry to command',
+        timing=record.answer_times,
+        failures=counts.get('failures'),
+        fallbacks=counts.get('fallbacks'),
+        wall_time=local.wall_time,
+        notes=notes,
+    )
+
+
+def ros_is_missing(error: ImportError) -> ValueError:
+    """Return the error that says what to do without ROS."""
+    return ValueError(
+        f'ROS 2 is not here ({error}): source its setup file, or install the wheels with '
+        f'`make setup`, or fly without it: hmpc fly --offline'
+    )
+
+
+def controller_counts(
+    diagnostics: Mapping[str, Mapping[str, str]], *, lockstep: bool
+) -> dict[str, int]:
+    """Read the controller's counters from its diagnostics."""
+    counts: dict[str, int] = {}
+    for status, values in diagnostics.items():
+        if 'controller' not in status:
+            continue
+        for key in ('failures', 'fallbacks'):
+            with contextlib.suppress(KeyError, ValueError):
+                counts[key] = int(values[key])
+        if lockstep and 'fallbacks' in counts:
+            # Nothing that answers no state is flown in lockstep.
+            counts['fallbacks'] -= int(values.get('fallbacks: state timeout', 0))
+    return counts
+
+
+def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dict[str, Any]:
+    """Return the numbers of a flight, for JSON; what is not finite becomes null."""
+    flight = flown.flight
+    limits = build.limits(configuration['controller'])
+    distance = float(np.linalg.norm(flight.deviations[-1, :3]))
+    known = flown.timing[np.isfinite(flown.timing)]
+    median, p99 = np.percentile(known, (50, 99)) if len(known) else (np.nan, np.nan)
+    numbers = {
+        'C': outcome.C,
+        'V': outcome.V,
+        'J': outcome.J,
+        'penalty': configuration['learner']['objective.penalty'],
+        'steps': flight.steps,
+        'rotor_min': float(flight.inputs.min()) if flight.steps else np.nan,
+        'rotor_max': float(flight.inputs.max()) if flight.steps else np.nan,
+        'failures': flown.failures,
+        'fallbacks': flown.fallbacks,
+        'final_distance': distance,
+        'finite': bool(np.isfinite(flight.states).all() and np.isfinite(flight.inputs).all()),
+        'inside_rotor_limits': bool(
+            np.all((flight.inputs >= limits.rotor_min) & (flight.inputs <= limits.rotor_max))
+        ),
+        'wall_time': flown.wall_time,
+        'steps_per_second': flight.steps / flown.wall_time if flown.wall_time else np.nan,
+        'step_time_median': float(median),
+        'step_time_p99': float(p99),
+        'step_time_is': flown.timing_label,
+        'notes': flown.notes,
+    }
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value
+        for name, value in numbers.items()
+    }
