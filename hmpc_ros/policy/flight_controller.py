@@ -502,7 +502,9 @@ class FlightController:
                 self._statistics.silences += 1
         else:
             self._statistics.fallbacks[reason] += 1
-        self._pilot.sent(command)
+        # What answers no state (`tick`) is not known to be flown: in lockstep it is not.
+        if state is not None:
+            self._pilot.sent(command)
         return Answer(command, source, reason, present, detail=detail)
 
     def _rung(

@@ -17,7 +17,7 @@ from hmpc_ros.plant import quadcopter, rigid_body
 from hmpc_ros.ros import conversions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CommandInterface:
     """Topic, messages and arrays of a kind of vehicle.
 
