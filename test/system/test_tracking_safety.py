@@ -273,7 +273,7 @@ def test_a_trajectory_is_flown_and_one_beyond_the_vehicle_is_refused_with_number
             lambda: 'trajectory refused: the vehicle cannot fly' in pilot.output.read_text(),
             'the refusal',
         )
-        assert 'speed 40.00 m/s (at most 15.00)' in pilot.output.read_text()
+        assert 'm/s^2 (at most 24.20)' in pilot.output.read_text()
         pilot.answer(pilot.send())
         assert end(shown.reference[-1]) != [4.0, 0.0, 1.0]
         publisher.publish(trajectory(speed=1.0))

@@ -140,6 +140,19 @@ def test_a_reference_beyond_the_vehicle_is_refused_with_numbers_and_changes_noth
     assert pilot.follow(a_circle(rate=20.0), 'slow').ok
 
 
+@pytest.mark.parametrize('axis', [7, 8])
+@pytest.mark.parametrize('angle', [-1.2, 0.8])
+def test_level_hover_turns_the_vehicle_upright(policy, axis, angle):
+    pilot, _ = new(policy, Hover(CENTRE))
+    start = resting_state(CENTRE)
+    start[6], start[axis] = math.cos(angle / 2), math.sin(angle / 2)
+    simulator = FlightSimulator(PRESET, 'model')
+    simulator.reset(start, 0)
+    for _ in range(200):
+        simulator.step(pilot.hover(simulator.measure()))
+    assert uprightness(simulator.truth()[None]) > math.cos(math.radians(3))
+
+
 def test_the_fallback_of_a_failed_solve_is_what_the_observer_reckons_with(policy):
     _, controller = new(policy, Hover(CENTRE))
     fly(controller, resting_state(CENTRE), 0.5)

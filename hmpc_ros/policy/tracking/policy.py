@@ -194,7 +194,7 @@ class TrackingPolicy:
         else:
             # The rotation vector from the thrust axis to the vertical, in body axes.
             up = rotation_matrix(x[6:10])[2]
-            z, rates = up, LEVEL_GAIN * np.array([up[1], -up[0], 0.0])
+            z, rates = up, LEVEL_GAIN * np.array([-up[1], up[0], 0.0])
         _, ratio, _, _, push = self.observer.estimate
         thrust = (model.GRAVITY - push) / (ratio * float(self.parameters.thrust_gain[0]))
         thrust /= max(0.5, float(z[2]))
