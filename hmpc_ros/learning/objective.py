@@ -86,23 +86,22 @@ class Objective:
     state_max: NDArray[np.float64] = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        for name, length in (
-            ('state_weights', len(self.state_weights)),
-            ('input_weights', len(self.input_weights)),
-            ('terminal_weights', len(self.state_weights)),
-            ('state_max', len(self.state_max)),
-        ):
+        for name in ('state_weights', 'input_weights', 'terminal_weights', 'state_max'):
             values = np.array(getattr(self, name), dtype=float)
-            if values.shape != (length,):
-                raise ValueError(
-                    f"the objective's {name} must be {length} numbers, got shape {values.shape}"
-                )
+            if values.ndim != 1:
+                raise ValueError(f"the objective's {name} must be a list of numbers, got {values}")
             if not np.all(np.isfinite(values)) or np.any(values < 0):
                 raise ValueError(
                     f"the objective's {name} must be finite and not negative, got {values.tolist()}"
                 )
             values.setflags(write=False)
             object.__setattr__(self, name, values)
+        nx, n_last = len(self.state_weights), len(self.terminal_weights)
+        if n_last != nx or len(self.state_max) > nx:
+            raise ValueError(
+                f"the objective's state_weights and terminal_weights must be equally many, and "
+                f'state_max no more: got {nx}, {n_last} and {len(self.state_max)}'
+            )
         if np.any(self.state_max == 0):
             raise ValueError("the objective's state bounds must be positive, got a zero")
         if not (np.isfinite(self.penalty) and self.penalty >= 0):

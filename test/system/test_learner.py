@@ -88,7 +88,7 @@ def test_the_default_rule_learns_over_ros_what_it_learns_offline_the_model_inclu
     graph.until_done()
     records = graph.records()
     assert_same_run(records, expected, rtol=0)
-    assert any('mpc_model' in record for record in records)
+    assert any('fixed' in record for record in records)
     assert records[-1]['J'] < 0.95 * records[0]['J']
 
 

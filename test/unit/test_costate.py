@@ -69,7 +69,7 @@ def near_a_kink(there, flight):
 
 def slope_errors(there, theta, flight, rng, directions):
     """Relative errors of slopes in random directions, without those that cross a kink."""
-    exact = there.gradient(there.quadcopter)(flight, theta)
+    exact = there.gradient(there.quadcopter)(flight, there.start.with_theta(theta))
     errors = []
     for v in orthonormal_directions(directions, N_THETA, rng):
         ends = [there.fly(theta + sign * STEP * v) for sign in (1, -1)]
@@ -111,21 +111,21 @@ def test_with_the_true_jacobians_it_is_the_derivative_of_other_flights(reference
 
 def test_the_models_jacobians_give_another_gradient_that_still_descends(reference):
     flight, theta = reference.fly(), reference.weights.theta
-    exact = reference.gradient(reference.quadcopter)(flight, theta)
-    approximate = reference.gradient(reference.model)(flight, theta)
+    exact = reference.gradient(reference.quadcopter)(flight, reference.start.with_theta(theta))
+    approximate = reference.gradient(reference.model)(flight, reference.start.with_theta(theta))
     assert not np.allclose(exact, approximate, rtol=0.05)
     cosine = exact @ approximate / np.linalg.norm(exact) / np.linalg.norm(approximate)
     assert cosine > 0.9
 
 
 def test_a_flight_without_solutions_is_solved_again_for_its_gradient(reference):
-    theta = reference.weights.theta
+    theta, start = reference.weights.theta, reference.start
     flight = reference.fly()
     bare = Flight(flight.states, flight.inputs, flight.goal, flight.hover_input)
     of = reference.gradient(reference.model)
-    expected = of(flight, theta)
+    expected = of(flight, start)
     reference.mpc.set_weights(Weights.from_theta(2 * theta))  # whatever was flown in between
-    assert np.linalg.norm(of(bare, theta) - expected) < 1e-5 * np.linalg.norm(expected)
+    assert np.linalg.norm(of(bare, start) - expected) < 1e-5 * np.linalg.norm(expected)
 
 
 def test_a_failed_step_leaves_no_gradient_rather_than_a_wrong_one(reference):
@@ -134,7 +134,7 @@ def test_a_failed_step_leaves_no_gradient_rather_than_a_wrong_one(reference):
         flight.states, flight.inputs, flight.goal, flight.hover_input, failed_steps=(7, 9)
     )
     with pytest.raises(MissingDerivativeError) as caught:
-        reference.gradient(reference.model)(failed, reference.weights.theta)
+        reference.gradient(reference.model)(failed, reference.start)
     assert caught.value.steps == (7, 9)
 
 
@@ -177,7 +177,8 @@ def test_without_bounds_it_is_the_analytic_gradient_of_the_quadratic_cost(refere
     theta = reference.weights.theta * (1 + 0.1 * rng.standard_normal(N_THETA))
     x0, steps = 1e-3 * rng.standard_normal(12), 50
     flight = linear_flight(reference, theta, x0, steps)
-    found = FlightGradient(reference.mpc, reference.model, objective)(flight, theta)
+    of = FlightGradient(reference.mpc, reference.model, objective)
+    found = of(flight, reference.start.with_theta(theta))
 
     A, B = reference.model.A, reference.model.B
     K = lqr_gain(reference, theta)

@@ -73,8 +73,8 @@ class Model:
 
     error: np.ndarray
 
-    def __call__(self, flight, theta):
-        return SLOPE + CURVATURE * theta + self.error
+    def __call__(self, flight, parameters):
+        return SLOPE + CURVATURE * parameters.theta + self.error
 
 
 def test_directions_are_orthonormal_and_uniform():

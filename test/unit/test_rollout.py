@@ -40,9 +40,9 @@ def test_the_same_request_gives_the_same_flight_bit_for_bit():
 
 def test_solutions_are_kept_only_when_asked_for(reference):
     flyer = reference.flyer
-    theta = reference.weights.theta
-    assert len(flyer(FlightRequest(theta, NOMINAL, with_solutions=True)).solutions) == 200
-    assert flyer(FlightRequest(theta, NOMINAL)).solutions == ()
+    start = reference.start
+    assert len(flyer(FlightRequest(start, NOMINAL, with_solutions=True)).solutions) == 200
+    assert flyer(FlightRequest(start, NOMINAL)).solutions == ()
 
 
 def test_resolving_a_flight_finds_the_solutions_that_were_flown(reference):

@@ -8,6 +8,9 @@ from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.requests import NOMINAL, Evaluation, FlightRequest
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.parameters import Block, Parameters, ParameterSpace
+
+SPACE = ParameterSpace((Block('x', (1,), -10.0, 10.0),))
 
 
 def flight(states):
@@ -49,7 +52,7 @@ def test_tilt_counts_and_yaw_does_not():
 def evaluation(J, V=0.0, theta=0.0, ended=''):
     base = flight(np.zeros((2, 12)))
     flown = Flight(base.states, base.inputs, base.goal, base.hover_input, ended=ended)
-    request = FlightRequest(np.full(94, theta), NOMINAL)
+    request = FlightRequest(Parameters(SPACE, np.full(1, theta)), NOMINAL)
     return Evaluation(request, flown, Outcome(J, V, J))
 
 

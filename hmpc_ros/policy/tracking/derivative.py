@@ -50,7 +50,7 @@ from hmpc_ros.policy.tracking.parameters import (
 )
 
 if TYPE_CHECKING:
-    from hmpc_ros.policy.tracking.policy import TrackingSolution
+    from hmpc_ros.policy.tracking.solution import TrackingSolution
 
 NX, NU = model.NX, model.NU
 _N_SHOWN = NX + N_ESTIMATED  # columns (x, e) of a gain

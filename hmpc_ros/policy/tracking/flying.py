@@ -11,7 +11,8 @@ from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import NU, NX, resting_state
 from hmpc_ros.plant.simulators.protocol import Simulator
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
-from hmpc_ros.policy.tracking.policy import TrackingPolicy, TrackingSolution
+from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.policy.tracking.solution import TrackingSolution
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative import TrackingDerivative, differentiate
 from hmpc_ros.policy.tracking.observer import Observer
 from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
+from hmpc_ros.policy.tracking.solution import TrackingSolution
 from hmpc_ros.policy.tracking.solver import TrackingSolver, TrackingSolverOptions
 
 STAGE = model.STAGE
@@ -23,45 +23,6 @@ FIRST_ITERATIONS = 10  # about the reference, where there is no last plan
 LONGEST_GAP = 5  # control periods without a state, after which the observer skips
 LEVEL_GAIN = 4.0  # 1/s, of the fallback's level attitude
 _LARGEST = 1e6  # a state beyond this is no state
-
-
-@dataclass(frozen=True, eq=False)
-class TrackingSolution:
-    """What one solve produced.
-
-    Attributes:
-        status: how the solve ended.
-        input: (4,) thrust acceleration [m/s^2] and body rates [rad/s], inside the limits.
-        states: (N+1, 14) plan, x = (p, v, q, a, w).
-        inputs: (N, 4) plan.
-        costates: (N, 14) multipliers of the dynamics, that of x_{k+1} in row k.
-        input_multipliers: (N, 2, 4) of the bounds [lower, upper] on inputs.
-        flat: the whole primal-dual iterate, see `TrackingSolver`.
-        initial: (14,) the state solved at.
-        parameters: (N+1, NP) of the stages.
-        estimate: (5,) thrust acceleration, thrust ratio, disturbance used.
-        iterations: interior-point iterations.
-        acados_time, total_time: [s].
-    """
-
-    status: SolveStatus
-    input: np.ndarray
-    states: np.ndarray
-    inputs: np.ndarray
-    costates: np.ndarray
-    input_multipliers: np.ndarray
-    flat: np.ndarray
-    initial: np.ndarray
-    parameters: np.ndarray
-    estimate: np.ndarray
-    iterations: int
-    acados_time: float
-    total_time: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the solution may be used."""
-        return self.status is SolveStatus.SUCCESS
 
 
 class TrackingPolicy:
