@@ -90,7 +90,6 @@ class Observer:
         self._p[model.STAGE['disturbance']] = self.estimate[2:]
         self._p[model.STAGE['time_step']] = period
         state = np.concatenate((x[:10], self.estimate[:1], x[10:]))
-        found = self._function(state, u, self._p, self._gains, measured[3:6])
-        found = found[0].ravel()
+        (found,) = self._function(state, u, self._p, self._gains, measured[3:6])
         if np.isfinite(found).all():
-            self.estimate = found
+            self.estimate = found.ravel()
