@@ -23,7 +23,7 @@ from hmpc_ros.configuration import build, files, learner
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.objective import Objective
-from hmpc_ros.learning.rollout import rollout
+from hmpc_ros.policy.linear.flying import rollout
 from hmpc_ros.policy.linear.mpc import Mpc
 from hmpc_ros.policy.linear.unconstrained import OfflineMpc
 from hmpc_ros.policy.linear.weights import Weights

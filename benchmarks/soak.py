@@ -38,6 +38,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 
+from hmpc_ros.learning.results import number
 from hmpc_ros.ros.runner import LocalRunner
 
 NODES = ('simulator', 'controller', 'learner')
@@ -259,8 +260,8 @@ class Soak:
             'states heard': self.graph.states,
             'commands checked': self.graph.commands,
             'iterations kept': len(self.kept),
-            'J of the first': self.kept[0]['J'] if self.kept else None,
-            'J of the best': min((r['J'] for r in self.kept), default=None),
+            'J of the first': number(self.kept[0]['J']) if self.kept else None,
+            'J of the best': min((number(r['J']) for r in self.kept), default=None),
             'learner gave up': dict(self.stops),
             'largest growth of a life [MiB]': growth,
             'longest life [s]': {

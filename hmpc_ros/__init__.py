@@ -1,11 +1,14 @@
 """Hybrid-gradient policy optimisation for model predictive control, on ROS 2.
 
-Four rooms, each of which knows only those before it:
+Rooms, each of which knows only those before it:
 
-* ``plant``: the vehicle's physics and its linear model,
-* ``policy``: the acados MPC and its derivative,
-* ``learning``: closed-loop gradients, estimators and updates,
-* ``ros`` and ``cli``: nodes, messages, commands and plots.
+* ``plant``: vehicles, references, linear models and surrogates,
+* ``policy``: the MPCs and their derivatives,
+* ``learning``: flights, closed-loop gradients, estimators and update rules,
+* ``configuration``: every parameter, and from values to objects,
+* ``ros``: nodes and messages; nothing before it imports rclpy,
+* ``figures`` and ``studies``: pictures, and what the commands compute,
+* ``cli``: the command line.
 """
 
 # The one place that holds the version, next to package.xml (catkin_pkg wants it there too);

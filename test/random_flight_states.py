@@ -10,7 +10,7 @@ SPREAD = np.repeat((3.0, 1.0, 0.3, 0.2), 3)  # m, m/s, rad, rad/s
 
 
 def reference_model():
-    """Exact Euler Jacobians at hover (design.md, section 3)."""
+    """Exact Euler Jacobians at hover."""
     return Quadcopter(QuadcopterParameters()).linearise()
 
 

@@ -6,9 +6,10 @@ import numpy as np
 
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.objective import Objective
-from hmpc_ros.learning.rollout import OfflineFlyer, rollout
+from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.plant.quadcopter import Quadcopter
 from hmpc_ros.plant.vehicle import Imperfections, Vehicle
+from hmpc_ros.policy.linear.flying import Rollout, rollout
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
@@ -39,7 +40,8 @@ class ReferenceFlight:
 
     @property
     def flyer(self):
-        return OfflineFlyer(self.vehicle, self.mpc, self.goal, self.x0, self.steps)
+        fly = Rollout(self.vehicle, self.mpc, self.steps)
+        return OfflineFlyer(self.mpc, fly, (Task(self.goal, tuple(self.x0)),))
 
     def gradient(self, plant):
         return FlightGradient(self.mpc, plant, self.objective)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from hmpc_ros.cli import fly_tracking
+from hmpc_ros.cli.flight_report import flight_progress, what_was_run, write_json
 from hmpc_ros.cli.options import (
     MOST_STEPS,
     add_configuration,
@@ -24,9 +23,8 @@ from hmpc_ros.cli.options import (
     refuse_to_mismatch,
 )
 from hmpc_ros.configuration import build, learner
-from hmpc_ros.configuration.files import Configuration
-from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.objective import Outcome
+from hmpc_ros.policy.linear.flight_file import save_flight
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.studies.flying import Flown, fly_offline, fly_over_ros, summary
 
@@ -84,8 +82,6 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_to_mismatch(configuration)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if controller['policy.kind'] == 'tracking':
-        from hmpc_ros.cli import fly_tracking
-
         return fly_tracking.run(arguments, path, configuration)
     arguments.steps = arguments.steps or STEPS
 
@@ -107,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = summary(flown, outcome, configuration)
     result.update(what_was_run(arguments, path, configuration))
     write_json(result, arguments)
-    flown.flight.save(arguments.out / 'flight.npz')
+    save_flight(flown.flight, arguments.out / 'flight.npz')
     picture = None
     if flown.flight.steps:
         picture = _picture(arguments.out / 'flight.png', flown, outcome, limits, path, simulator)
@@ -116,54 +112,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 # -- what is shown and written ---------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def flight_progress(console: Console, steps: int) -> Iterator[Any]:
-    """Show a progress bar while flying; yields ``progress(stage, step)``."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn('{task.description:<22}'),
-        BarColumn(bar_width=40),
-        MofNCompleteColumn(),
-        TextColumn('steps'),
-    )
-    # In a log file a bar would only leave empty lines.
-    quiet = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task('starting', total=steps)
-        yield lambda stage, step: bar.update(task, description=stage, completed=step)
-
-
-def write_json(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
-    """Write the numbers of a flight to the folder of results, and to the file of --json."""
-    text = json.dumps(result, indent=2, allow_nan=False) + '\n'
-    for file in filter(None, (arguments.out / 'flight.json', arguments.json)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding='utf-8')
-
-
-def what_was_run(
-    arguments: argparse.Namespace, path: Path, configuration: Configuration
-) -> dict[str, Any]:
-    """Return what makes a flight repeatable: configuration, overrides, versions."""
-    objective = {
-        name: value
-        for name, value in configuration['learner'].items()
-        if name.startswith('objective.')
-    }
-    return {
-        'mode': 'offline' if arguments.offline else 'ros',
-        'seed': configuration['simulator']['seed'],
-        'config_file': str(path),
-        'overrides': list(arguments.overrides),
-        'configuration': {
-            'simulator': configuration['simulator'],
-            'controller': configuration['controller'],
-            'learner': objective,
-        },
-        **provenance(),
-    }
 
 
 def _picture(

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hmpc_ros.cli.fly import flight_progress, what_was_run, write_json
+from hmpc_ros.cli.flight_report import flight_progress, what_was_run, write_json
 from hmpc_ros.cli.options import reader
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.files import Configuration
@@ -55,7 +55,10 @@ def run(arguments: argparse.Namespace, path: Path, configuration: Configuration)
     result.update(what_was_run(arguments, path, configuration))
     write_json(result, arguments)
     flight.save(arguments.out / 'flight.npz')
+    picture = _picture(arguments.out / 'flight.png', flight, result, configuration)
     _print(console, flight, result, demand)
+    if picture is not None:
+        console.print(f'picture: {picture}', soft_wrap=True)
     return 0 if flight.complete and result['finite'] else 1
 
 
@@ -123,6 +126,32 @@ def summary(
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in result.items()
     }
+
+
+def _picture(
+    file: Path,
+    flight: flying.TrackedFlight,
+    result: Mapping[str, Any],
+    configuration: Configuration,
+) -> Path | None:
+    if not flight.steps or not result['finite']:
+        return None
+    from hmpc_ros.figures.tracking import draw_tracking
+
+    simulator, controller = configuration['simulator'], configuration['controller']
+    rmse, largest = (result[f'tracking.{name}_m'] for name in ('rmse', 'max'))
+    after, until = (result[f'tracking.rmse_{name}_s'] for name in ('after', 'until'))
+    return draw_tracking(
+        file,
+        flight,
+        build.limits(controller, build.assumed(configuration)),
+        performance.Tracking(rmse, largest, tuple(result['tracking.axes_m']), after, until),
+        title=f'{simulator["preset"]} along {controller["reference.kind"]}, '
+        f'{flight.steps * flight.time_step:g} s',
+        subtitle=f'RMSE {100 * rmse:.2f} cm     largest {100 * largest:.2f} cm     '
+        f'{after:g} to {until:g} s     physics: {simulator["backend"]}     '
+        f'failed solves: {result["failures"]}',
+    )
 
 
 def _print(

@@ -20,9 +20,9 @@ from hmpc_ros.cli.options import (
     read_configuration,
 )
 from hmpc_ros.configuration.provenance import provenance
-from hmpc_ros.learning.flight import Flight
-from hmpc_ros.learning.identification import FlightPlan, identify_from_flights
 from hmpc_ros.plant.quadcopter import STATE_NAMES
+from hmpc_ros.policy.linear.flight_file import load_flight
+from hmpc_ros.policy.linear.identification import FlightPlan, identify_from_flights
 from hmpc_ros.studies.identification import identify_by_flying, statistics
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Identify, say how well it went, and write the model."""
     _, configuration = read_configuration(arguments)
     if arguments.files:
-        flights = [Flight.load(file) for file in arguments.files]
+        flights = [load_flight(file) for file in arguments.files]
         time_step = configuration['controller']['time_step']
         found = identify_from_flights(flights, time_step, not arguments.no_offset)
         source: dict[str, Any] = {'files': [str(file) for file in arguments.files]}

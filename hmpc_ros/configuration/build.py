@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from hmpc_ros.configuration.weights_file import read_weights
-from hmpc_ros.learning.identification import (
-    FlightPlan,
-    fly_for_identification,
-    identify_from_flights,
-    stabilising_gain,
-)
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX, Quadcopter, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections, Vehicle
 from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.identification import (
+    FlightPlan,
+    fly_for_identification,
+    identify_from_flights,
+    stabilising_gain,
+)
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
 from hmpc_ros.policy.linear.weights import N_TERMINAL, Weights

@@ -28,6 +28,7 @@ from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.plant.surrogate import Surrogate
+from hmpc_ros.policy.linear.flying import Rollout
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.mpc import Mpc
 from hmpc_ros.policy.linear.parameters import space
@@ -41,12 +42,12 @@ if TYPE_CHECKING:
     from hmpc_ros.configuration.build import Values
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.estimators import Estimator
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.rules import Rule
     from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.plant.protocol import PlantJacobians
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.linear.limits import Limits
     from hmpc_ros.policy.parameters import Parameters
 
@@ -182,12 +183,14 @@ class OfflineTraining:
         objective: What flights cost.
         fly: Flies requests by rollout.
         start: What the run starts with.
+        rollout: What flies them.
     """
 
     rule: Rule
     objective: Objective
     fly: OfflineFlyer
     start: Parameters
+    rollout: Rollout
 
 
 def offline_training(configuration: Configuration) -> OfflineTraining:
@@ -209,50 +212,42 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
     vehicle = build.vehicle(simulator)
     plant: PlantJacobians = vehicle.quadcopter if learner['jacobians'] == 'vehicle' else mpc.model
     start = start_of(learner, mpc)
+    only = Task(build.goal(controller), tuple(simulator['initial_state']))
+    rollout = Rollout(vehicle, mpc, learner['steps'], build.safety(controller))
     return OfflineTraining(
         rule=rule(learner, FlightGradient(mpc, plant, costs), start, mpc.model),
         objective=costs,
         fly=OfflineFlyer(
-            vehicle,
             mpc,
-            build.goal(controller),
-            np.array(simulator['initial_state']),
-            learner['steps'],
-            build.safety(controller),
+            rollout,
+            tasks(learner, only.goal, only.start) or (only,),
             envelope(learner, mpc.limits),
-            tasks(learner, build.goal(controller), tuple(simulator['initial_state'])),
         ),
         start=start,
+        rollout=rollout,
     )
 
 
 def header(configuration: Configuration, training: OfflineTraining) -> dict[str, Any]:
     """Describe an offline run for its results folder."""
     nodes = {node: configuration[node] for node in ('simulator', 'controller', 'learner')}
-    return describe(nodes, training.fly.mpc.mpc, training.start.theta)
+    return describe(nodes, training.rollout.mpc.mpc, training.start)
 
 
-def describe(nodes: Mapping[str, Values], mpc: Mpc, theta: np.ndarray) -> dict[str, Any]:
+def describe(nodes: Mapping[str, Values], mpc: Mpc, start: Parameters) -> dict[str, Any]:
     """Describe a run for its results folder: what decides its numbers, and where it came from."""
     kept = {node: dict(values) for node, values in nodes.items()}
     kept['learner'] = {name: kept['learner'][name] for name in LEARNING}
     if kept['controller']['model.file']:
         kept['controller']['model.file'] = str(Path(kept['controller']['model.file']).absolute())
-    model = mpc.model
     return {
         **provenance(),
         'seed': kept['learner']['seed'],
         'configuration': kept,
-        'theta': theta,
+        'theta': start.theta,
+        'fixed': dict(start.fixed),
         'horizon': mpc.horizon,
-        'model': {
-            'identity': model.identity,
-            'A': model.A,
-            'B': model.B,
-            'c': model.c,
-            'time_step': model.time_step,
-            'hover_input': model.hover_input,
-        },
+        'model': {'identity': mpc.model.identity},
     }
 
 
@@ -352,7 +347,7 @@ def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraini
         mpc=mpc,
         start=start,
         model_source=source,
-        header=describe(of_run, mpc.mpc, weights.theta),
+        header=describe(of_run, mpc.mpc, start),
     )
 
 

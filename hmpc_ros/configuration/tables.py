@@ -13,22 +13,23 @@ from hmpc_ros.learning.few_flights import Settings
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust
-from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, QuadcopterParameters
+from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, TIME_STEP, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections
 from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.mpc import HORIZON
 from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA
 
 _TIME_STEP = Parameter(
-    'time_step', 0.1, 'length of a control step', 's', lower=1e-4, upper=1.0, read_only=True
+    'time_step', TIME_STEP, 'length of a control step', 's', lower=1e-4, upper=1.0, read_only=True
 )
 
 SIMULATOR = table(
     _TIME_STEP,
     Parameter(
         'integrator',
-        'euler',
+        INTEGRATORS[0],
         'integration of the dynamics; the reference experiment uses euler',
         choices=INTEGRATORS,
         read_only=True,
@@ -79,7 +80,9 @@ SIMULATOR = table(
 CONTROLLER = table(
     Parameter('autostart', True, 'configure and activate the node when it starts', read_only=True),
     _TIME_STEP,
-    Parameter('horizon', 12, 'prediction horizon in steps', lower=1, upper=200, read_only=True),
+    Parameter(
+        'horizon', HORIZON, 'prediction horizon in steps', lower=1, upper=200, read_only=True
+    ),
     *tracking_tables.CONTROLLER,
     Parameter(
         'model.source',

@@ -17,7 +17,7 @@ from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.linear.limits import Limits
 
 _UNITS = ('m', 'm/s', 'rad', 'rad/s')

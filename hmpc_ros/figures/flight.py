@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.linear.limits import Limits
 
 
@@ -81,7 +81,7 @@ def draw_flight(
         x = flight.states
         goal = flight.goal.state
         _draw_map(figure, figure.add_subplot(grid[0:2, 0]), flight)
-        _draw_timing(figure.add_subplot(grid[2, 0]), times[:-1], timing)
+        draw_timing(figure.add_subplot(grid[2, 0]), times[:-1], timing)
 
         axes = [figure.add_subplot(grid[row, column]) for row in range(3) for column in (1, 2)]
         _draw_lines(axes[0], times, x[:, 0:3], 'Position [m]', ('x', 'y', 'z'))
@@ -98,7 +98,7 @@ def draw_flight(
         _draw_distance(axes[5], times, flight)
         for axis in axes:
             axis.set_xlim(0, times[-1])
-            _round_ticks(axis)
+            round_ticks(axis)
         for axis in axes[:4]:
             axis.tick_params(labelbottom=False)
         for axis in axes[4:]:
@@ -121,10 +121,10 @@ def _draw_lines(
     for column, (name, colour) in enumerate(zip(names, colours, strict=True)):
         axis.plot(times, values[:, column], color=colour, label=name)
     axis.set_title(title)
-    _legend(axis, len(names))
+    legend(axis, len(names))
 
 
-def _round_ticks(axis: Axes) -> None:
+def round_ticks(axis: Axes) -> None:
     """Put the ticks of time on round numbers."""
     from matplotlib.ticker import MaxNLocator
 
@@ -139,7 +139,7 @@ def _plain_log_ticks(axis: Axes) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axis: Axes, columns: int, *, tight: bool = False) -> None:
+def legend(axis: Axes, columns: int, *, tight: bool = False) -> None:
     """Put the legend on the title's line, where it can cover nothing."""
     axis.legend(
         loc='lower right',
@@ -181,7 +181,7 @@ def _draw_rotors(axis: Axes, times: NDArray[np.float64], flight: Flight, limits:
             alpha=0.9,
         )
     axis.set_title('Rotors [rad/s]')
-    _legend(axis, 4, tight=True)
+    legend(axis, 4, tight=True)
     hover = float(flight.hover_input[0])
     axis.axhline(hover, color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
     low, high = float(flight.inputs.min()), float(flight.inputs.max())
@@ -235,7 +235,8 @@ def _draw_distance(axis: Axes, times: NDArray[np.float64], flight: Flight) -> No
     _plain_log_ticks(axis)
 
 
-def _draw_timing(axis: Axes, times: NDArray[np.float64], timing: Timing | None) -> None:
+def draw_timing(axis: Axes, times: NDArray[np.float64], timing: Timing | None) -> None:
+    """Draw computing time per step, its median and its 99 % on a logarithmic axis."""
     axis.set_xlabel('time [s]')
     known = None if timing is None else np.isfinite(timing.seconds)
     if timing is None or not np.any(known):
@@ -254,8 +255,8 @@ def _draw_timing(axis: Axes, times: NDArray[np.float64], timing: Timing | None) 
     axis.set_ylim(min(0.7 * smallest, 0.3 * median), max(1.4 * largest, 4 * median))
     _plain_log_ticks(axis)
     axis.set_xlim(0, times[-1] + (times[1] - times[0] if len(times) > 1 else 1.0))
-    _round_ticks(axis)
-    _legend(axis, 2)
+    round_ticks(axis)
+    legend(axis, 2)
 
 
 def _draw_map(figure: Figure, axis: Axes, flight: Flight) -> None:

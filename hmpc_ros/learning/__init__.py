@@ -1,9 +1,9 @@
 """Closed-loop gradients, estimators and updates: how the vehicle tunes its own MPC.
 
-* ``flight``, ``rollout``: one closed-loop flight, recorded or flown here without ROS,
+* ``requests``, ``rollout``: how flights are asked for, and flown here without ROS,
 * ``objective``: what a flight costs, and the derivative of that,
 * ``costate``: the gradient of the flight's cost by the reverse recursion through the closed loop,
-* ``estimators``, ``schedules``, ``box``: the paper's model-based, zeroth-order and hybrid updates,
+* ``estimators``, ``schedules``: the paper's model-based, zeroth-order and hybrid updates,
 * ``few_flights``: the default rule, with ``forward`` sensitivities, the ``composite`` step, and
   ``rehearsal`` on a surrogate of the plant; what is ``noise`` in flights,
 * ``adam``: Adam on any estimate of the gradient,

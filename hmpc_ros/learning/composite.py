@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
+from hmpc_ros.learning.objective import distances
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.forward import ForwardSensitivity
     from hmpc_ros.learning.objective import Objective
+    from hmpc_ros.policy.flight import Flight
 
 # A bound takes part when the state comes within this share of it; no sensible step crosses more.
 REACH = 0.5
@@ -73,11 +75,11 @@ class CompositeModel:
         )
 
         bounded = x[:, objective.bounded]
-        distances = np.abs(bounded) - objective.state_max
-        near = distances > -REACH * objective.state_max
+        beyond = distances(x, objective.state_max)
+        near = beyond > -REACH * objective.state_max
         near[0] = False  # where the flight starts does not depend on the weights
         slopes = np.sign(bounded)[near][:, None] * sensitivity.states[:, objective.bounded][near]
-        return cls(gradient, hessian, distances[near], slopes, objective.penalty)
+        return cls(gradient, hessian, beyond[near], slopes, objective.penalty)
 
     @classmethod
     def mean(cls, models: Sequence[CompositeModel]) -> CompositeModel:

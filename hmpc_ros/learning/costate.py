@@ -39,15 +39,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hmpc_ros.learning.flight import resolve
+from hmpc_ros.policy.flight import resolve
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
     from hmpc_ros.plant.protocol import PlantJacobians
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.parameters import Parameters
     from hmpc_ros.policy.protocol import Policy, PolicyDerivative
 
@@ -120,8 +120,13 @@ class LoopJacobians(Protocol):
     def B(self) -> NDArray[np.float64]:
         """By the input (T, nd, nu)."""
 
-    def vjp(self, costates: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what theta does to the state directly, (n,) for costates (T+1, nd)."""
+    @property
+    def forcing(self) -> NDArray[np.float64]:
+        """Directly by theta: its next state (T, nd, n)."""
+
+    @property
+    def initial(self) -> NDArray[np.float64]:
+        """Directly by theta: its first state (nd, n)."""
 
 
 def loop_gradient(
@@ -131,6 +136,10 @@ def loop_gradient(
     dJ_du: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Differentiate J of one flight where theta also moves what the policy remembers.
+
+    With a state s that holds that too, s_{t+1} = f(s_t, u_t, theta) and s_0 = s_0(theta),
+
+        dJ/dtheta = sum_t [ w_t' du_t/dtheta + lam_{t+1}' df/dtheta ] + lam_0' ds_0/dtheta
 
     Args:
         policy: of ns numbers shown.
@@ -149,7 +158,8 @@ def loop_gradient(
     shown = policy.state_gain
     gain[..., : shown.shape[-1]], slope[:, : dJ_dx.shape[-1]] = shown, dJ_dx
     costates, seeds = backpropagate(slope, dJ_du, loop.A, loop.B, gain)
-    return policy.vjp(seeds) + loop.vjp(costates)
+    direct = costates[0] @ loop.initial + np.einsum('ti,tin->n', costates[1:], loop.forcing)
+    return policy.vjp(seeds) + direct
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.requests import Asking, Evaluation
     from hmpc_ros.learning.schedules import Trust
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.parameters import Parameters
 
 
@@ -121,12 +121,13 @@ class ModelBased:
 class ZerothOrder:
     """The gradient of the smoothed objective from cost differences of perturbed flights.
 
-    With v uniform on the unit sphere and n = 94 weights (design.md section 2),
+    With v uniform on the unit sphere and n weights (randomised smoothing),
 
         one-sided   n / delta (J(theta + delta v) - J(theta)) v
         two-sided   n / (2 delta) (J(theta + delta v) - J(theta - delta v)) v
 
-    has the smoothed objective's gradient as its mean. Several orthonormal directions are each
+    has the smoothed objective's gradient as its mean, which lies in the Goldstein
+    delta-subdifferential of J. Several orthonormal directions are each
     uniform on the sphere, so the average over them has the same mean and less variance than as many
     independent ones; m = n directions give the full finite-difference gradient.
 

@@ -35,13 +35,13 @@ from hmpc_ros.learning.few_flights_state import (
     Point,
     State,
 )
-from hmpc_ros.learning.flight import Flight, resolve
 from hmpc_ros.learning.forward import forward_sensitivity
 from hmpc_ros.learning.objective import mean_outcome
 from hmpc_ros.learning.rehearsal import Rehearsal
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest
 from hmpc_ros.learning.rules import Step
 from hmpc_ros.plant.declared import about
+from hmpc_ros.policy.flight import Flight, resolve
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@
     dX_{t+1} = A_t dX_t + B_t dU_t + sum_l L_l,t dU_{t-l}      dX_0 = 0
 
 with the policy's K_t = dMPC/dx and the plant's Jacobians A_t, B_t and, where past inputs act (motor
-lag, delay), L_l,t. The costate recursion (``costate.py``) is the transpose of this and gives
-the gradient of one number J at a fraction of the cost; the whole trajectory's sensitivities are
-needed where the cost's own shape is to be kept: composite.py.
+lag, delay), L_l,t. Where x also holds what the policy remembers, theta may move it directly: dX_0
+is not 0 then, and dX_{t+1} has a term F_t more. The costate recursion (``costate.py``) is the
+transpose of this and gives the gradient of one number J at a fraction of the cost; the whole
+trajectory's sensitivities are needed where the cost's own shape is to be kept: composite.py.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def forward_sensitivity(
     B: NDArray[np.float64],
     lagged: NDArray[np.float64] | None = None,
     dtype: type[np.floating] = np.float64,
+    forcing: NDArray[np.float64] | None = None,
+    initial: NDArray[np.float64] | None = None,
 ) -> ForwardSensitivity:
     """Run the recursion over a flight.
 
@@ -50,6 +53,8 @@ def forward_sensitivity(
         B: (T, 12, 4).
         lagged: L, (T, lags, 12, 4); None where only the present input acts.
         dtype: Precision of the recursion over past inputs; memory is what it takes time for.
+        forcing: F, (T, 12, n), where theta moves the next state directly.
+        initial: dX_0, (12, n), where theta moves the first one.
     """
     steps, nu, n = weight_jacobian.shape
     nx = A.shape[-1]
@@ -57,6 +62,10 @@ def forward_sensitivity(
     if lagged is None:
         closed_loop = A + B @ state_gain
         forced = B @ weight_jacobian
+        if forcing is not None:
+            forced += forcing
+        if initial is not None:
+            dX[0] = initial
         for t in range(steps):
             np.matmul(closed_loop[t], dX[t], out=dX[t + 1])
             dX[t + 1] += forced[t]
@@ -75,6 +84,10 @@ def forward_sensitivity(
     forced[:, nx:] = weight_jacobian
     np.matmul(B.astype(dtype), forced[:, nx:], out=forced[:, :nx])
     dS = np.zeros((steps + 1, size, n), dtype)
+    if forcing is not None:
+        forced[:, :nx] += forcing
+    if initial is not None:
+        dS[0, :nx] = initial
     for transition, force, now, then in zip(closed_loop, forced, dS[:-1], dS[1:], strict=True):
         np.dot(transition, now, out=then[:new])
         then[:new] += force

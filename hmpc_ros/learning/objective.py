@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
+    from hmpc_ros.policy.flight import Flight
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,25 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(C, V, J)
 
 
+def distances(
+    deviations: NDArray[np.float64], state_max: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return how far bounded states, the last ones of (..., nx), are beyond their bounds.
+
+    Args:
+        deviations: (..., nx).
+        state_max: (n,).
+
+    Returns:
+        (..., n), negative inside. What of it is positive adds up to V.
+    """
+    first = deviations.shape[-1] - len(state_max)
+    return np.abs(deviations[..., first:]) - state_max
+
+
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The closed-loop objective of a flight, design.md section 2, in deviations from the goal.
+    """The closed-loop objective of a flight, in deviations from the goal and from hover.
 
         C = sum_{t<T} ( |x_t|^2_QQ + |u_t|^2_RR ) + |x_T|^2_PP
         V = sum_{t<=T} sum_i max(0, |x_{t,i}| - x_max,i)          over the bounded states
@@ -132,14 +148,18 @@ class Objective:
         violation = float(self.excess(x).sum())
         return Outcome(tracking, violation, tracking + self.penalty * violation)
 
+    def for_people(self, _flight: Flight) -> dict[str, float | None]:
+        """Return what records tell of a flight besides its cost: nothing."""
+        return {}
+
     def excess(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how far each bounded state is beyond its bound, (T+1, 9), zero inside."""
-        return np.maximum(0.0, np.abs(deviations[:, self.bounded]) - self.state_max)
+        return np.maximum(0.0, distances(deviations, self.state_max))
 
     def derivatives(self, flight: Flight) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Differentiate J with respect to the flight's deviations.
 
-        On a bound the penalty has a kink; its subgradient there is taken as 0 (design.md, 2).
+        On a bound the penalty has a kink; its subgradient there is taken as 0.
 
         Returns:
             dJ/dx_t of shape (T+1, 12) and dJ/du_t of shape (T, 4), in the goal frame.

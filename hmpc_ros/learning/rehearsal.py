@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hmpc_ros.learning.flight import Flight
+from hmpc_ros.policy.flight import closed_loop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.plant.protocol import Predictor
-    from hmpc_ros.policy.protocol import Policy, Solution
+    from hmpc_ros.policy.flight import Answer, Flight
+    from hmpc_ros.policy.protocol import Policy
 
 # Beyond this in any state (SI units) a rehearsal has run away.
 RUNAWAY = 50.0
@@ -54,34 +55,25 @@ class Rehearsal:
             The flight; its goal is the origin, as its states are deviations. It ends where a solve
             fails or it runs away.
         """
-        steps, hover = len(self.disturbance), policy.hover_input
-        states, inputs = np.empty((steps + 1, len(self.start))), np.empty((steps, len(hover)))
-        solutions: list[Solution] = []
-        ended, flown = '', steps
-        predictor, disturbance = self.predictor, self.disturbance
-        policy.reset()
-        predictor.begin()
-        states[0] = x = self.start
-        for t in range(steps):
-            u = None
+        hover, step, disturbance = policy.hover_input, self.predictor.step, self.disturbance
+        first_input, solve = policy.first_input, policy.solve_deviation
+
+        def answer(x: NDArray[np.float64], t: int) -> Answer | str:
             if x.dot(x) < RUNAWAY * RUNAWAY or np.abs(x).max() < RUNAWAY:
                 if keep_solutions:
-                    solution = policy.solve_deviation(x)
-                    solutions.append(solution)
-                    u = solution.input - hover if solution.ok else None
-                else:
-                    u = policy.first_input(x)
-            if u is None:
-                flown, ended = t, f'no rehearsal beyond step {t}'
-                break
-            inputs[t] = u
-            states[t + 1] = x = predictor.step(x, u) + disturbance[t]
-        return Flight(
-            states=states[: flown + 1],
-            inputs=inputs[:flown] + hover,
-            goal=policy.origin,
-            hover_input=hover,
-            solutions=tuple(solutions[:flown]),
-            planned_steps=steps,
-            ended=ended,
-        )
+                    solution = solve(x)
+                    if solution.ok:
+                        return solution.input - hover, solution, False
+                elif (u := first_input(x)) is not None:
+                    return u, None, False
+            return f'no rehearsal beyond step {t}'
+
+        def advance(x: NDArray[np.float64], u: NDArray[np.float64], t: int) -> NDArray[np.float64]:
+            return step(x, u) + disturbance[t]
+
+        policy.reset()
+        self.predictor.begin()
+        return closed_loop(
+            self.start, len(disturbance), answer, advance, policy.origin, hover,
+            keep_solutions=keep_solutions, deviations=True,
+        )  # fmt: skip

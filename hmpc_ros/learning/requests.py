@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective, Outcome
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.parameters import Parameters
 
 NOMINAL = 'nominal'

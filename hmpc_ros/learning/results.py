@@ -130,7 +130,8 @@ class ResultsFolder:
                 content = disk.pack(arrays)
                 disk.write(self.path / name, content)
                 record['memory_file'], record['memory_crc32'] = name, _crc(content)
-            line = (_seal(record) + '\n').encode()
+            kept = _plain(record)
+            line = (_seal(kept) + '\n').encode()
             written = os.write(self._log, line)
             if written < len(line):
                 raise OSError(28, os.strerror(28))
@@ -144,7 +145,7 @@ class ResultsFolder:
             ) from error
         self._end += len(line)
         self._written = zlib.crc32(line, self._written)
-        self.records.append(json.loads(line))
+        self.records.append(kept)
         if arrays:
             self._forget_memory(keep=2)
 
@@ -210,7 +211,7 @@ class ResultsFolder:
                 f'{self.path} is damaged: {HEADER} is missing although {LOG} is there'
             )
         try:
-            disk.write(self.path / HEADER, _seal({'format': FORMAT, **header}) + '\n')
+            disk.write(self.path / HEADER, _seal(_plain({'format': FORMAT, **header})) + '\n')
         except OSError as error:
             raise ResultsError(
                 f'{self.path / HEADER} cannot be written: {error.strerror}'
@@ -344,7 +345,7 @@ def _read_log(file: Path) -> tuple[list[Record], int]:
 
 def _seal(record: Record) -> str:
     """Write a record as one line of JSON whose last entry is the checksum of what is before it."""
-    body = json.dumps(_plain(record), allow_nan=False)
+    body = json.dumps(record, allow_nan=False)
     return f'{body[:-1]}, "crc32": "{_crc(body.encode())}"}}'
 
 

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hmpc_ros.learning.objective import distances
 from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.protocol import POSITION_ERROR, TILT_ERROR
 
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.requests import Evaluation
+    from hmpc_ros.policy.flight import Flight
 
 
 @dataclass(frozen=True)
@@ -54,22 +56,20 @@ class Envelope:
                 raise ValueError(f'the safety envelope of the {name} must be positive')
 
     def excess(self, deviation: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what states in the goal frame (..., 12) add to V, (...,)."""
-        first = deviation.shape[-1] - len(self.state_max)
-        beyond = np.abs(deviation[..., first:]) - self.state_max
-        return np.maximum(0.0, beyond).sum(axis=-1)
+        """Return what states in the goal frame (..., nd) add to V, (...,)."""
+        return np.maximum(0.0, distances(deviation, self.state_max)).sum(axis=-1)
 
     def breach(self, deviation: NDArray[np.float64], violation: float = 0.0) -> str:
         """Say how a flight leaves the envelope; empty when it does not.
 
         Args:
-            deviation: Its present state in the goal frame, (12,).
+            deviation: Its present state in the goal frame, (nd,).
             violation: V up to and with this state.
         """
         if not np.all(np.isfinite(deviation)):
             return 'the state is not finite'
-        distance = float(np.max(np.abs(deviation[0:3])))
-        tilt = float(np.max(np.abs(deviation[6:8])))
+        distance = float(np.max(np.abs(deviation[POSITION_ERROR])))
+        tilt = float(np.max(np.abs(deviation[TILT_ERROR])))
         if distance > self.position:
             return f'{distance:.2f} m from the goal, beyond the envelope of {self.position:g} m'
         if tilt > self.attitude:
@@ -82,8 +82,8 @@ class Envelope:
         """Return the flight as it would have been, had it been cut short at its first breach."""
         x = flight.deviations
         with np.errstate(invalid='ignore'):
-            safe = (np.abs(x[:, 0:3]) <= self.position).all(axis=1)
-            safe &= (np.abs(x[:, 6:8]) <= self.attitude).all(axis=1)
+            safe = (np.abs(x[:, POSITION_ERROR]) <= self.position).all(axis=1)
+            safe &= (np.abs(x[:, TILT_ERROR]) <= self.attitude).all(axis=1)
             safe &= np.isfinite(x).all(axis=1)
             violation = np.cumsum(self.excess(x))
             safe &= ~(violation > self.violation)

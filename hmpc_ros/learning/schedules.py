@@ -1,6 +1,6 @@
 """Step sizes alpha_k and trust eta_k over the iterations, and what convergence asks of them.
 
-The paper's theorem (design.md section 2) holds when theta stays in a convex compact set and
+The paper's theorem holds when theta stays in a convex compact set and
 
     sum alpha_k = inf        the steps reach anywhere
     sum alpha_k^2 < inf      the noise of the zeroth-order part dies out

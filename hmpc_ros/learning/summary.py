@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.results import Record
 
 
+#: What records of vehicles along a reference tell besides costs.
+FOR_PEOPLE = ('rmse_m', 'max_m')
+
+
 def tells_best(records: list[Record]) -> bool:
     """Whether the rule says itself which of its iterations came to the best weights."""
     done = iterations(records)
@@ -47,6 +51,7 @@ def summarise(header: Record, records: list[Record]) -> dict[str, Any]:
             {**(_costs(record) or {}), 'accepted': record['accepted'], 'reason': record['reason']}
             for record in done
         ],
+        'identified': next((r['identified'] for r in reversed(done) if 'identified' in r), None),
         'configuration': header['configuration'],
         'versions': header['versions'],
         'date': header['date'],
@@ -54,4 +59,7 @@ def summarise(header: Record, records: list[Record]) -> dict[str, Any]:
 
 
 def _costs(record: Record | None) -> dict[str, Any] | None:
-    return None if record is None else {name: record[name] for name in ('k', 'C', 'V', 'J')}
+    if record is None:
+        return None
+    shown = ('k', 'C', 'V', 'J', 'flights', *(name for name in FOR_PEOPLE if name in record))
+    return {name: record[name] for name in shown}

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.objective import Objective
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.results import Record, ResultsFolder
     from hmpc_ros.learning.rules import Rule, Step
+    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.parameters import Parameters
 
 
@@ -213,6 +213,7 @@ class TrainingRun:
             'C': nominal.outcome.C,
             'V': nominal.outcome.V,
             'J': nominal.outcome.J,
+            **self.objective.for_people(nominal.flight),
             'failures': self._failures,
             'unsafe_flights': self._unsafe,
             **to_record(self.start, nominal.request.parameters),

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 
+# Whatever a vehicle's state is, its errors begin with position [m], velocity [m/s], attitude [rad]
+# (roll, pitch, yaw, or a rotation vector) and body rates [rad/s].
+POSITION_ERROR, TILT_ERROR = slice(0, 3), slice(6, 8)
+
+
 class PlantJacobians(Protocol):
     """A linear model, the vehicle's own equations, a surrogate."""
 

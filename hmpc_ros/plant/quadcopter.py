@@ -22,6 +22,7 @@ NU = 4
 STATE_NAMES = ('x', 'y', 'z', 'vx', 'vy', 'vz', 'roll', 'pitch', 'yaw', 'p', 'q', 'r')
 INPUT_NAMES = ('rotor_1', 'rotor_2', 'rotor_3', 'rotor_4')
 INTEGRATORS = ('euler', 'rk4')
+TIME_STEP = 0.1  # s
 
 POSITION = slice(0, 3)
 VELOCITY = slice(3, 6)
@@ -36,7 +37,7 @@ INERTIA_TOLERANCE = 0.03
 
 @dataclass(frozen=True)
 class QuadcopterParameters:
-    """Physical constants of the vehicle; the defaults are those of design.md, section 3.
+    """Physical constants of the vehicle; the defaults are those of Abdulkareem et al., 2022.
 
     Raises:
         ValueError: a constant is not finite, or unphysical (which one and why is in the message).
@@ -104,7 +105,10 @@ class QuadcopterParameters:
 
 
 def continuous_dynamics(parameters: QuadcopterParameters) -> ca.Function:
-    """Return ``(x, u, force) -> dx/dt`` as a CasADi function (design.md, section 3).
+    """Return ``(x, u, force) -> dx/dt`` as a CasADi function.
+
+    Thrust along the body's z axis, drag against the velocity, moments of the arms' thrust, of the
+    rotors' drag and of their gyroscopic effect.
 
     ``force`` (3,) is an external force in the world frame [N], e.g. wind.
     """
@@ -191,8 +195,8 @@ class Quadcopter:
     def __init__(
         self,
         parameters: QuadcopterParameters | None = None,
-        time_step: float = 0.1,
-        integrator: str = 'euler',
+        time_step: float = TIME_STEP,
+        integrator: str = INTEGRATORS[0],
         substeps: int = 1,
     ) -> None:
         """Build the step function and its Jacobians.

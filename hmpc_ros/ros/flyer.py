@@ -11,7 +11,6 @@ soon as this process is.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,23 +19,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
-from std_srvs.srv import Trigger
 
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.schema import validate_all
 from hmpc_ros.configuration.signature import FLOWN, signature
 from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
-from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.rollout import Task
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY, YAW
+from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.parameters import Parameters
-from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, start_stamp
+from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal
 from hmpc_ros.ros.recorder import FlightRecorder
+from hmpc_ros.ros.reset_client import ResetClient, ResetRefusedError
 from hmpc_ros.ros.trial_lease import LEASE, WEIGHTS
 
 # What messages get that are still on their way when the last state is there.
@@ -138,7 +137,7 @@ class RosFlyer:
             self._simulator = ParameterClient(
                 node, settings['simulator'], SIMULATOR, patience, timeout
             )
-            self._reset_client = node.create_client(Trigger, f'{settings["simulator"]}/reset')
+            self._reset_client = ResetClient(node, settings['simulator'])
         self._recorder = FlightRecorder(
             node,
             on_message=self._on_message,
@@ -237,7 +236,7 @@ class RosFlyer:
             await self._patience.sleep(POLL_PERIOD)
 
     def _reset_ready(self) -> bool:
-        return not self._resets or bool(self._reset_client.service_is_ready())
+        return not self._resets or self._reset_client.ready
 
     async def ask_simulator(self) -> dict[str, Any] | None:
         """Return the simulator's parameters, for the record only; None for a real vehicle."""
@@ -417,14 +416,15 @@ class RosFlyer:
             await self._set_simulator({'initial_state': list(self._task.start)})
         for _ in range(2):
             response = await call(
-                self._reset_client,
-                Trigger.Request(),
+                self._reset_client.client,
+                self._reset_client.request,
                 self._patience,
                 self._settings['service_timeout'],
             )
-            if not response.success:
-                raise NotFlownError(f'the simulator refused to reset: {response.message}')
-            flown = _flight_number(response.message)
+            try:
+                first, flown = self._reset_client.begun(response)
+            except ResetRefusedError as error:
+                raise NotFlownError(str(error)) from error
             if flown in (None, number):
                 break
             # A flight was repeated or the simulator restarted: its noise depends on the number.
@@ -435,7 +435,7 @@ class RosFlyer:
                 'does somebody else reset it?'
             )
         self.stopwatch.reset += time.monotonic() - started
-        self._begin(start_stamp(response.message))
+        self._begin(first)
 
     async def _set_simulator(self, values: Mapping[str, Any]) -> None:
         try:
@@ -609,8 +609,3 @@ class RosFlyer:
 
 def _goal_values(goal: Goal) -> dict[str, Any]:
     return {'goal.position': list(goal.position), 'goal.yaw': goal.yaw}
-
-
-def _flight_number(answer: str) -> int | None:
-    match = re.match(r'flight (\d+) starts', answer)
-    return int(match[1]) if match else None

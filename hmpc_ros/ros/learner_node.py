@@ -35,11 +35,11 @@ from std_srvs.srv import Trigger
 from hmpc_ros.configuration import learner
 from hmpc_ros.configuration.tables import LEARNER
 from hmpc_ros.configuration.weights_file import write_weights
-from hmpc_ros.learning.flight import resolved
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, number, recorded
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.policy.flight import resolved
 from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
 from hmpc_ros.ros.parameter_client import RefusedError
 from hmpc_ros.ros.parameters import NodeParameters

@@ -21,6 +21,7 @@ from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, RecordedFlight
 from hmpc_ros.ros.graph import NodeSpec
 from hmpc_ros.ros.recorder import FlightRecorder
+from hmpc_ros.ros.reset_client import ResetClient, ResetRefusedError
 from hmpc_ros.ros.runner import DiscoveryError, LocalRunner, Reader
 
 # The controller compiles its solver at its first start on a machine.
@@ -155,6 +156,7 @@ def _record(
 
     node.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, QoSProfile(depth=10))
     recorder = FlightRecorder(node, interface=interface, source_times=True)
+    reset = ResetClient(node)
 
     def spin_until(done: Callable[[], bool], timeout: float) -> bool:
         """Spin until ``done()``, for at most ``timeout`` seconds; return whether it is done."""
@@ -172,7 +174,11 @@ def _record(
         return True
 
     runner.wait_until_discovered(node, connect_timeout)
-    if not spin_until(lambda: recorder.connected, connect_timeout):
+
+    def connected() -> bool:
+        return bool(recorder.states_heard and recorder.inputs_heard and reset.ready)
+
+    if not spin_until(connected, connect_timeout):
         heard = f'{recorder.states_heard} states and {recorder.inputs_heard} commands were heard'
         raise DiscoveryError(
             f'simulator and controller did not get to talk within {connect_timeout:g} s ({heard}); '
@@ -180,15 +186,21 @@ def _record(
         )
 
     log = FlightLog(steps, time_step)
-    started = recorder.start(log)
+    recorder.record(log)
+    answer = reset.ask()
+    started = False
     begun = time.monotonic()
     progress('flying', 0)
     moved = begun
     while not log.complete:
         before = log.steps_recorded
         spin_until(lambda: log.complete, timeout=0.1)
-        if started.done() and started.exception() is not None:
-            raise IncompleteFlightError(str(started.exception()))
+        if answer.done() and not started:
+            try:
+                log.begin(reset.begun(answer.result())[0])
+            except (ResetRefusedError, ValueError) as error:
+                raise IncompleteFlightError(str(error)) from error
+            started = True
         if log.steps_recorded > before:
             moved = time.monotonic()
             progress('flying', log.steps_recorded)

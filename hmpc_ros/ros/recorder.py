@@ -11,12 +11,10 @@ from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.task import Future
-from std_srvs.srv import Trigger
 
 from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import nanoseconds
-from hmpc_ros.ros.flight_log import FlightLog, start_stamp
+from hmpc_ros.ros.flight_log import FlightLog
 
 # Deep enough that a recorder which is kept waiting for seconds loses nothing.
 _HISTORY = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
@@ -27,7 +25,8 @@ class FlightRecorder:
 
         recorder = FlightRecorder(node)
         log = FlightLog(steps=200, time_step=0.1)
-        recorder.start(log)          # asks the simulator for a new flight
+        recorder.record(log)
+        log.begin(stamp)             # of the flight's first state, as the answer to a reset tells
         ...                          # spin until log.complete
         flight = log.flight()
 
@@ -76,41 +75,10 @@ class FlightRecorder:
         ):
             callback = _with_source_time(take) if source_times else _with_arrival_time(take)
             node.create_subscription(type_, topic, callback, _HISTORY)
-        self._reset = node.create_client(Trigger, 'simulator/reset')
-        self._node = node
-
-    @property
-    def connected(self) -> bool:
-        """Whether states and commands arrive and a flight can be asked for."""
-        return bool(self.states_heard and self.inputs_heard and self._reset.service_is_ready())
 
     def record(self, log: FlightLog | None) -> None:
         """Record into ``log`` from now on; whoever knows the first stamp calls its ``begin``."""
         self._log = log
-
-    def start(self, log: FlightLog) -> Future:
-        """Ask the simulator for a new flight, and record it into ``log``.
-
-        Returns:
-            A future of the first stamp [ns]; it fails with ValueError when the simulator refuses.
-        """
-        self._log = log
-        started: Future = Future()
-
-        def on_answer(answer: Future) -> None:
-            try:
-                response = answer.result()
-                if not response.success:
-                    raise ValueError(f'the simulator refused to reset: {response.message}')
-                first = start_stamp(response.message)
-            except Exception as error:  # a future hands on whatever went wrong
-                started.set_exception(error)
-                return
-            log.begin(first)
-            started.set_result(first)
-
-        self._reset.call_async(Trigger.Request()).add_done_callback(on_answer)
-        return started
 
     def _take_odometry(self, message: Odometry, seconds: float) -> None:
         self.states_heard += 1

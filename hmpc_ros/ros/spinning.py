@@ -80,7 +80,7 @@ def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:
     executor = make_executor()
     try:
         executor.add_node(node)
-        # `spin()` of the events executor hung in the builds of design.md, section 5.
+        # `spin()` of the events executor hung in rclpy 7.1.6 and 9.1.2, the wheels on PyPI.
         while node.context.ok() and not (signalled or orphaned() or until()):
             executor.spin_once(timeout_sec=WAKE_PERIOD)
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -363,7 +363,7 @@ class _Measurement:
     def __init__(self, task: Task, configuration: Configuration, training: OfflineTraining) -> None:
         self._noisy, self._training = task.noisy, training
         clean = build.vehicle({**configuration['simulator'], **_NO_NOISE})
-        self._fly = replace(training.fly, vehicle=clean)
+        self._fly = replace(training.fly, rollout=replace(training.rollout, vehicle=clean))
         self._known: dict[int, float] = {}
 
     def of(self, record: Record) -> float:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hmpc_ros.configuration import build
-from hmpc_ros.learning.flight import Flight
-from hmpc_ros.learning.rollout import rollout
+from hmpc_ros.policy.flight import Flight
+from hmpc_ros.policy.linear.flying import rollout
 from hmpc_ros.ros.graph import simulation
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hmpc_ros.configuration import build
-from hmpc_ros.learning.identification import (
+from hmpc_ros.plant.quadcopter import STATE_NAMES
+from hmpc_ros.policy.linear.identification import (
     FlightPlan,
     fly_for_identification,
     identify_from_flights,
     stabilising_gain,
 )
-from hmpc_ros.plant.quadcopter import STATE_NAMES
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration

@@ -18,17 +18,17 @@ from hmpc_ros.configuration.learner import offline_training, train_offline
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.figures import learning as figures
 from hmpc_ros.figures.style import BLUE, GREEN, ORANGE, PURPLE
-from hmpc_ros.learning.identification import FlightPlan
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
 from hmpc_ros.learning.results import HEADER, ResultsError, number, read_header, read_records
+from hmpc_ros.policy.linear.identification import FlightPlan
 from hmpc_ros.studies.identification import identify_by_flying, statistics
 from hmpc_ros.studies.run_pool import tell, work_off
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
-    from hmpc_ros.learning.flight import Flight
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.training import TrainingRun
+    from hmpc_ros.policy.flight import Flight
 
 # Final tracking costs C that the paper reports.
 PAPER = {'perfect': 1103.04, 'hybrid': 1111.71}

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from hmpc_ros.learning.flight import Flight
+from hmpc_ros.policy.linear.flight_file import load_flight
 
 pytestmark = pytest.mark.system
 
-REFERENCE_C, REFERENCE_V = 1090.1707, 0.375559  # two independent implementations (design.md, 3)
+REFERENCE_C, REFERENCE_V = 1090.1707, 0.375559  # two independent implementations
 
 
 def fly(out: Path, *arguments: str) -> dict:
@@ -80,7 +80,7 @@ def test_over_ros_again_and_offline_the_cost_is_the_same(over_ros: dict, tmp_pat
     for other in (again, offline):
         for name in ('C', 'V', 'J', 'rotor_min', 'rotor_max'):
             assert other[name] == pytest.approx(over_ros[name], rel=1e-9)
-    states = [Flight.load(tmp_path / name / 'flight.npz').states for name in ('again', 'offline')]
+    states = [load_flight(tmp_path / name / 'flight.npz').states for name in ('again', 'offline')]
     assert np.abs(states[0] - states[1]).max() < 1e-8
 
 
@@ -91,7 +91,7 @@ def test_a_disturbed_flight_is_the_same_over_ros_and_offline_noise_included(tmp_
     assert flown['inside_rotor_limits']
     assert flown['final_distance'] < 2.0
     assert flown['C'] == pytest.approx(offline['C'], rel=1e-6)
-    flight = Flight.load(tmp_path / 'ros' / 'flight.npz')
+    flight = load_flight(tmp_path / 'ros' / 'flight.npz')
     assert np.all((flight.inputs >= 0.0) & (flight.inputs <= 650.0))
 
 
@@ -113,6 +113,6 @@ def test_overrides_reach_the_nodes(tmp_path: Path):
         *('--set', 'simulator.initial_state=[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]'),
     )
     assert result['final_distance'] < 0.1
-    flight = Flight.load(tmp_path / 'out' / 'flight.npz')
+    flight = load_flight(tmp_path / 'out' / 'flight.npz')
     assert flight.states[0, :3] == pytest.approx([0, 1, 0], abs=1e-12)
     assert flight.states[-1, :3] == pytest.approx([1, 0, 0.5], abs=0.1)

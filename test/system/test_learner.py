@@ -27,7 +27,7 @@ from hmpc_ros.share import config_dir
 
 pytestmark = pytest.mark.system
 
-REFERENCE_C, REFERENCE_V = 1090.1707, 0.375559  # two independent implementations (design.md, 3)
+REFERENCE_C, REFERENCE_V = 1090.1707, 0.375559  # two independent implementations
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 from hmpc_ros.cli import main
 from hmpc_ros.configuration.files import load
 from hmpc_ros.figures.flight import Timing, draw_flight
-from hmpc_ros.learning.flight import Flight
+from hmpc_ros.policy.flight import Flight
+from hmpc_ros.policy.linear.flight_file import load_flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 
@@ -95,7 +96,7 @@ def test_an_offline_flight_writes_picture_numbers_and_arrays(
     assert result['mode'] == 'offline'
     assert (result['failures'], result['fallbacks'], result['steps']) == (0, 0, 200)
     assert (tmp_path / 'out' / 'flight.png').stat().st_size > 20_000
-    assert Flight.load(tmp_path / 'out' / 'flight.npz').steps == 200
+    assert load_flight(tmp_path / 'out' / 'flight.npz').steps == 200
     output = capsys.readouterr().out
     assert '1090.1707' in output
     assert str(tmp_path / 'out' / 'flight.png') in output

@@ -124,6 +124,18 @@ def test_empty_terminal_weight_is_computed_for_the_model():
     assert weights.p[0] == pytest.approx(4.35649728)
 
 
+def test_what_is_kept_with_results_is_given_to_the_nodes_whole():
+    words = ['learner.iterations=7', f'controller.policy.q={[2.0] * 12}']
+    kept = files.load(None, words).nodes
+    given = files.from_values({n: kept[n] for n in ('controller', 'learner')}, ['learner.seed=3'])
+    values = given.besides_file()
+    assert values['learner']['iterations'] == 7
+    assert values['learner']['seed'] == 3
+    assert values['controller']['policy.q'] == [2.0] * 12
+    assert 'policy.p' not in values['controller']  # an empty list: its default
+    assert values['simulator'] == {}
+
+
 def test_a_vehicle_or_model_of_the_same_values_is_built_once():
     values = files.load(None, ['controller.model.source=identified'])
     simulator, controller = values['simulator'], values['controller']

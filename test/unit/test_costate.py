@@ -20,8 +20,8 @@ from reference_flight import ReferenceFlight
 
 from hmpc_ros.learning.costate import FlightGradient, gradient
 from hmpc_ros.learning.estimators import orthonormal_directions
-from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Objective
+from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import BOUNDED_STATES
 from hmpc_ros.policy.linear.qp_solver import SolverOptions

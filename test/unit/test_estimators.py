@@ -12,10 +12,10 @@ from hmpc_ros.learning.estimators import (
     ZerothOrder,
     orthonormal_directions,
 )
-from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest, answer
 from hmpc_ros.learning.schedules import Trust
+from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.weights import N_THETA
 from hmpc_ros.policy.parameters import Block, Parameters, ParameterSpace

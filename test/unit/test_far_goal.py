@@ -7,7 +7,7 @@ pytest.importorskip('casadi')
 
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
-from hmpc_ros.learning.rollout import rollout
+from hmpc_ros.policy.linear.flying import rollout
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.unconstrained import OfflineMpc

@@ -8,12 +8,12 @@ import pytest
 from reference_flight import ReferenceFlight
 
 from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
-from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.requests import NOMINAL, Evaluation
-from hmpc_ros.learning.rollout import OfflineFlyer, Task
+from hmpc_ros.learning.rollout import Task
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.surrogate import Surrogate
+from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.policy.parameters import ParameterSpace
@@ -34,9 +34,7 @@ class Bench:
             q, r = np.sqrt(self.objective.state_weights), np.sqrt(self.objective.input_weights)
             self.mpc.set_weights(Weights.for_model(model, q, r))
         self.start = replace(self.mpc.parameters, space=reference.start.space)
-        self.fly = OfflineFlyer(
-            reference.vehicle, self.mpc, reference.goal, reference.x0, steps, tasks=tasks
-        )
+        self.fly = replace(reference.flyer, tasks=tasks or reference.flyer.tasks)
         self.rule = FewFlightsRule(
             self.mpc,
             self.objective,

@@ -27,6 +27,7 @@ def fly(tmp_path):
              '--out', str(tmp_path), *words]
         )  # fmt: skip
         assert code == 0
+        assert (tmp_path / 'flight.png').stat().st_size > 50_000
         with np.load(tmp_path / 'flight.npz') as arrays:
             return json.loads(out.read_text()), dict(arrays)
 

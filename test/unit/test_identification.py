@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
 
-from hmpc_ros.learning.identification import (
+from hmpc_ros.plant.identification import IdentificationError, identify, load_arrays
+from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.policy.linear.identification import (
     FlightPlan,
     fly_for_identification,
     identify_from_flights,
     stabilising_gain,
 )
-from hmpc_ros.plant.identification import IdentificationError, identify, load_arrays
-from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.policy.linear.weights import Weights
 
 REFERENCE = ReferenceFlight()

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
 
-from hmpc_ros.learning.flight import Flight, resolve
 from hmpc_ros.learning.requests import NOMINAL, FlightRequest
-from hmpc_ros.learning.rollout import _fly_guarded
+from hmpc_ros.policy.flight import resolve
 from hmpc_ros.policy.flight_controller import Safety
+from hmpc_ros.policy.linear.flight_file import load_flight, save_flight
+from hmpc_ros.policy.linear.flying import _fly_guarded
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.protocol import SolveStatus
 
@@ -120,8 +121,8 @@ class _Exploding:
 
 def test_a_flight_survives_its_file(tmp_path, reference):
     flight = reference.fly()
-    flight.save(tmp_path / 'flight.npz')
-    loaded = Flight.load(tmp_path / 'flight.npz')
+    save_flight(flight, tmp_path / 'flight.npz')
+    loaded = load_flight(tmp_path / 'flight.npz')
     assert np.array_equal(loaded.states, flight.states)
     assert np.array_equal(loaded.inputs, flight.inputs)
     assert loaded.goal == flight.goal
@@ -132,4 +133,4 @@ def test_a_file_that_is_no_flight_is_named(tmp_path):
     file = tmp_path / 'other.npz'
     np.savez(file, A=np.eye(2))
     with pytest.raises(ValueError, match=r'other\.npz'):
-        Flight.load(file)
+        load_flight(file)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hmpc_ros.learning.identification import stabilising_gain
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
 from hmpc_ros.plant.surrogate import RELEVANCE, Surrogate
+from hmpc_ros.policy.linear.identification import stabilising_gain
 from hmpc_ros.policy.linear.limits import Limits
 
 STATE_MAX = Limits().state_max

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hmpc_ros.learning.costate import loop_gradient
+from hmpc_ros.learning.forward import forward_sensitivity
 from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.rigid_body import retract
@@ -24,13 +25,15 @@ from hmpc_ros.policy.tracking.policy import TrackingPolicy
 
 EIGHT = make('lissajous', {})
 BELIEVED = TrackingParameters(
-    thrust_gain=1.1, drag=(0.3, 0.2, 0.4), thrust_lag=0.06, rate_lags=(0.05, 0.04, 0.2),
-    tilt_slack=3.0, speed_slack=1.0,
+    position=(8.0, 7.0, 9.0), velocity=(1.5, 1.4, 1.6), attitude=(1.0, 0.9, 1.1),
+    rates=(0.1, 0.11, 0.09), thrust=0.1, rate_commands=(0.2, 0.21, 0.19), terminal=3.0,
+    tilt_slack=3.0, speed_slack=1.0, thrust_gain=1.1, drag=(0.3, 0.2, 0.4), thrust_lag=0.06,
+    rate_lags=(0.05, 0.04, 0.2), thrust_observer=3.0, force_observer=2.0,
 )  # fmt: skip
 # Where nothing, the hard limits or the soft ones bend the plan.
 LIMITS = {
     'free': TrackingLimits(),
-    'thrust at its bound': TrackingLimits(thrust_min=8.0, thrust_max=11.0, rates=(2.0, 2.0, 0.6)),
+    'thrust at its bound': TrackingLimits(thrust_min=7.0, thrust_max=11.5, rates=(2.0, 2.0, 0.6)),
     'tilted and fast': TrackingLimits(tilt=0.4, speed=2.5),
 }
 TIME = 5.0
@@ -83,10 +86,10 @@ def test_it_agrees_with_differences_of_the_converged_solver(policy, limits):
     policy.set_limits(LIMITS[limits])
     derivative = differentiate([converged(policy)], BELIEVED, LIMITS[limits])
     by_state = differences(
-        lambda shown: converged(policy, shown=shown).inputs[0], N_STATE, np.full(N_STATE, 1e-3)
+        lambda shown: converged(policy, shown=shown).inputs[0], N_STATE, np.full(N_STATE, 6e-4)
     )
     theta = BELIEVED.theta
-    steps = 1e-3 * np.maximum(theta, 0.1)
+    steps = 6e-4 * np.maximum(theta, 0.1)
     by_theta = differences(
         lambda moved: converged(policy, theta + moved).inputs[0], N_THETA, steps
     )
@@ -232,15 +235,20 @@ def cost(states):
     return np.mean(np.sum(errors**2, axis=1)), slope
 
 
-def flight_gradient(policy, plant, theta, states, solutions):
+def differentiated(policy, plant, theta, states, solutions):
+    """Return the derivatives of policy and loop along a flight."""
     parameters = TrackingParameters.from_theta(theta)
     policy.set_parameters(parameters)
-    derivative = policy.differentiate(solutions)
     inputs = np.array([s.input for s in solutions])
     estimates = np.array([s.estimate for s in solutions])
     jacobians = plant.jacobians(states, inputs)
     loop = augmented(parameters, states, inputs, estimates, jacobians, PERIOD)
-    return loop_gradient(derivative, loop, cost(states)[1], np.zeros_like(inputs))
+    return policy.differentiate(solutions), loop
+
+
+def flight_gradient(policy, plant, theta, states, solutions):
+    derivatives = differentiated(policy, plant, theta, states, solutions)
+    return loop_gradient(*derivatives, cost(states)[1], np.zeros((len(solutions), 4)))
 
 
 def slopes(policy, plant, theta, directions, **flight):
@@ -273,3 +281,21 @@ def test_the_gradient_of_a_flight_is_that_of_the_real_time_iterations(policy):
     gradient = gradient * theta
     assert np.linalg.norm(gradient - numeric) < 0.02 * np.linalg.norm(numeric)
     assert gradient @ numeric > 0.999 * np.linalg.norm(gradient) * np.linalg.norm(numeric)
+
+
+def test_forward_sensitivities_are_the_transpose_of_the_gradient(policy):
+    policy.set_limits(LIMITS['free'])
+    plant, theta = NominalPlant(TRUE, PERIOD), BELIEVED.theta
+    states, solutions = fly(policy, plant, theta, steps=30)
+    derivative, loop = differentiated(policy, plant, theta, states, solutions)
+    hidden = loop.A.shape[-1] - N_STATE
+    forward = forward_sensitivity(
+        np.pad(derivative.state_gain, ((0, 0), (0, 0), (0, hidden))),
+        derivative.jacobian(), loop.A, loop.B, forcing=loop.forcing, initial=loop.initial,
+    )  # fmt: skip
+    by_x, by_u = np.random.default_rng(0).standard_normal((2, 31, 12))
+    by_u = by_u[:30, :4]
+    moved = np.einsum('ti,tin->n', by_x, forward.states[:, :12])
+    moved += np.einsum('ti,tin->n', by_u, forward.inputs)
+    backward = loop_gradient(derivative, loop, by_x, by_u)
+    np.testing.assert_allclose(moved, backward, rtol=1e-8, atol=1e-8 * np.abs(backward).max())

@@ -3,9 +3,10 @@ import pytest
 
 from hmpc_ros.plant import presets
 from hmpc_ros.plant.reference.factory import make
-from hmpc_ros.plant.rigid_body import resting_state
+from hmpc_ros.plant.rigid_body import resting_state, rotation_matrix
 from hmpc_ros.plant.simulators.conditions import Conditions
 from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
+from hmpc_ros.policy.tracking.flying import fly
 from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
 from hmpc_ros.policy.tracking.policy import TrackingPolicy
 
@@ -53,3 +54,67 @@ def test_a_state_that_is_not_finite_is_not_solved_and_the_fallback_stays_in_boun
     assert np.all(np.isfinite(u))
     assert limits.a_min <= u[0] <= limits.a_max
     assert np.all(np.abs(u[1:]) <= limits.rates_max)
+
+
+@pytest.mark.parametrize('away', [(2, 0, 0), (0, -10, 3), (100, 100, -50), (0, 0, -5)])
+def test_a_jump_of_the_goal_is_flown_upright_without_overshoot(policy, away):
+    goal = np.array(away, dtype=float)
+    simulator = FlightSimulator(presets.load('reference'), 'model', 0.01)
+    hover = make('hover', {'centre': goal})
+    distance = float(np.linalg.norm(goal))
+    steps = int(400 + 30 * distance)
+    flight = fly(simulator, policy, hover, steps, start=resting_state())
+    assert not flight.failures
+    upright = rotation_matrix(flight.states[:, 6:10])[:, 2, 2]
+    assert upright.min() > np.cos(policy.limits.tilt + 0.05)  # the limit is soft
+    assert (flight.states[:, :3] @ goal).max() / distance < 1.05 * distance
+    np.testing.assert_allclose(flight.states[-1, :3], goal, atol=0.02)
+
+
+def test_a_reference_within_reach_is_tracked_as_it_is(policy):
+    policy.reset()
+    state = resting_state(np.array([1.0, 1.0, 1.0]))
+    near = policy.solve(state, make('hover', {'centre': (2.0, 1.0, 0.0)}), 0.0)
+    np.testing.assert_array_equal(near.parameters[:, :3], [[2.0, 1.0, 0.0]] * 21)
+    policy.reset()
+    far = policy.solve(state, make('hover', {'centre': (31.0, 41.0, -8.0)}), 0.0)
+    nearer = [1.0 + 0.6 * 1.5, 1.0 + 0.8 * 1.5, -0.5]
+    np.testing.assert_allclose(far.parameters[:, :3], [nearer] * 21, atol=1e-12)
+
+
+class Blinded:
+    """A simulator whose sensors give no number for a while."""
+
+    def __init__(self, simulator, steps):
+        self.simulator, self.steps, self.time_step = simulator, steps, simulator.time_step
+        self.step_now = 0
+
+    def reset(self, x0, flight=None):
+        self.step_now = 0
+        self.simulator.reset(x0, flight)
+
+    def truth(self):
+        return self.simulator.truth()
+
+    def measure(self):
+        blind = self.step_now in self.steps
+        return np.full(13, np.nan) if blind else self.simulator.measure()
+
+    def step(self, u):
+        self.step_now += 1
+        self.simulator.step(u)
+
+
+def test_states_that_are_no_numbers_are_flown_through_within_the_limits(policy):
+    steps = range(400, 440)  # at full speed on the eight
+    simulator = Blinded(FlightSimulator(presets.load('reference'), 'model', 0.01), steps)
+    flight = fly(simulator, policy, make('lissajous', {}), 700)
+    assert flight.failures == flight.fallbacks == tuple(steps)
+    limits = policy.limits
+    assert np.all((flight.inputs >= limits.input_min) & (flight.inputs <= limits.input_max))
+    # A quarter of a second of the last plan, then hover thrust without turning; then back.
+    assert np.abs(flight.inputs[423, 1:]).max() > 0.1
+    np.testing.assert_array_equal(flight.inputs[424:440, 1:], 0.0)
+    assert np.linalg.norm(flight.errors, axis=1).max() < 1.5
+    assert np.linalg.norm(flight.errors[-50:], axis=1).max() < 0.05
+    assert np.isfinite(flight.states).all()

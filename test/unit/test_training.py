@@ -5,7 +5,6 @@ import pytest
 from reference_flight import ReferenceFlight
 
 from hmpc_ros.learning.estimators import Hybrid, ModelBased, ZerothOrder
-from hmpc_ros.learning.flight import Flight
 from hmpc_ros.learning.requests import CLOSING, NOMINAL, PERTURBED
 from hmpc_ros.learning.results import ResultsError, ResultsFolder
 from hmpc_ros.learning.rules import PaperRule
@@ -13,6 +12,7 @@ from hmpc_ros.learning.safety import Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust
 from hmpc_ros.learning.summary import best_record, summarise
 from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.policy.flight import Flight
 
 WHAT = {'configuration': {'learner': {}}, 'model': {'identity': 'abc'}, 'versions': {}, 'date': ''}
 CLOCK = ('seconds', 'time', 'crc32')

@@ -14,6 +14,8 @@ from hmpc_ros.policy.linear.qp_solver import AcadosQp, QpDimensions, SolutionLay
 from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.policy.protocol import SolveStatus
 
+HORIZON = 12  # steps
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
@@ -80,7 +82,12 @@ class Solution:
 
 
 class Mpc:
-    """The policy ``u = MPC(x, theta)`` of design.md, section 3, solved by acados.
+    """The policy ``u = MPC(x, theta)``: the first input of a QP's plan, solved by acados.
+
+    In deviations from the goal and from hover, with s_k >= 0 beyond the soft bounds:
+
+        min   sum_{k<N} (x_k' Q x_k + u_k' R u_k) + x_N' P x_N + sum_{k=1..N} 25 (s_k + s_k^2)
+        s.t.  x_{k+1} = A x_k + B u_k + c,  rotor limits on u_k,  |x_k| <= x_max + s_k
 
     Weights, limits and the model are data of a solver that is generated once: changing them costs
     microseconds and never a rebuild.
@@ -91,7 +98,7 @@ class Mpc:
         model: LinearModel,
         limits: Limits,
         weights: Weights,
-        horizon: int = 12,
+        horizon: int = HORIZON,
         options: SolverOptions | None = None,
     ) -> None:
         """Load (or build, once per machine) the solver and set its data.

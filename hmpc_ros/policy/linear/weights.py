@@ -2,7 +2,7 @@
 
     stage cost     x' Q x + u' R u     Q = diag(q^2) + 1e-6 I,  R = diag(r^2) + 1e-6 I
     terminal cost  x' P x              P = L L' + 1e-6 I,       p = tril(L), row by row
-    theta = (q, r, p)                  12 + 4 + 78 = 94 numbers      (design.md, section 3)
+    theta = (q, r, p)                  12 + 4 + 78 = 94 numbers
 
 This is the one place that converts between the two.
 """
@@ -71,7 +71,7 @@ class Weights:
         """Return the weights whose terminal cost is the infinite-horizon one of (model, q, r).
 
         P solves the discrete algebraic Riccati equation for (A, B, diag(q^2), diag(r^2)): the
-        start value of the reference experiment (design.md, section 3).
+        start value of the reference experiment (docs/reference_experiment.md).
 
         Raises:
             ValueError: the equation has no stabilising solution for this model.

@@ -44,21 +44,14 @@ class TrackingLoop:
     Attributes:
         A: (T, nd, nd), order: errors (12) of `rigid_body`, a, ratio, disturbance, the rest.
         B: (T, nd, 4).
-        forcing: (T, 5, n) direct derivative of the next estimates by theta.
-        initial: (5, n) that of the first ones.
+        forcing: (T, nd, n) direct derivative of the next state by theta.
+        initial: (nd, n) that of the first one.
     """
 
     A: np.ndarray
     B: np.ndarray
     forcing: np.ndarray
     initial: np.ndarray
-
-    def vjp(self, costates: np.ndarray) -> np.ndarray:
-        """Return lam_0' ds_0/dtheta + sum_t lam_{t+1}' F_t (n,) for costates (T+1, nd)."""
-        on_estimates = costates[:, _ESTIMATES]
-        return on_estimates[0] @ self.initial + np.einsum(
-            'ti,tin->n', on_estimates[1:], self.forcing
-        )
 
 
 def augmented(
@@ -116,9 +109,9 @@ def augmented(
     whole_B[:, _ESTIMATES] = by_u + by_v @ B[:, rigid_body.VELOCITY]
 
     where = np.concatenate([np.arange(N_THETA)[BLOCKS[name]] for name in _KNOWN])
-    forcing, initial = np.zeros((T, N_ESTIMATE, N_THETA)), np.zeros((N_ESTIMATE, N_THETA))
-    forcing[:, :, where] = by_theta
-    initial[0, BLOCKS['thrust_gain']] = -model.GRAVITY / parameters.thrust_gain**2
+    forcing, initial = np.zeros((T, nd, N_THETA)), np.zeros((nd, N_THETA))
+    forcing[:, _ESTIMATES, where] = by_theta
+    initial[_MEASURED, BLOCKS['thrust_gain']] = -model.GRAVITY / parameters.thrust_gain**2
     return TrackingLoop(whole_A, whole_B, forcing, initial)
 
 

@@ -34,7 +34,6 @@ smooth references it differs from that of the iterations themselves by less than
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -48,9 +47,7 @@ from hmpc_ros.policy.tracking.parameters import (
     TrackingLimits,
     TrackingParameters,
 )
-
-if TYPE_CHECKING:
-    from hmpc_ros.policy.tracking.solution import TrackingSolution
+from hmpc_ros.policy.tracking.solution import TrackingSolution
 
 NX, NU = model.NX, model.NU
 _N_SHOWN = NX + N_ESTIMATED  # columns (x, e) of a gain
@@ -187,7 +184,7 @@ class TrackingDerivative:
 
 
 def differentiate(
-    solutions: Sequence['TrackingSolution'], parameters: TrackingParameters, limits: TrackingLimits
+    solutions: Sequence[TrackingSolution], parameters: TrackingParameters, limits: TrackingLimits
 ) -> TrackingDerivative:
     """Differentiate the policy at the T solutions of a flight.
 
@@ -223,7 +220,7 @@ class _Points:
 
     @classmethod
     def of(
-        cls, solutions: Sequence['TrackingSolution'], steps: np.ndarray, limits: TrackingLimits
+        cls, solutions: Sequence[TrackingSolution], steps: np.ndarray, limits: TrackingLimits
     ) -> '_Points':
         """Gather them."""
         n = len(solutions[0].inputs)

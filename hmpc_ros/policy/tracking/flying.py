@@ -53,6 +53,11 @@ class TrackedFlight:
         return len(self.inputs)
 
     @property
+    def failed_steps(self) -> tuple[int, ...]:
+        """Steps that did not fly a solution, by the name that learning knows them by."""
+        return self.failures
+
+    @property
     def complete(self) -> bool:
         """Whether all that was planned was flown."""
         return self.steps == self.planned_steps

@@ -136,12 +136,23 @@ class TrackingLimits:
         default=1.2, metadata=about('soft bound of the tilt', 'rad', 1e-2, np.pi / 2)
     )
     speed: float = field(default=15.0, metadata=about('soft bound of the speed', 'm/s', 1e-2))
+    reach: float = field(
+        default=1.5,
+        metadata=about(
+            'distance to the reference that the MPC is shown at most; a reference further away is '
+            'flown to as if it lay so far off',
+            'm',
+            1e-2,
+            100.0,
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Refuse limits with which nothing flies."""
         rates = tuple(float(rate) for rate in self.rates)
         object.__setattr__(self, 'rates', rates)
-        if not np.isfinite([self.thrust_min, self.thrust_max, *rates, self.speed]).all():
+        every = [self.thrust_min, self.thrust_max, *rates, self.speed, self.reach]
+        if not np.isfinite(every).all():
             raise ValueError(f'the limits must be finite, got {self}')
         if not 0.0 <= self.thrust_min < self.thrust_max:
             raise ValueError(
@@ -152,8 +163,10 @@ class TrackingLimits:
             raise ValueError(f'rates must be 3 positive numbers [rad/s], got {rates}')
         if not 0.0 < self.tilt <= np.pi / 2:
             raise ValueError(f'tilt = {self.tilt} rad must lie within 0 .. pi/2')
-        if self.speed <= 0:
-            raise ValueError(f'speed = {self.speed} m/s must be positive')
+        if self.speed <= 0 or self.reach <= 0:
+            raise ValueError(
+                f'speed = {self.speed} m/s and reach = {self.reach} m must be positive'
+            )
 
     @property
     def input_min(self) -> np.ndarray:

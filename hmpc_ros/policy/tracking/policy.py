@@ -9,6 +9,7 @@ import numpy as np
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import rotation_matrix
+from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.protocol import SolveStatus
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative import TrackingDerivative, differentiate
@@ -58,6 +59,15 @@ class TrackingPolicy:
         p[:, STAGE['time_step']] = STAGE_TIME
         self.observer.set_parameters(parameters)
 
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other parameters of `SPACE` from now on, where they are others.
+
+        Raises:
+            ValueError: an entry is outside its range.
+        """
+        if not np.array_equal(self.parameters.theta, parameters.theta):
+            self.set_parameters(TrackingParameters.from_theta(parameters.theta))
+
     def set_limits(self, limits: TrackingLimits) -> None:
         """Command within other limits from now on."""
         self.limits = limits
@@ -95,7 +105,7 @@ class TrackingPolicy:
         self._last = (x, t)
 
         estimate = self.observer.estimate.copy()
-        samples = reference.sample(t + self._stage_times)
+        samples = self._within_reach(reference.sample(t + self._stage_times), x)
         p = self._solver.parameters
         p[:, : model.N_SAMPLE] = np.column_stack([*samples])
         p[:, STAGE['snap_r']] = np.gradient(samples.jerk, STAGE_TIME, axis=0)
@@ -161,6 +171,20 @@ class TrackingPolicy:
         thrust /= max(0.5, float(z[2]))
         u = np.concatenate(([thrust], rates))
         return np.minimum(np.maximum(u, self._low), self._high)
+
+    def _within_reach(self, samples: Samples, x: np.ndarray) -> Samples:
+        """Move a path that is too far away nearer, as a whole: its shape and its pace stay.
+
+        What lies beyond the horizon makes no good plan: the solver would be told to cover any
+        distance in a second. Height apart, so that it is kept on the way to a goal far ahead.
+        """
+        away = samples.position[0] - x[:3]
+        reach, ahead = self.limits.reach, math.hypot(away[0], away[1])
+        if ahead <= reach and abs(away[2]) <= reach:
+            return samples
+        away[:2] *= 1 - reach / max(ahead, reach)
+        away[2] *= 1 - reach / max(abs(away[2]), reach)
+        return samples._replace(position=samples.position - away)
 
     def _observe(self, x: np.ndarray, t: float) -> None:
         if self._last is None or self._command is None:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
-from hmpc_ros.learning.flight import Flight
 from hmpc_ros.plant.identification import Identification, identify
 from hmpc_ros.plant.quadcopter import ATTITUDE, NU, NX, POSITION, RATES, VELOCITY
-from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.flight import closed_loop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.plant.vehicle import Vehicle
+    from hmpc_ros.policy.flight import Answer, Flight
+    from hmpc_ros.policy.linear.goal import Goal
     from hmpc_ros.policy.linear.limits import Limits
 
 MOST_SAMPLES = 1_000_000
@@ -90,6 +91,10 @@ def fly_for_identification(
     Returns:
         The flights that stayed finite and near the goal.
     """
+    def advance(_x: NDArray[np.float64], u: NDArray[np.float64], _t: int) -> NDArray[np.float64]:
+        vehicle.step(u)
+        return vehicle.measure()
+
     hover = vehicle.quadcopter.hover_input
     reach = np.empty(NX)
     reach[POSITION], reach[VELOCITY] = plan.position, plan.velocity
@@ -99,14 +104,13 @@ def fly_for_identification(
         rng = np.random.default_rng([seed, number])
         vehicle.reset(goal.world(rng.uniform(-reach, reach)), flight=number)
         tests = plan.excitation * rng.standard_normal((plan.steps, NU))
-        states, inputs = np.empty((plan.steps + 1, NX)), np.empty((plan.steps, NU))
-        states[0] = vehicle.measure()
-        for t in range(plan.steps):
-            u = hover + gain @ goal.deviation(states[t]) + tests[t]
-            inputs[t] = np.clip(u, limits.rotor_min, limits.rotor_max)
-            vehicle.step(inputs[t])
-            states[t + 1] = vehicle.measure()
-        flights.append(Flight(states, inputs, goal, hover))
+
+        def answer(x: NDArray[np.float64], t: int, tests: NDArray[np.float64] = tests) -> Answer:
+            u = hover + gain @ goal.deviation(x) + tests[t]
+            return np.clip(u, limits.rotor_min, limits.rotor_max), None, False
+
+        start = vehicle.measure()
+        flights.append(closed_loop(start, plan.steps, answer, advance, goal, hover))
     return flights
 
 

@@ -1,19 +1,16 @@
-"""The record of one closed-loop flight, whoever flew it: the rollout here or a vehicle over ROS."""
+"""One closed-loop flight: its record, whoever flew it, and the loop for those who fly it here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from hmpc_ros import disk
-from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.policy.linear.goal import Goal
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from hmpc_ros.policy.protocol import Policy, Solution
@@ -21,10 +18,14 @@ if TYPE_CHECKING:
 # Commands that differ by less than this [rad/s] are taken for the same solution: far more than two
 # solves of one QP differ by, far less than any fallback does.
 SAME_COMMAND = 1e-2
-_ARRAYS = {
-    'states': (None, NX), 'inputs': (None, NU), 'goal': (4,), 'hover_input': (NU,),
-    'failed_steps': (None,), 'planned_steps': (), 'ended': (),
-}  # fmt: skip
+
+
+class Frame(Protocol):
+    """Where a flight is to go, as the frame in which its errors are."""
+
+    def deviation(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the errors (..., nd) of states (..., nx)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +33,11 @@ class Flight:
     """What was measured and commanded during one flight of T steps.
 
     Attributes:
-        states: Measured states, world frame, (T+1, 12); SI units in the order of ``STATE_NAMES``.
-        inputs: Commanded rotor speeds [rad/s], (T, 4).
-        goal: Where the flight was to go.
-        hover_input: Rotor speeds at which the vehicle's model hovers [rad/s], (4,).
+        states: Measured states, world frame, (T+1, nx); SI units in the vehicle's order.
+        inputs: Commands, (T, nu); SI units.
+        goal: Where the flight was to go, a `Frame`.
+        hover_input: Command at which the vehicle's model hovers, (nu,), or follows its reference,
+            (T, nu).
         solutions: The MPC's solution at each step, (T,); empty when they were not kept. A vehicle
             over ROS never sends them: ``resolve`` makes them from the measured states.
         failed_steps: Steps that did not fly an MPC solution but a fallback command.
@@ -45,7 +47,7 @@ class Flight:
 
     states: NDArray[np.float64]
     inputs: NDArray[np.float64]
-    goal: Goal
+    goal: Any
     hover_input: NDArray[np.float64]
     solutions: tuple[Solution, ...] = ()
     failed_steps: tuple[int, ...] = ()
@@ -53,8 +55,7 @@ class Flight:
     ended: str = ''
 
     def __post_init__(self) -> None:
-        steps = len(self.inputs)
-        nu = len(self.hover_input)
+        steps, nu = len(self.inputs), self.hover_input.shape[-1]
         if len(self.states) != steps + 1 or self.inputs.shape != (steps, nu):
             raise ValueError(
                 f'a flight of T steps has states (T+1, nx) and inputs (T, {nu}), got '
@@ -73,49 +74,70 @@ class Flight:
 
     @cached_property
     def deviations(self) -> NDArray[np.float64]:
-        """States in the goal frame, (T+1, 12)."""
+        """States in the goal frame, (T+1, nd)."""
         return self.goal.deviation(self.states)
 
     @cached_property
     def input_deviations(self) -> NDArray[np.float64]:
-        """Rotor speeds relative to hover [rad/s], (T, 4)."""
+        """Commands relative to hover, (T, nu)."""
         return self.inputs - self.hover_input
 
-    def save(self, path: Path | str) -> None:
-        """Write the measurements, without the solver's solutions, to a ``.npz`` file."""
-        planned = self.steps if self.planned_steps is None else self.planned_steps
-        arrays = {
-            'states': self.states,
-            'inputs': self.inputs,
-            'goal': np.array([*self.goal.position, self.goal.yaw]),
-            'hover_input': self.hover_input,
-            'failed_steps': np.array(self.failed_steps, dtype=int),
-            'planned_steps': np.array(planned),
-            'ended': np.array(self.ended),
-        }
-        disk.write_arrays(path, arrays)
 
-    @classmethod
-    def load(cls, path: Path | str) -> Flight:
-        """Read a flight that ``save`` wrote.
+Answer = tuple['NDArray[np.float64]', 'Solution | None', bool]
 
-        Raises:
-            ValueError: When the file cannot be read or is no flight.
-        """
-        try:
-            data = disk.read_arrays(path, _ARRAYS)
-            x, y, z, yaw = (float(value) for value in data['goal'])
-            return cls(
-                states=data['states'],
-                inputs=data['inputs'],
-                goal=Goal((x, y, z), yaw),
-                hover_input=data['hover_input'],
-                failed_steps=tuple(int(step) for step in data['failed_steps']),
-                planned_steps=int(data['planned_steps']),
-                ended=str(data['ended']),
-            )
-        except (OSError, ValueError) as error:
-            raise ValueError(f'{path} is not a flight: {disk.reason(error)}') from error
+
+def closed_loop(
+    x0: NDArray[np.float64],
+    steps: int,
+    answer: Callable[[NDArray[np.float64], int], Answer | str],
+    advance: Callable[[NDArray[np.float64], NDArray[np.float64], int], NDArray[np.float64]],
+    goal: Frame,
+    hover_input: NDArray[np.float64],
+    *,
+    keep_solutions: bool = True,
+    deviations: bool = False,
+) -> Flight:
+    """Let somebody answer each state and a plant each answer, for T steps at most.
+
+    Args:
+        x0: First state, (nx,).
+        steps: T.
+        answer: Takes a state and its step to an input (nu,), the solution that it is of, if there
+            is one to keep, and whether it is a fallback's; or says why there is none, which ends
+            the flight.
+        advance: Takes a state, its answer and its step to the next state.
+        goal: Of the flight.
+        hover_input: Of the flight.
+        keep_solutions: Whether the flight keeps its solutions.
+        deviations: Whether answers are deviations from ``hover_input``.
+    """
+    states, inputs = np.empty((steps + 1, len(x0))), np.empty((steps, len(hover_input)))
+    solutions: list[Solution] = []
+    failed: list[int] = []
+    flown, ended = steps, ''
+    states[0] = x = x0
+    for t in range(steps):
+        answered = answer(x, t)
+        if isinstance(answered, str):
+            flown, ended = t, answered
+            break
+        u, solution, fallback = answered
+        inputs[t] = u
+        if fallback:
+            failed.append(t)
+        elif keep_solutions and solution is not None:
+            solutions.append(solution)
+        states[t + 1] = x = advance(x, u, t)
+    return Flight(
+        states=states[: flown + 1],
+        inputs=inputs[:flown] + hover_input if deviations else inputs[:flown],
+        goal=goal,
+        hover_input=hover_input,
+        solutions=tuple(solutions),
+        failed_steps=tuple(failed),
+        planned_steps=steps,
+        ended=ended,
+    )
 
 
 def resolve(flight: Flight, policy: Policy) -> tuple[Solution, ...]:

@@ -1,0 +1,210 @@
+"""How the tracking policy learns from flights: identify a grey box, rehearse on it, tune.
+
+What has a name is identified first. Prediction model and lags are then as identified, and weights
+and gains are tuned in rehearsals of the same reference with the noise that was measured: one part
+of the reference flown by the estimate, the other by a vehicle drawn from what the data leave open.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from hmpc_ros.plant.grey_box import GreyBox
+from hmpc_ros.plant.grey_box_fit import Identified, Recording, fit
+from hmpc_ros.plant.presets import Preset
+from hmpc_ros.plant.reference.flatness import Drag, flat_states
+from hmpc_ros.plant.reference.protocol import Reference
+from hmpc_ros.plant.rigid_body import conjugate, multiply
+from hmpc_ros.policy.tracking import tuning
+from hmpc_ros.policy.tracking.flying import TrackedFlight
+from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
+from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.policy.tracking.rehearsal import SETTLING, Rehearsed, Scene, Tracking, rehearse
+
+LONGEST = 4.5  # s, of a rehearsal
+SCENES = 2  # one per core of a small machine
+
+#: Maps a function over scenes, here or on workers; the order is kept.
+Map = Callable[[Callable[..., Rehearsed], Sequence[tuple]], Sequence[Rehearsed]]
+
+
+def in_turn(function: Callable[..., Rehearsed], arguments: Sequence[tuple]) -> list[Rehearsed]:
+    """Rehearse one scene after the other, in this process."""
+    return [function(*each) for each in arguments]
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """What was learned; `promised` is the cost [m^2] in rehearsals."""
+
+    parameters: TrackingParameters
+    promised: float
+    identified: Identified
+    tuned: tuning.Tuned
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """All that is known before any flight.
+
+    Attributes:
+        preset: the vehicle as assumed.
+        limits: of commands.
+        start: parameters that changes of the weights are measured against.
+        reference: what is flown.
+        begin, end: of what is counted [s].
+        time_step: control period [s].
+        costs: of a flight.
+        settings: of the tuning.
+    """
+
+    preset: Preset
+    limits: TrackingLimits
+    start: TrackingParameters
+    reference: Reference
+    begin: float
+    end: float
+    time_step: float = 0.01
+    costs: Tracking = field(default_factory=Tracking)
+    settings: tuning.Settings = field(default_factory=tuning.Settings)
+
+    def prior(self) -> GreyBox:
+        """Return the vehicle as the start parameters have it."""
+        s = self.start
+        return GreyBox(
+            float(s.thrust_gain[0]), tuple(s.drag), (0.0, 0.0, 0.0), float(s.thrust_lag[0]),
+            tuple(s.rate_lags),
+        )  # fmt: skip
+
+    def teach(
+        self,
+        flights: Sequence[Recording],
+        best: TrackingParameters,
+        radius: float,
+        rng: np.random.Generator,
+        over: Map = in_turn,
+    ) -> Taught:
+        """Identify the vehicle from flights, and tune for it.
+
+        Args:
+            flights: the last one last.
+            best: the best parameters flown.
+            radius: largest change of a logarithm of `best`'s weights.
+            rng: draws vehicle and noise.
+            over: where rehearsals are flown.
+        """
+        found = fit(flights, self.prior())
+        held = self.refitted(self.start, found.box)
+        # Lags are tuned from the identified ones on: until then they are the start's.
+        first = np.array_equal(best.theta, self.start.theta)
+        begun = held if first else replace(
+            best, thrust_gain=held.thrust_gain, drag=held.drag
+        )  # fmt: skip
+        scenes = self.scenes(found, noise(flights[-1].states), rng)
+
+        def rehearsed(theta: np.ndarray) -> Sequence[Rehearsed]:
+            jobs = [(theta, scene, self.preset, self.limits, self.costs) for scene in scenes]
+            return over(rehearse_scene, jobs)
+
+        settings = replace(self.settings, radius=radius)
+        tuned = tuning.tune(begun.theta, rehearsed, settings, held.theta)
+        return Taught(TrackingParameters.from_theta(tuned.theta), tuned.after, found, tuned)
+
+    @staticmethod
+    def refitted(parameters: TrackingParameters, box: GreyBox) -> TrackingParameters:
+        """Return the parameters with a prediction model that agrees with a grey box.
+
+        Its second lags are the box' shapes and are not the policy's to know; a delay is to a slow
+        motion what a lag is.
+        """
+        return replace(
+            parameters,
+            thrust_gain=np.array([box.thrust_gain]),
+            drag=np.array(box.drag),
+            thrust_lag=np.array([box.thrust_lag + box.delay]),
+            rate_lags=np.array(box.rate_lags) + box.delay,
+        )
+
+    def scenes(
+        self, found: Identified, noise: np.ndarray, rng: np.random.Generator
+    ) -> list[Scene]:
+        """Return what is rehearsed: equal parts of what is counted, or as much as is worth it."""
+        part = (self.end - self.begin) / SCENES
+        length = min(LONGEST, part + SETTLING)
+        steps = math.ceil(length / self.time_step)
+        return [
+            Scene(
+                found.box if i == 0 else found.draw(rng),
+                self.reference,
+                max(0.0, self.begin + i * part - SETTLING),
+                steps,
+                self.time_step,
+                noise,
+                seed=int(rng.integers(2**31)),
+            )
+            for i in range(SCENES)
+        ]
+
+
+def noise(states: np.ndarray) -> np.ndarray:
+    """Return standard deviations (12,) of white noise in measured states (T+1, 13).
+
+    From third differences, in which motion is nothing beside noise: their variance is 20-fold.
+    """
+    q = states[:, 6:10]
+    turns = 2 * multiply(conjugate(q[:-1]), q[1:])
+    turns = (turns * np.sign(turns[:, :1]))[:, 1:]
+    jumps = np.diff(states[:, [0, 1, 2, 3, 4, 5, 10, 11, 12]], n=3, axis=0)
+    rest, turned = np.std(jumps, axis=0), np.std(np.diff(turns, n=2, axis=0), axis=0)
+    return np.concatenate((rest[:6], turned, rest[6:])) / math.sqrt(20)
+
+
+# Of this process, by limits and control period: a solver is kept, parameters come and go.
+_policies: dict[tuple[TrackingLimits, float], TrackingPolicy] = {}
+
+
+def rehearse_scene(
+    theta: np.ndarray, scene: Scene, preset: Preset, limits: TrackingLimits, costs: Tracking
+) -> Rehearsed:
+    """Rehearse with a policy that this process keeps."""
+    parameters = TrackingParameters.from_theta(theta)
+    key = (limits, scene.time_step)
+    if key not in _policies:
+        _policies[key] = TrackingPolicy(parameters, *key)
+    policy = _policies[key]
+    policy.set_parameters(parameters)
+    return rehearse(scene, policy, preset, costs)
+
+
+def flown_cost(
+    flight: TrackedFlight, costs: Tracking, believed: Drag, begin: float, end: float
+) -> float:
+    """Return what a flight cost by what was measured [m^2], without what noise adds.
+
+    Noise of two moments is independent: the mean product of errors 50 ms apart (each a mean over
+    50 ms) is their mean square without it.
+    """
+    flat, _ = flat_states(flight.reference, believed)
+    t = flight.times[:-1]
+    counted = (t >= begin - 1e-9) & (t <= end + 1e-9)
+    r = costs.residuals(flight.measured, flight, flat)[counted]
+    n = max(1, round(0.05 / flight.time_step))
+    if len(r) <= 3 * n:
+        return math.inf
+    summed = np.cumsum(r[:, :6], axis=0)
+    smooth = (summed[n:] - summed[:-n]) / n
+    by_product = np.mean(np.sum(smooth[:-n] * smooth[n:], axis=1))
+    return float(by_product + np.mean(np.sum(r[:, 6:] ** 2, axis=1)))
+
+
+def for_people(flight: TrackedFlight, begin: float, end: float) -> dict[str, Any]:
+    """Return the true errors of a flight by the names of records: RMSE and largest [m]."""
+    times = flight.times
+    errors = flight.errors[(times >= begin - 1e-9) & (times <= end + 1e-9)]
+    if not len(errors) or not np.isfinite(errors).all():
+        return {'rmse_m': None, 'max_m': None}
+    square = np.sum(errors**2, axis=1)
+    return {'rmse_m': float(np.sqrt(square.mean())), 'max_m': float(np.sqrt(square.max()))}
