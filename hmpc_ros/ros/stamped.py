@@ -17,17 +17,19 @@ _HISTORY = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Stamped:
-    """Keeps ``estimates`` of the controller and ``ground_truth`` of the simulator."""
+    """Keeps ``estimates`` of the controller and, if asked for, the simulator's ``ground_truth``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, truth: bool) -> None:
         """Begin with nothing."""
+        self._truth_is_wanted = truth
         self._estimates: dict[int, np.ndarray] = {}
         self._truth: dict[int, np.ndarray] = {}
 
     def listen(self, node: Node) -> None:
         """Subscribe."""
         node.create_subscription(JointState, 'estimates', self._on_estimates, _HISTORY)
-        node.create_subscription(Odometry, 'ground_truth', self._on_truth, _HISTORY)
+        if self._truth_is_wanted:
+            node.create_subscription(Odometry, 'ground_truth', self._on_truth, _HISTORY)
 
     def _on_estimates(self, message: JointState) -> None:
         self._estimates[nanoseconds(message.header.stamp)] = np.array(message.position)
