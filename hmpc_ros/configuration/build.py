@@ -21,7 +21,9 @@ from hmpc_ros.policy.linear.identification import (
 )
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.parameters import parameters_of
 from hmpc_ros.policy.linear.weights import N_TERMINAL, Weights
+from hmpc_ros.policy.parameters import Parameters
 
 Values = Mapping[str, Any]
 
@@ -185,6 +187,16 @@ def weights(controller: Values, model: LinearModel) -> Weights:
     return made
 
 
+def parameters(controller: Values, known: LinearModel) -> Parameters:
+    """Return all that ``policy.*`` says, of a controller whose `model` is known.
+
+    Raises:
+        ValueError: see `weights`.
+    """
+    flown = flying_model(controller, known)
+    return parameters_of(weights(controller, flown), flown)
+
+
 def started(controller: Values, known: LinearModel | None = None) -> Values:
     """Return the values as a controller has them once it has read its ``weights_file``.
 
@@ -211,10 +223,5 @@ def mpc(controller: Values) -> Mpc:
     """
     base = model(controller)
     controller = started(controller, base)
-    prediction_model = flying_model(controller, base)
-    return Mpc(
-        prediction_model,
-        limits(controller),
-        weights(controller, prediction_model),
-        controller['horizon'],
-    )
+    flown = parameters(controller, base)
+    return Mpc.of(flown, base, limits(controller), controller['horizon'])

@@ -15,15 +15,16 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from hmpc_ros.configuration import build, build_tracking
-from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.configuration.signature import WEIGHTS
 from hmpc_ros.plant.quadcopter import POSITION
 from hmpc_ros.plant.reference.splines import from_points
+from hmpc_ros.plant.rigid_body import resting_state
 from hmpc_ros.policy.flight_controller import Answer, Pilot
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
 from hmpc_ros.policy.linear.pilot import LinearPilot
-from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.pilot import TrackingPilot
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import (
@@ -102,8 +103,7 @@ class FlownPolicy(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    model: LinearModel
-    weights: Weights
+    parameters: Parameters
     limits: Limits
     goal: Goal
 
@@ -117,27 +117,26 @@ class LinearPolicy:
     def __init__(self, values: Values) -> None:
         """Build the model: all that it is made from is read-only."""
         self.model = build.model(values)
-        self._weights_key: Any = None
+        self._parameters_key: Any = None
         self._pilot: LinearPilot | None = None
         self._time_step = float(values['time_step'])
         self._path = new_path(values['frame_id'], values['horizon'] + 1)
         self.told = (Told('predicted_path', Path, self._predicted_path),)
 
     def prepare(self, values: Values) -> _Linear:
-        """Return model, weights, limits and goal."""
+        """Return parameters, limits and goal."""
         limits = build.limits(values)
         limits.input_range(self.model.hover_input)
         # The Riccati equation behind an empty policy.p is only solved when the weights change.
-        key = [values[f'policy.{name}'] for name in ('q', 'r', 'p', 'model')]
-        if key != self._weights_key:
-            model = build.flying_model(values, self.model)
-            weights = build.weights(values, model)
-            self._weights_key, self._weights, self._flying_model = key, weights, model
-        return _Linear(self._flying_model, self._weights, limits, build.goal(values))
+        key = [values[name] for name in WEIGHTS]
+        if key != self._parameters_key:
+            self._parameters = build.parameters(values, self.model)
+            self._parameters_key = key
+        return _Linear(self._parameters, limits, build.goal(values))
 
     def start(self, prepared: _Linear, values: Values) -> LinearPilot:
         """Return the MPC to its goal."""
-        mpc = Mpc(prepared.model, prepared.limits, prepared.weights, horizon=values['horizon'])
+        mpc = Mpc.of(prepared.parameters, self.model, prepared.limits, values['horizon'])
         self._pilot = LinearPilot(mpc, prepared.goal)
         return self._pilot
 
@@ -145,8 +144,7 @@ class LinearPolicy:
         """Set everything."""
         if self._pilot is not None:
             self._pilot.set_limits(prepared.limits)
-            self._pilot.set_model(prepared.model)
-            self._pilot.set_weights(prepared.weights)
+            self._pilot.use(prepared.parameters)
             self._pilot.set_goal(prepared.goal)
 
     def go_to(self, goal: Goal) -> None:
@@ -213,8 +211,11 @@ class TrackingPolicy:
     def start(self, prepared: Any, values: Values) -> TrackingPilot:
         """Return the MPC along its reference."""
         begin = values['reference.begin']
+        policy = build_tracking.policy(build_tracking.alone(values))
+        # A process' first solve takes longer than a control period: not in flight.
+        policy.solve(resting_state(), self._reference, 0.0)
         self._pilot = TrackingPilot(
-            build_tracking.policy(build_tracking.alone(values)),
+            policy,
             self._reference,
             None if begin < 0 else round(1e9 * begin),
             build_tracking.pace(values),

@@ -10,8 +10,10 @@ from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import BEYOND_MEASURE, BOUNDED_STATES, N_BOUNDED, Limits
+from hmpc_ros.policy.linear.parameters import parameters_of
 from hmpc_ros.policy.linear.qp_solver import AcadosQp, QpDimensions, SolutionLayout, SolverOptions
 from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.protocol import SolveStatus
 
 HORIZON = 12  # steps
@@ -116,8 +118,35 @@ class Mpc:
         self.layout = SolutionLayout.of(dimensions)
         self._inputs_start = self.layout.slices[1].start
         self.limits = limits
+        self._fixed: object = None  # the blocks that the model was last taken from
+        self._fixed_model: LinearModel | None = None
         self.set_model(model)
         self.set_weights(weights)
+
+    @classmethod
+    def of(cls, parameters: Parameters, own: LinearModel, limits: Limits, horizon: int) -> 'Mpc':
+        """Make the MPC of these parameters, with time step and hover of an own model.
+
+        Raises:
+            ValueError, AcadosMissingError, CodeGenerationError: as the constructor.
+        """
+        model = own.with_entries(parameters.fixed['model'])
+        return cls(model, limits, Weights.from_theta(parameters.theta), horizon)
+
+    @property
+    def parameters(self) -> Parameters:
+        """Cost weights and prediction model."""
+        return parameters_of(self.weights, self.model)
+
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other weights and another model from the next solve on."""
+        if parameters.fixed is not self._fixed or self.model is not self._fixed_model:
+            entries = parameters.fixed['model']
+            if not np.array_equal(entries, self.model.entries):
+                self.set_model(self.model.with_entries(entries))
+            self._fixed, self._fixed_model = parameters.fixed, self.model
+        if not np.array_equal(self.weights.theta, parameters.theta):
+            self.set_weights(Weights.from_theta(parameters.theta))
 
     def set_model(self, model: LinearModel) -> None:
         """Predict with another model from the next solve on.

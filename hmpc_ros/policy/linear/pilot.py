@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.policy.linear.goal import Goal
     from hmpc_ros.policy.linear.limits import Limits
     from hmpc_ros.policy.linear.mpc import Mpc, Solution
-    from hmpc_ros.policy.linear.weights import Weights
+    from hmpc_ros.policy.parameters import Parameters
 
 
 class LinearPilot:
@@ -35,14 +34,9 @@ class LinearPilot:
         """Fly to another goal from the next state on."""
         self.goal = goal
 
-    def set_weights(self, weights: Weights) -> None:
-        """Fly with other weights from the next state on."""
-        self._mpc.set_weights(weights)
-
-    def set_model(self, model: LinearModel) -> None:
-        """Predict with another model of the same time step from the next state on."""
-        if model is not self._mpc.model:
-            self._mpc.set_model(model)
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other weights, and another model, from the next state on."""
+        self._mpc.use(parameters)
 
     def set_limits(self, limits: Limits) -> None:
         """Fly within other limits from now on, fallbacks included.

@@ -20,7 +20,6 @@ from hmpc_ros.policy.linear import sensitivity
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import BOUNDED_STATES, SLACK_L1, Limits
 from hmpc_ros.policy.linear.mpc import Mpc, Solution
-from hmpc_ros.policy.linear.parameters import parameters_of
 from hmpc_ros.policy.linear.sensitivity import Sensitivity
 from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.policy.parameters import Parameters
@@ -139,8 +138,6 @@ class OfflineMpc:
         self.planned = 0
         self.solved = 0
         self._made: UnconstrainedPlan | None = None
-        self._fixed: object = None  # the blocks that the model was last taken from
-        self._fixed_model: LinearModel | None = None
         # Stationarity in a slack of zero: its own multiplier is the slope of the penalty.
         self._no_bound_acts = np.zeros(mpc.layout.size)
         self._no_bound_acts[mpc.layout.slices[-1]] = SLACK_L1
@@ -168,17 +165,11 @@ class OfflineMpc:
     @property
     def parameters(self) -> Parameters:
         """Cost weights and prediction model."""
-        return parameters_of(self.mpc.weights, self.mpc.model)
+        return self.mpc.parameters
 
     def use(self, parameters: Parameters) -> None:
         """Fly with other weights and another model; the plan is kept where they are the same."""
-        if parameters.fixed is not self._fixed or self.mpc.model is not self._fixed_model:
-            entries = parameters.fixed['model']
-            if not np.array_equal(entries, self.mpc.model.entries):
-                self.mpc.set_model(self.mpc.model.with_entries(entries))
-            self._fixed, self._fixed_model = parameters.fixed, self.mpc.model
-        if not np.array_equal(self.mpc.weights.theta, parameters.theta):
-            self.mpc.set_weights(Weights.from_theta(parameters.theta))
+        self.mpc.use(parameters)
 
     def refit(self, parameters: Parameters, surrogate: Surrogate) -> Parameters:
         """Return the parameters with the surrogate's linearisation at hover as their model."""
