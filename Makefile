@@ -19,7 +19,7 @@ unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP
 export ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint bench soak figures clean
+.PHONY: help setup demo test test-long lint bench soak figures docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,11 @@ soak: setup ## fly and learn for MINUTES=30 under kills, floods and damaged mess
 
 figures: setup ## reproduce the paper's experiment and draw its figures in build/figures
 	@$(BIN)/hmpc reproduce --out build/figures $(ARGS)
+
+docs: setup ## build the documentation into build/docs; a warning is an error
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	@$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs $(ARGS)
+	@echo 'documentation: build/docs/index.html'
 
 clean: ## remove the virtual environments and everything that was built
 	rm -rf .venv .venv-* .venv.lock build install log *.egg-info
