@@ -130,8 +130,8 @@ def _as_written(_app: Sphinx, _kind: str, _name: str, _object: object, _options:
 def _escaped(line: str) -> str:
     """Return a line of text in which only what is in backquotes or between stars is markup."""
     parts = re.split(r'(`+[^`]*`+)', line)
-    text = [re.sub(r'\||(?<=\w)_(?!\w)|\*(?=\w)(?![^*]*\*)', r'\\\g<0>', part) for part in parts[::2]]
-    parts[::2] = text
+    markup = re.compile(r'\||(?<=\w)_(?!\w)|\*(?=\w)(?![^*]*\*)')
+    parts[::2] = [markup.sub(r'\\\g<0>', part) for part in parts[::2]]
     return ''.join(parts)
 
 
