@@ -130,6 +130,18 @@ def test_a_goal_before_the_first_state_is_where_the_flight_goes(policy):
     assert np.linalg.norm(states[-1, :3] - CENTRE) < 0.05
 
 
+def test_after_a_gap_the_plan_begins_about_the_reference_and_not_at_the_last_one(policy):
+    pilot, controller = new(policy, Hover(CENTRE))
+    fly(controller, resting_state([0.09, 0.0, 1.0]), 0.3)
+    tumbled = resting_state(CENTRE)
+    tumbled[6:10] = math.cos(0.7), math.sin(0.7), 0.0, 0.0
+    after = pilot.solve(tumbled, 3 * SECOND)
+    policy.reset()
+    policy.observer.estimate = after.estimate
+    fresh = policy.solve(tumbled, pilot.reference, pilot.time(3 * SECOND))
+    np.testing.assert_allclose(after.input, fresh.input, atol=1e-9)
+
+
 def test_a_reference_beyond_the_vehicle_is_refused_with_numbers_and_changes_nothing(policy):
     pilot, controller = new(policy, Hover(CENTRE))
     fly(controller, resting_state(CENTRE), 0.1)

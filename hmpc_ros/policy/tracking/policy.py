@@ -22,6 +22,7 @@ STAGE = model.STAGE
 STAGE_TIME = 0.05  # s between the stages of the plan
 FIRST_ITERATIONS = 10  # about the reference, where there is no last plan
 LONGEST_GAP = 5  # control periods without a state, after which the observer skips
+STALE = 0.2  # s without a state, after which the last plan is no beginning for the next
 LEVEL_GAIN = 4.0  # 1/s, of the fallback's level attitude
 _LARGEST = 1e6  # a state beyond this is no state
 
@@ -102,6 +103,8 @@ class TrackingPolicy:
             return self._failure(SolveStatus.INVALID_STATE, np.zeros(model.NX), started)
         x[6:10] /= size
         self._observe(x, t)
+        if self._last is not None and not 0 <= t - self._last[1] <= STALE:
+            self._warm = False
         self._last = (x, t)
 
         estimate = self.observer.estimate.copy()
