@@ -10,7 +10,7 @@ import numpy as np
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.ros.graph import simulation
-from hmpc_ros.studies.flying import controller_counts, ros_is_missing
+from hmpc_ros.studies.flying import controller_counts, nobody, ros_is_missing
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -26,7 +26,7 @@ def fly_over_ros(
     configuration: Configuration,
     reference: Reference,
     steps: int,
-    progress: Progress,
+    progress: Progress = nobody,
     *,
     rviz: bool = False,
     reader: Callable[[str, str], None] | None = None,
