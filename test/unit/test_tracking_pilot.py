@@ -153,7 +153,7 @@ def test_a_reference_beyond_the_vehicle_is_refused_with_numbers_and_changes_noth
 
 
 @pytest.mark.parametrize('axis', [7, 8])
-@pytest.mark.parametrize('angle', [-1.2, 0.8])
+@pytest.mark.parametrize('angle', [-1.2, 0.8, math.pi])
 def test_level_hover_turns_the_vehicle_upright(policy, axis, angle):
     pilot, _ = new(policy, Hover(CENTRE))
     start = resting_state(CENTRE)

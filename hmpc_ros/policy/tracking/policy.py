@@ -163,15 +163,17 @@ class TrackingPolicy:
 
     def level(self, x: np.ndarray | None) -> np.ndarray:
         """Return the command (4,) of level attitude with hover thrust, as estimated."""
-        if x is None or not np.isfinite(x).all():
-            z, rates = np.array([0.0, 0.0, 1.0]), np.zeros(3)
-        else:
+        rates, upright = np.zeros(3), 1.0
+        if x is not None and np.isfinite(x).all():
             # The rotation vector from the thrust axis to the vertical, in body axes.
             up = rotation_matrix(x[6:10])[2]
-            z, rates = up, LEVEL_GAIN * np.array([-up[1], up[0], 0.0])
+            upright, lying = float(up[2]), float(np.hypot(up[0], up[1]))
+            axis = np.array([-up[1], up[0], 0.0]) / lying if lying > 1e-6 else np.eye(3)[0]
+            rates = LEVEL_GAIN * np.arctan2(lying, upright) * axis
         _, ratio, _, _, push = self.observer.estimate
         thrust = (model.GRAVITY - push) / (ratio * float(self.parameters.thrust_gain[0]))
-        thrust /= max(0.5, float(z[2]))
+        # Upside down no thrust carries.
+        thrust = thrust / max(0.5, upright) if upright > 0 else 0.0
         u = np.concatenate(([thrust], rates))
         return np.minimum(np.maximum(u, self._low), self._high)
 
