@@ -61,6 +61,9 @@ def fly_over_ros(
     values = configuration.besides_file()
     values['simulator'].update(start_paused=True, episode_steps=steps, next_start=BEGIN)
     values['controller']['reference.begin'] = BEGIN
+    if not paced:
+        # Whoever waits for an answer is not late: no fallback may be taken for one by its stamp.
+        values['controller']['state_timeout'] = 600.0
     nodes = simulation(configuration.path, values, rviz=rviz)
     # What sensors tell of an undisturbed vehicle is the truth.
     off = [np.any(value) for name, value in simulator.items() if name.endswith(_DISTURBED)]

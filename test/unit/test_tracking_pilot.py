@@ -173,6 +173,17 @@ def test_the_fallback_of_a_failed_solve_is_what_the_observer_reckons_with(policy
     np.testing.assert_array_equal(policy._command, answer.command)
 
 
+def test_what_answers_no_state_is_not_taken_for_flown(policy):
+    now = [0.0]
+    pilot = TrackingPilot(policy, Hover(CENTRE))
+    controller = FlightController(pilot, Safety(state_timeout=0.2), clock=lambda: now[0])
+    answer = controller.respond(resting_state([0.05, 0.0, 1.0]), SECOND)
+    now[0] = 0.3
+    fallback = controller.tick()
+    assert (fallback.source, fallback.reason) == (Source.PLAN, Reason.STATE_TIMEOUT)
+    np.testing.assert_array_equal(policy._command, answer.command)
+
+
 def test_whatever_comes_in_commands_are_finite_and_inside_the_limits(policy):
     _, controller = new(policy, Hover(CENTRE), max_hover_steps=1000)
     rng = np.random.default_rng(3)
