@@ -45,13 +45,18 @@ setup(
     # ROS packages and acados come from the system or from requirements/, never through this list:
     # pip must not replace the numpy or rclpy of a sourced ROS by its own.
     install_requires=['setuptools'],
-    extras_require={'test': ['pytest', 'pytest-timeout']},  # tells `colcon test` to run pytest
+    extras_require={
+        'test': ['pytest', 'pytest-timeout'],  # tells `colcon test` to run pytest
+        'mavlink': ['pymavlink'],  # for the node mavlink_adapter
+    },
     entry_points={
         'console_scripts': [
             f'simulator = {NAME}.ros.simulator_node:main',
             f'controller = {NAME}.ros.controller_node:main',
             f'visualizer = {NAME}.ros.visualizer_node:main',
             f'learner = {NAME}.ros.learner_node:main',
+            f'mavlink_adapter = {NAME}.ros.mavlink_adapter_node:main',
+            f'px4_adapter = {NAME}.ros.px4_adapter_node:main',
             f'hmpc = {NAME}.cli.main:main',
         ],
     },

@@ -160,7 +160,7 @@ def read_run(arguments: argparse.Namespace, *more: str) -> Configuration:
     """Read what is to be run: from the files and options, or from the folder that is resumed."""
     more += tuple(
         f'learner.{name}={getattr(arguments, name)}'
-        for name in ('iterations', 'seed')
+        for name in ('iterations', 'flights', 'seed')
         if getattr(arguments, name) is not None
     )
     if arguments.config is None:
@@ -186,6 +186,9 @@ def add_run(parser: argparse.ArgumentParser, out: str) -> None:
     add_configuration(parser)
     parser.set_defaults(config=None)
     parser.add_argument('--iterations', metavar='N', type=int, help='iterations in total')
+    parser.add_argument(
+        '--flights', metavar='N', type=int, help='no iteration begins after so many flights'
+    )
     parser.add_argument('--seed', metavar='N', type=int, help='seed of the random directions')
     parser.add_argument(
         '--out',

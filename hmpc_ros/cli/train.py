@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hmpc_ros.cli.options import MOST_JOBS, add_run, address, count, read_run, refuse_to_mix
-from hmpc_ros.configuration import learner
+from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.learning.parallel import workers
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import best_record, summarise
 
 if TYPE_CHECKING:
+    from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.training import TrainingRun
 
@@ -33,6 +34,7 @@ EXAMPLES = """\
 examples:
   hmpc train --out build/hybrid
   hmpc train --set learner.estimator=model_based --iterations 50 --out build/model
+  hmpc train --config tracking --flights 3 --set simulator.mass_scale=1.2 --out build/eight
   hmpc train --resume --out build/hybrid --iterations 400
 """
 
@@ -68,11 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(f'[yellow]warning:[/] {warning}')
     exit_code, stopped = 0, ''
     try:
-        with workers(arguments.jobs, arguments.dask) as executor, _ProgressBar(console) as bar:
-            finished = learner.train_offline(
-                configuration, out, bar.start, bar.update, executor
-            )
-            stopped = finished.stopped
+        with _ProgressBar(console) as bar:
+            stopped = _train(arguments, configuration, bar).stopped
     except KeyboardInterrupt:
         exit_code = 130
     if not (out / HEADER).exists():  # interrupted while the solver was built
@@ -89,6 +88,22 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
+def _train(
+    arguments: argparse.Namespace, configuration: Configuration, bar: _ProgressBar
+) -> TrainingRun:
+    if configuration['controller']['policy.kind'] == 'tracking':
+        if arguments.dask:
+            raise ValueError('the tracking MPC learns on this machine: leave out --dask')
+        jobs = arguments.jobs if arguments.jobs > 1 else min(2, os.cpu_count() or 1)
+        return tracking_learner.train_offline(
+            configuration, arguments.out, bar.start, bar.update, jobs
+        )
+    with workers(arguments.jobs, arguments.dask) as executor:
+        return learner.train_offline(
+            configuration, arguments.out, bar.start, bar.update, executor
+        )
+
+
 class _ProgressBar:
     """Iterations with cost, violation, lowest cost so far and time left."""
 
@@ -97,11 +112,8 @@ class _ProgressBar:
             TextColumn('iteration'),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
-            TextColumn(
-                'C {task.fields[shown][C]:.2f}  V {task.fields[shown][V]:.4f}  '
-                'J {task.fields[shown][J]:.2f}'
-            ),
-            TextColumn('best {task.fields[best]:.2f}'),
+            TextColumn('{task.fields[shown]}'),
+            TextColumn('{task.fields[best]}'),
             TimeRemainingColumn(),
             console=console,
         )
@@ -115,33 +127,45 @@ class _ProgressBar:
     def start(self, training: TrainingRun) -> None:
         """Begin to show a run, which may have iterations behind it."""
         records = training.results.records
-        best = best_record(records)
-        self._best = number(best['J']) if best else math.inf
         self._task = self._progress.add_task(
             '',
             total=training.total,
             completed=training.k,
-            shown=_costs(records[-1]) if records else dict.fromkeys('CVJ', math.nan),
-            best=self._best,
+            shown=_text(records[-1]) if records else '',
+            best=_best(records),
         )
         self._progress.start()
 
     def update(self, training: TrainingRun, record: Record) -> None:
         """Show a finished iteration."""
-        costs = _costs(record)
-        self._best = min(self._best, costs['J'])
-        self._progress.update(self._task, completed=training.k, best=self._best, shown=costs)
+        self._progress.update(
+            self._task,
+            completed=training.k,
+            best=_best(training.results.records),
+            shown=_text(record),
+        )
 
 
-def _costs(record: Record) -> dict[str, float]:
-    return {name: number(record[name]) for name in 'CVJ'}
+def _best(records: list[Record]) -> str:
+    best = best_record(records)
+    return 'best ' + _text(best) if best else ''
+
+
+def _text(record: Record) -> str:
+    """Put a record into a few words: what people look at first."""
+    if 'rmse_m' in record:
+        rmse, largest = (1e3 * number(record[name]) for name in ('rmse_m', 'max_m'))
+        return f'RMSE {rmse:.2f} mm, largest {largest:.2f} mm'
+    return '  '.join(f'{name} {number(record[name]):.4f}' for name in 'CVJ')
 
 
 def _report(console: Console, summary: dict[str, Any], out: Path, interrupted: bool) -> None:
     for name in ('start', 'final', 'best'):
         if summary[name]:
-            costs = '  '.join(f'{key} = {v:.4f}' for key, v in _costs(summary[name]).items())
-            console.print(f'{name:>6}: {costs}')
+            console.print(f'{name:>6}: {_text(summary[name])}')
+    for name, found in (summary['identified'] or {}).items():
+        said = f'{found["estimate"]:.4g} +- {found["standard_error"]:.2g}'
+        console.print(f'  {name}: {said if found["told"] else "as assumed: no flight tells"}')
     state = 'stopped' if interrupted else 'done'
     console.print(
         f'{state} after {summary["iterations"]} iterations, {summary["flights"]} flights; '

@@ -6,7 +6,7 @@ knows is declared here.
 
 import math
 
-from hmpc_ros.configuration import tracking_tables
+from hmpc_ros.configuration import autopilot_tables, tracking_tables
 from hmpc_ros.configuration.schema import Parameter, declared, table
 from hmpc_ros.learning.estimators import ZerothOrder
 from hmpc_ros.learning.few_flights import Settings
@@ -391,4 +391,6 @@ TABLES = {
     'controller': CONTROLLER,
     'visualizer': VISUALIZER,
     'learner': LEARNER,
+    'mavlink_adapter': table(*autopilot_tables.MAVLINK_ADAPTER),
+    'px4_adapter': table(*autopilot_tables.PX4_ADAPTER),
 }

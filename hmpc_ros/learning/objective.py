@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -35,6 +35,18 @@ class Outcome:
     def finite(self) -> bool:
         """Whether the flight has a cost: one that ran away or was cut short has none."""
         return bool(np.isfinite(self.J))
+
+
+class Costs(Protocol):
+    """What a training run asks of an objective, whatever flies."""
+
+    def cost(self, flight: Any) -> Outcome:
+        """Cost a flight; infinite where it has no cost that could be compared with others'."""
+        ...
+
+    def for_people(self, flight: Any) -> dict[str, float | None]:
+        """Return what records tell of a flight besides its cost."""
+        ...
 
 
 def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
@@ -148,8 +160,8 @@ class Objective:
         violation = float(self.excess(x).sum())
         return Outcome(tracking, violation, tracking + self.penalty * violation)
 
-    def for_people(self, _flight: Flight) -> dict[str, float | None]:
-        """Return what records tell of a flight besides its cost: nothing."""
+    def for_people(self, flight: Flight) -> dict[str, float | None]:  # noqa: ARG002
+        """Return nothing: the cost says it all."""
         return {}
 
     def excess(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hmpc_ros.learning.requests import FlightRequest
@@ -28,7 +28,7 @@ ONE_THREAD = dict.fromkeys(('OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS', 'MKL_NUM_
 
 def fly_in_turn(
     run: TrainingRun,
-    fly: Callable[[FlightRequest], Flight],
+    fly: Callable[[FlightRequest], Any],
     on_record: Callable[[Record], None] = lambda _record: None,
 ) -> None:
     """Fly a training run to its end, one flight after the other, in this process."""

@@ -47,7 +47,7 @@ class Step:
     accepted: bool = True
     reason: str = ''
     memory: Memory = field(default_factory=dict)
-    details: dict[str, float | None] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     diverged: bool = False
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from hmpc_ros.learning.objective import Objective
+    from hmpc_ros.learning.objective import Costs
     from hmpc_ros.learning.requests import Asking
     from hmpc_ros.learning.results import Record, ResultsFolder
     from hmpc_ros.learning.rules import Rule, Step
@@ -65,7 +65,7 @@ class TrainingRun:
     def __init__(
         self,
         rule: Rule,
-        objective: Objective,
+        objective: Costs,
         start: Parameters,
         results: ResultsFolder,
         *,
@@ -104,7 +104,7 @@ class TrainingRun:
         """Return a flight to be flown now; None when the run waits for reports or is finished."""
         return self._due.popleft() if self._due else None
 
-    def report(self, request: FlightRequest, flight: Flight) -> Record | None:
+    def report(self, request: FlightRequest, flight: Flight | Any) -> Record | None:
         """Tell the run how a request was flown.
 
         Returns:

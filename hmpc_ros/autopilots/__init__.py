@@ -1,0 +1,1 @@
+"""What real autopilots need, without ROS: frames, thrust, clocks, take-over, protocols."""

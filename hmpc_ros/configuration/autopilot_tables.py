@@ -1,0 +1,69 @@
+"""The parameters of the nodes that connect the controller to autopilots."""
+
+from hmpc_ros.autopilots.takeover import Gates
+from hmpc_ros.configuration.schema import Parameter, declared
+
+ADAPTER = (
+    Parameter(
+        'frame_id', 'map', "frame of the odometry; its origin is the autopilot's", read_only=True
+    ),
+    Parameter('child_frame_id', 'base_link', 'body frame of the odometry', read_only=True),
+    Parameter(
+        'hover_throttle',
+        0.0,
+        'throttle of a hover; 0: measured while the autopilot holds the vehicle in the air',
+        lower=0.0,
+        upper=0.95,
+        read_only=True,
+    ),
+    Parameter(
+        'hover_voltage',
+        0.0,
+        'battery voltage at which hover_throttle was found; 0: unknown',
+        'V',
+        lower=0.0,
+        read_only=True,
+    ),
+    Parameter(
+        'voltage_exponent',
+        0.0,
+        'power of the voltage that thrust goes with; 0: the autopilot compensates it, 2: motors',
+        lower=0.0,
+        upper=4.0,
+        read_only=True,
+    ),
+    Parameter(
+        'max_latency',
+        0.1,
+        'time that the controller may take for an answer to be good',
+        's',
+        lower=1e-3,
+        read_only=True,
+    ),
+    *declared(Gates, ''),
+)
+_SYSTEM = Parameter(
+    'system', 1, "the autopilot's MAVLink system id", lower=1, upper=255, read_only=True
+)
+MAVLINK_ADAPTER = (
+    Parameter(
+        'url',
+        'udp:127.0.0.1:14540',
+        'where the autopilot is: udp:HOST:PORT listens, udpout:HOST:PORT sends first, '
+        'tcp:HOST:PORT, or a serial device',
+        read_only=True,
+    ),
+    Parameter('baud', 115200, 'of a serial device', lower=1200, read_only=True),
+    _SYSTEM,
+    Parameter(
+        'rate', 100.0, 'rate of states to ask for', 'Hz', lower=1.0, upper=1000.0, read_only=True
+    ),
+    *ADAPTER,
+)
+PX4_ADAPTER = (
+    Parameter(
+        'fmu', 'fmu', "beginning of the names of PX4's topics, before /in and /out", read_only=True
+    ),
+    _SYSTEM,
+    *ADAPTER,
+)

@@ -1,0 +1,210 @@
+"""From values to objects: a training run of the tracking MPC, without ROS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hmpc_ros.configuration import build_tracking as build
+from hmpc_ros.configuration.files import Configuration
+from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.tables import LEARNING
+from hmpc_ros.learning.objective import Outcome
+from hmpc_ros.learning.parallel import fly_in_turn, process_pool
+from hmpc_ros.learning.rehearsed import Lesson, RehearsedRule
+from hmpc_ros.learning.requests import FlightRequest
+from hmpc_ros.learning.results import Record, ResultsFolder
+from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.plant.grey_box_fit import Recording
+from hmpc_ros.plant.reference.flatness import Drag
+from hmpc_ros.plant.reference.protocol import Reference
+from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
+from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.policy.tracking import flying, performance
+from hmpc_ros.policy.tracking.parameters import SPACE, TrackingParameters
+from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.policy.tracking.rehearsal import Rehearsed
+from hmpc_ros.policy.tracking.student import SCENES, Teacher, flown_cost, for_people, in_turn
+
+HOVER = 10.0  # s that count of a reference that never ends
+
+
+@dataclass(frozen=True, eq=False)
+class TrackingObjective:
+    """What a flight along a reference costs, as the learner sees it: from what was measured."""
+
+    teacher: Teacher
+
+    def cost(self, flight: flying.TrackedFlight) -> Outcome:
+        """Cost a flight [m^2]; one that is not whole, or was not solved throughout, infinity."""
+        t = self.teacher
+        if not flight.complete or flight.failures or not np.isfinite(flight.measured).all():
+            return Outcome(math.inf, math.inf, math.inf)
+        start = t.start
+        believed = Drag(float(start.thrust_gain[0]), start.drag)
+        J = flown_cost(flight, t.costs, believed, t.begin, t.end)
+        return Outcome(J, 0.0, J)
+
+    def for_people(self, flight: flying.TrackedFlight) -> dict[str, float | None]:
+        """Return the true RMSE and largest error."""
+        return for_people(flight, self.teacher.begin, self.teacher.end)
+
+
+@dataclass(frozen=True, eq=False)
+class TrackingStudent:
+    """Implements `hmpc_ros.learning.rehearsed.Student` by a `Teacher`."""
+
+    teacher: Teacher
+    executor: Executor | None = None
+
+    def keep(self, flight: flying.TrackedFlight) -> dict[str, np.ndarray]:
+        """Return measured states and commands."""
+        return {'measured': flight.measured, 'commands': flight.inputs}
+
+    def learn(
+        self,
+        flights: Sequence[dict[str, np.ndarray]],
+        best: Parameters,
+        radius: float,
+        seed: int,
+    ) -> Lesson:
+        """Identify, rehearse, tune."""
+        h = self.teacher.time_step
+        recordings = [
+            Recording(h * np.arange(len(f['measured'])), f['measured'], f['commands'])
+            for f in flights
+        ]
+        taught = self.teacher.teach(
+            recordings, TrackingParameters.from_theta(best.theta), radius,
+            np.random.default_rng(seed), self._over,
+        )  # fmt: skip
+        details = {
+            'identified': taught.identified.as_dict(),
+            'rehearsed_rmse_m': taught.tuned.rmse,
+            'rehearsals': taught.tuned.rehearsals,
+        }
+        return Lesson(best.with_theta(taught.parameters.theta), taught.promised, details)
+
+    def _over(
+        self, function: Callable[..., Rehearsed], arguments: Sequence[tuple]
+    ) -> Sequence[Rehearsed]:
+        if self.executor is None:
+            return in_turn(function, arguments)
+        return list(self.executor.map(function, *zip(*arguments, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class TrackingFlyer:
+    """Flies requests on the simulated vehicle; the number of a flight selects noise and wind."""
+
+    simulator: FlightSimulator
+    policy: TrackingPolicy
+    reference: Reference
+    steps: int
+
+    def __call__(self, request: FlightRequest) -> flying.TrackedFlight:
+        """Fly a request."""
+        self.policy.use(request.parameters)
+        return flying.fly(
+            self.simulator, self.policy, self.reference, self.steps,
+            flight_number=request.number, keep_solutions=request.with_solutions,
+        )  # fmt: skip
+
+
+def teacher(configuration: Configuration) -> Teacher:
+    """Return what is known before any flight.
+
+    Raises:
+        ValueError: values do not go together, or the reference comes over ROS.
+    """
+    controller, preset = configuration['controller'], build.assumed(configuration)
+    if controller['reference.kind'] == 'topic':
+        raise ValueError('reference.kind topic comes over ROS: offline there is none to listen to')
+    reference, _ = build.reference(configuration)
+    begin, end = controller['tracking.rmse_after'], performance.steady_end(reference)
+    end = min(end, reference.duration)
+    if not math.isfinite(end):
+        end = begin + HOVER
+    if end - begin < 1.0:
+        raise ValueError(
+            f'a flight is judged from tracking.rmse_after = {begin:g} s on, but the reference ends '
+            f'after {end:g} s'
+        )
+    return Teacher(
+        preset,
+        build.limits(controller, preset),
+        build.parameters(controller, preset),
+        reference,
+        begin,
+        end,
+        controller['time_step'],
+    )
+
+
+def train_offline(
+    configuration: Configuration,
+    out: Path,
+    on_start: Callable[[TrainingRun], None] | None = None,
+    on_record: Callable[[TrainingRun, Record], None] | None = None,
+    jobs: int = 1,
+) -> TrainingRun:
+    """Start or go on with a training run of the tracking MPC, and fly it to its end.
+
+    Args:
+        configuration: what to run.
+        out: its results folder.
+        on_start: called with the run before its first flight.
+        on_record: called with the run and each record that was kept.
+        jobs: processes that rehearse, beyond one per scene of no use; the results are the same.
+
+    Raises:
+        ValueError: the configuration contradicts itself.
+        ResultsError: the folder is in use, damaged, or holds another run.
+    """
+    known, learner = teacher(configuration), configuration['learner']
+    start = Parameters(SPACE, known.start.theta)
+    wanted = _header(configuration, start)
+    fly = TrackingFlyer(
+        build.simulator(configuration['simulator']),
+        build.policy(configuration),
+        known.reference,
+        math.ceil(known.end / known.time_step - 1e-9),
+    )
+    most = learner['flights'] or learner['iterations']
+    with (
+        ResultsFolder(out, wanted) as results,
+        process_pool(max(1, min(jobs, SCENES))) as pool,
+    ):
+        results.refuse_another_run(wanted)
+        run = TrainingRun(
+            RehearsedRule(TrackingStudent(known, pool if jobs > 1 else None)),
+            TrackingObjective(known),
+            start,
+            results,
+            iterations=min(learner['iterations'], most),
+            seed=learner['seed'],
+        )
+        if on_start:
+            on_start(run)
+        fly_in_turn(run, fly, lambda record: on_record(run, record) if on_record else None)
+    return run
+
+
+def _header(configuration: Configuration, start: Parameters) -> dict[str, Any]:
+    """Describe a run for its results folder."""
+    kept = {node: dict(configuration[node]) for node in ('simulator', 'controller', 'learner')}
+    kept['learner'] = {name: kept['learner'][name] for name in LEARNING}
+    return {
+        **provenance(),
+        'seed': kept['learner']['seed'],
+        'configuration': kept,
+        'theta': start.theta,
+        'fixed': dict(start.fixed),
+        'model': {'identity': 'tracking'},
+    }

@@ -1,0 +1,198 @@
+"""Peers of an adapter: an autopilot that speaks MAVLink over UDP, and a controller that answers."""
+
+import math
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+
+os.environ['MAVLINK20'] = '1'
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from nav_msgs.msg import Odometry, Path
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from hmpc_ros.autopilots import mavlink
+from hmpc_ros.ros.runner import LocalRunner
+
+WAIT = 60.0  # s; a bound for what must happen, not a measurement
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+POSITION, HOLD, OFFBOARD = 3 << 16, 4 << 16 | 3 << 24, 6 << 16  # PX4's custom modes
+GUIDED, LOITER = 4, 5  # ArduPilot's
+
+
+@dataclass
+class MavlinkAutopilot:
+    """An autopilot that holds still and does what its fields say; call `stop` at the end."""
+
+    port: int
+    autopilot: int = mavlink.PX4
+    mode: int = POSITION
+    armed: bool = True
+    position: tuple = (0.0, 0.0, -2.0)  # NED
+    quaternion: tuple = (1.0, 0.0, 0.0, 0.0)
+    velocity: tuple = (0.0, 0.0, 0.0)
+    child_frame: int = 12
+    resets: int = 0
+    quality: int = 0
+    throttle: float = 0.49
+    obeys: bool = True
+    options: int = 0
+    boot: float = field(default_factory=time.monotonic)
+    setpoints: list = field(default_factory=list)  # (time, roll rate, pitch rate, yaw rate, thrust)
+    modes: list = field(default_factory=list)  # asked for
+    intervals: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        from pymavlink import mavutil
+
+        self._link = mavutil.mavlink_connection(
+            f'udpout:127.0.0.1:{self.port}', source_system=1, source_component=1, dialect='common'
+        )
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self):
+        self._end.set()
+        self._thread.join()
+        self._link.close()
+
+    def _run(self):
+        turn = 0
+        while not self._end.wait(0.01):
+            self._tell(turn)
+            turn += 1
+            while (message := self._link.recv_msg()) is not None:
+                self._take(message)
+
+    def _tell(self, turn):
+        mav = self._link.mav
+        if turn % 10 == 0:
+            mav.heartbeat_send(2, self.autopilot, 128 if self.armed else 0, self.mode, 4)
+            mav.sys_status_send(0, 0, 0, 0, 15800, -1, 80, 0, 0, 0, 0, 0, 0)
+        microseconds = round(1e6 * (time.monotonic() - self.boot))
+        if mavlink.ATTITUDE_TARGET in self.intervals and turn % 5 == 0:
+            level = [1.0, 0.0, 0.0, 0.0]
+            mav.attitude_target_send(microseconds // 1000, 0, level, 0.0, 0.0, 0.0, self.throttle)
+        if mavlink.ODOMETRY in self.intervals or turn % 3 == 0:  # as PX4 does unasked
+            unknown = [math.nan] * 21
+            mav.odometry_send(
+                microseconds, 1, self.child_frame, *self.position, list(self.quaternion),
+                *self.velocity, 0.1, 0.2, 0.3, unknown, unknown, self.resets, 8, self.quality,
+            )  # fmt: skip
+
+    def _take(self, message):
+        kind = message.get_type()
+        if kind == 'SET_ATTITUDE_TARGET':
+            rates = message.body_roll_rate, message.body_pitch_rate, message.body_yaw_rate
+            self.setpoints.append((time.monotonic(), *rates, message.thrust))
+            assert message.type_mask == 128
+        elif kind == 'COMMAND_LONG' and message.command == 176:
+            wanted = tuple(round(p) for p in (message.param1, message.param2, message.param3))
+            self.modes.append(wanted)
+            if self.obeys:
+                px4 = wanted[1] << 16 | wanted[2] << 24
+                self.mode = px4 if self.autopilot == mavlink.PX4 else wanted[1]
+            self._link.mav.command_ack_send(176, 0 if self.obeys else 2)
+        elif kind == 'COMMAND_LONG' and message.command == 511:
+            self.intervals[round(message.param1)] = message.param2
+        elif kind == 'PARAM_REQUEST_READ' and message.param_id == 'GUID_OPTIONS':
+            self._link.mav.param_value_send(b'GUID_OPTIONS', float(self.options), 6, 1, 0)
+
+
+class ScriptedController:
+    """Answers every odometry with one command, and sees what an adapter tells.
+
+    Attributes:
+        command: thrust [m/s^2] and body rates [rad/s].
+        answers, solves: whether it answers, and whether it says that a solve is behind it.
+        stamp_shift: what is wrong with the stamps of its answers [ns].
+    """
+
+    def __init__(self, runner: LocalRunner, adapter: str):
+        self.runner = runner
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node('scripted', context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.command = (9.80665, 0.1, 0.2, 0.3)
+        self.answers = self.solves = True
+        self.stamp_shift = 0
+        self.odometry: Odometry | None = None
+        self.takeover = DiagnosticStatus()
+        node = self.node
+        node.create_subscription(Odometry, 'odom', self._on_odometry, 1)
+        node.create_subscription(
+            DiagnosticStatus, f'{adapter}/takeover', self._on_takeover, LATCHED
+        )
+        self._commands = node.create_publisher(TwistStamped, 'rates_command', 1)
+        self._estimates = node.create_publisher(JointState, 'estimates', 1)
+        self._path = node.create_publisher(Path, 'reference_path', LATCHED)
+        self._services = {
+            name: node.create_client(Trigger, f'{adapter}/{name}')
+            for name in ('engage', 'hand_back')
+        }
+
+    def _on_odometry(self, message: Odometry) -> None:
+        self.odometry = message
+        if self.answers:
+            answer = TwistStamped(header=message.header)
+            nanoseconds = answer.header.stamp.nanosec + self.stamp_shift
+            answer.header.stamp.nanosec = min(nanoseconds, 999_999_999)
+            angular = answer.twist.angular
+            answer.twist.linear.z, angular.x, angular.y, angular.z = self.command
+            self._commands.publish(answer)
+            if self.solves:
+                self._estimates.publish(JointState(header=message.header))
+
+    def _on_takeover(self, message: DiagnosticStatus) -> None:
+        self.takeover = message
+
+    @property
+    def phase(self) -> str:
+        return self.takeover.message.partition(':')[0]
+
+    def stay_at(self, x: float, y: float, z: float) -> None:
+        """Publish a reference that stays at a place."""
+        pose = PoseStamped()
+        pose.pose.position.x, pose.pose.position.y, pose.pose.position.z = x, y, z
+        self._path.publish(Path(poses=[pose, pose]))
+
+    def wait_for(self, condition, what: str) -> None:
+        end = time.monotonic() + WAIT
+        while not condition():
+            self.runner.check()
+            assert time.monotonic() < end, f'waited {WAIT:g} s for {what}: {self.takeover.message}'
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def go_on(self, seconds: float) -> None:
+        """Answer for some time."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def call(self, name: str) -> tuple[bool, str]:
+        client = self._services[name]
+        self.wait_for(client.service_is_ready, f'the service {name}')
+        future = client.call_async(Trigger.Request())
+        self.wait_for(future.done, f'an answer of {name}')
+        return future.result().success, future.result().message
+
+    def engage(self) -> None:
+        """Engage from a hover at the reference."""
+        self.stay_at(0.0, 0.0, 2.0)
+        self.wait_for(lambda: self.phase == 'ready', 'ready')
+        assert self.call('engage') == (True, 'engaging')
+        self.wait_for(lambda: self.phase == 'taken over', 'the take-over')
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()

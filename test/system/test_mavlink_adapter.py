@@ -1,0 +1,189 @@
+"""The MAVLink adapter as a process between an autopilot on a UDP socket and a controller on DDS."""
+
+import contextlib
+import math
+import socket
+
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('pymavlink', reason='an extra: pip install pymavlink')
+
+from scripted_autopilot import GUIDED, HOLD, LOITER, OFFBOARD, MavlinkAutopilot, ScriptedController
+
+from hmpc_ros.autopilots import mavlink
+from hmpc_ros.ros.graph import NodeSpec
+from hmpc_ros.ros.runner import LocalRunner
+
+pytestmark = pytest.mark.system
+
+TAKE, GIVE = (1, 6, 0), (1, 4, 3)  # PX4: offboard, auto hold
+
+
+@contextlib.contextmanager
+def flight(parameters=(), **autopilot):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    spec = NodeSpec(
+        executable='mavlink_adapter',
+        module='hmpc_ros.ros.mavlink_adapter_node',
+        name='mavlink_adapter',
+        parameters={
+            'url': f'udp:127.0.0.1:{port}', 'hover_throttle': 0.5, 'max_latency': 1.0,
+            'solve_timeout': 1.0, 'state_timeout': 1.0, **dict(parameters),
+        },
+    )  # fmt: skip
+    with LocalRunner([spec]) as runner, contextlib.ExitStack() as stack:
+        peer = MavlinkAutopilot(port, **autopilot)
+        stack.callback(peer.stop)
+        controller = ScriptedController(runner, 'mavlink_adapter')
+        stack.callback(controller.close)
+        yield peer, controller
+
+
+def nothing_is_sent_again(peer, controller) -> None:
+    """All is well again, and nothing engages by itself."""
+    controller.wait_for(lambda: controller.phase == 'ready', 'ready')
+    controller.go_on(0.3)
+    sent, asked = len(peer.setpoints), list(peer.modes)
+    controller.go_on(1.5)
+    assert len(peer.setpoints) == sent
+    assert peer.modes == asked
+
+
+def test_it_flies_from_engage_to_hand_back():
+    with flight(position=(1.0, 2.0, -3.0), velocity=(0.1, 0.2, -0.3), child_frame=1) as (
+        peer,
+        controller,
+    ):
+        controller.wait_for(lambda: controller.odometry is not None, 'odometry')
+        controller.wait_for(lambda: mavlink.ODOMETRY in peer.intervals, 'a request for states')
+        assert peer.intervals[mavlink.ODOMETRY] == pytest.approx(1e4)
+        message = controller.odometry
+        pose, twist = message.pose.pose, message.twist.twist
+        assert (pose.position.x, pose.position.y, pose.position.z) == (2.0, 1.0, 3.0)
+        # Facing north: yaw of 90 degrees from east, so that north is ahead and east to the right.
+        half = math.sqrt(0.5)
+        assert (pose.orientation.w, pose.orientation.z) == pytest.approx((half, half))
+        linear, angular = twist.linear, twist.angular
+        assert (linear.x, linear.y, linear.z) == pytest.approx((0.1, -0.2, 0.3))
+        assert (angular.x, angular.y, angular.z) == pytest.approx((0.1, -0.2, -0.3))
+        age = controller.node.get_clock().now().nanoseconds * 1e-9 - (
+            message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+        )
+        assert 0.0 <= age < 30.0  # by our clock, not by the autopilot's that has just begun
+
+        done, text = controller.call('engage')
+        assert not done
+        assert 'reference_path' in text
+        controller.stay_at(5.0, 1.0, 3.0)
+        controller.wait_for(
+            lambda: 'from the reference' in controller.call('engage')[1], 'a refusal'
+        )
+        assert not peer.setpoints
+        assert not peer.modes
+
+        controller.stay_at(2.0, 1.0, 3.0)
+        controller.wait_for(lambda: controller.phase == 'ready', 'ready')
+        assert controller.call('engage') == (True, 'engaging')
+        controller.wait_for(lambda: controller.phase == 'taken over', 'the take-over')
+        assert peer.modes == [TAKE]
+        assert peer.setpoints  # before the mode was asked for
+        assert peer.setpoints[-1][1:] == pytest.approx((0.1, -0.2, -0.3, 0.5), abs=1e-6)
+        controller.command = (2 * 9.80665, 0.0, 0.0, 0.0)
+        controller.wait_for(lambda: peer.setpoints[-1][4] == 1.0, 'full thrust')
+
+        assert controller.call('hand_back') == (True, 'handing back')
+        controller.wait_for(lambda: peer.mode == HOLD, 'hold')
+        assert peer.modes[-1] == GIVE
+        nothing_is_sent_again(peer, controller)
+
+
+def test_the_pilot_takes_over_and_keeps_it():
+    with flight() as (peer, controller):
+        controller.engage()
+        peer.mode = 2 << 16  # the pilot's switch: altitude
+        controller.wait_for(lambda: 'altitude' in controller.takeover.message, 'the pilot')
+        assert peer.modes == [TAKE]
+        nothing_is_sent_again(peer, controller)
+
+
+@pytest.mark.parametrize(
+    ('what', 'word'),
+    [
+        ('no answers', 'no good solve'),
+        ('fallback', 'no good solve'),
+        ('nan', 'not finite'),
+        ('reset', 'reset'),
+        ('silence', 'state_timeout'),
+    ],
+)
+def test_what_breaks_ends_the_set_points_and_hands_back(what, word):
+    with flight() as (peer, controller):
+        controller.engage()
+        peer.obeys = what == 'reset'
+        if what == 'no answers':
+            controller.answers = False
+        elif what == 'fallback':
+            controller.solves = False
+        elif what == 'nan':
+            peer.position = (math.nan, 0.0, -2.0)
+        elif what == 'reset':
+            peer.resets = 1
+        elif what == 'silence':
+            peer.stop()
+        controller.wait_for(lambda: word in controller.takeover.message, word)
+        if what == 'silence':
+            return
+        controller.wait_for(lambda: peer.modes[-1] == GIVE, 'a request to hold')
+        if what != 'reset':  # the autopilot does not listen: only its own failsafe is left
+            controller.go_on(2.5)
+            sent = len(peer.setpoints)
+            controller.go_on(0.5)
+            assert len(peer.setpoints) == sent
+            assert peer.mode == OFFBOARD
+            return
+        nothing_is_sent_again(peer, controller)
+
+
+def test_the_hover_throttle_is_measured_before_it_is_ready():
+    with flight({'hover_throttle': 0.0}) as (peer, controller):
+        controller.stay_at(0.0, 0.0, 2.0)
+        controller.wait_for(lambda: 'hover throttle' in controller.call('engage')[1], 'a refusal')
+        controller.engage()
+        controller.wait_for(lambda: bool(peer.setpoints), 'a set-point')
+        assert peer.setpoints[-1][4] == pytest.approx(0.49, abs=1e-3)
+
+
+def test_ardupilot_is_flown_in_guided_mode_once_a_thrust_is_a_thrust():
+    with flight(autopilot=mavlink.ARDUPILOT, mode=LOITER) as (peer, controller):
+        controller.stay_at(0.0, 0.0, 2.0)
+        controller.wait_for(lambda: 'which is 0' in controller.call('engage')[1], 'a refusal')
+        assert 'GUID_OPTIONS' in controller.call('engage')[1]
+        peer.options = 8
+    with flight(autopilot=mavlink.ARDUPILOT, mode=LOITER, options=8) as (peer, controller):
+        controller.engage()
+        assert peer.mode == GUIDED
+        controller.call('hand_back')
+        controller.wait_for(lambda: peer.mode == LOITER, 'loiter')
+
+
+def test_ending_the_adapter_hands_back():
+    with flight() as (peer, controller):
+        controller.engage()
+        controller.runner.stop()
+        assert peer.mode in (HOLD, OFFBOARD)
+        controller.executor.spin_once(timeout_sec=0.1)
+        for _ in range(100):
+            if peer.mode == HOLD:
+                break
+            controller.executor.spin_once(timeout_sec=0.05)
+        assert peer.modes[-1] == GIVE
+
+
+def test_a_url_that_cannot_be_opened_is_said():
+    with pytest.raises(ValueError, match=r'udp:127\.0\.0\.1:14540'):
+        mavlink.MavlinkLink('udp:127.0.0.1')
+    with pytest.raises(ValueError, match='cannot be opened'):
+        mavlink.MavlinkLink('/dev/no_such_device')
