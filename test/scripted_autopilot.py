@@ -157,7 +157,7 @@ class ScriptedController:
 
     @property
     def phase(self) -> str:
-        return self.takeover.message.partition(':')[0]
+        return {pair.key: pair.value for pair in self.takeover.values}.get('phase', '')
 
     def stay_at(self, x: float, y: float, z: float) -> None:
         """Publish a reference that stays at a place."""

@@ -190,8 +190,8 @@ class TakeOver:
     def __init__(self, gates: Gates, lead: float = 1.0, setpoints_lead: bool = True) -> None:
         self.gates = gates
         self.phase = Phase.WAITING
-        self.why = 'nothing was heard of the autopilot yet'
-        self.refusals: list[str] = [self.why]
+        self.why = 'it was started'
+        self.refusals = ['nothing was heard of the autopilot yet']
         self._lead, self._setpoints_lead = lead, setpoints_lead
         self._since = 0.0  # when the phase began [s]
         self._asked = -math.inf  # when a mode was asked for last [s]

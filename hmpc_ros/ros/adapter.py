@@ -82,6 +82,7 @@ class Adapter(Node):
         lead: float,
         setpoints_lead: bool = True,
     ) -> None:
+        self._open = False
         super().__init__(name, start_parameter_services=False)
         self.settings = NodeParameters(self, table, gates, lambda _gates: None)
         s = self.settings
@@ -119,11 +120,13 @@ class Adapter(Node):
 
     def _started(self, words: str) -> None:
         """Say that all is open; to be called at the end of a subclass's ``__init__``."""
+        self._open = True
         tell_start(self, words, ('odom', 'rates_command', 'estimates', 'reference_path'))
 
     def destroy_node(self) -> None:
         """Give control back, as far as one word can, and end."""
-        if self.takeover.phase in (Phase.ENGAGING, Phase.TAKEN_OVER, Phase.HANDING_BACK):
+        in_control = (Phase.ENGAGING, Phase.TAKEN_OVER, Phase.HANDING_BACK)
+        if self._open and self.takeover.phase in in_control:
             self._request(Request.HOLD)
             self.get_logger().warning('ends while it had control: asked the autopilot to hold')
         super().destroy_node()
@@ -273,7 +276,7 @@ class Adapter(Node):
         takeover = self.takeover
         if self._told is None or self._told[0] is not takeover.phase:
             self._told = (takeover.phase, takeover.why)
-            text = f'{takeover.phase.value}: {takeover.why}'
+            text = self._words()
             if takeover.phase is Phase.HANDING_BACK:
                 self.get_logger().warning(text)
             else:
@@ -292,6 +295,15 @@ class Adapter(Node):
         if what != asked and now - since >= PATIENCE:
             self.get_logger().warning(f'not ready to engage: {refusals[0]}')
             self._asked_for = (what, now)
+
+    def _words(self) -> str:
+        """Say where it stands, and what came before."""
+        takeover = self.takeover
+        if takeover.phase is Phase.READY:
+            return f'ready to engage; before: {takeover.why}'
+        if takeover.phase is Phase.WAITING and takeover.refusals:
+            return f'waiting: {takeover.refusals[0]}; before: {takeover.why}'
+        return f'{takeover.phase.value}: {takeover.why}'
 
     def _status(self) -> DiagnosticStatus:
         takeover = self.takeover
@@ -318,11 +330,13 @@ class Adapter(Node):
         return DiagnosticStatus(
             level=DiagnosticStatus.OK if ok else DiagnosticStatus.WARN,
             name=f'{self.get_fully_qualified_name().lstrip("/")}: take-over',
-            message=f'{takeover.phase.value}: {takeover.why}',
+            message=self._words(),
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
 
     def _tell_diagnostics(self) -> None:
-        message = DiagnosticArray(status=[self._status()])
+        status = self._status()
+        self._takeover_publisher.publish(status)
+        message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics_publisher.publish(message)

@@ -214,6 +214,31 @@ def _given_in_file(file: Path, name: str) -> dict[str, ParameterValue]:
     return {key: value for key, value in load(file)[name].items() if value != defaults[key]}
 
 
+def vehicle(
+    adapter: str,
+    config: Path | str | None = 'autopilot',
+    parameters: Mapping[str, Mapping[str, ParameterValue]] | None = None,
+    *,
+    namespace: str = '',
+) -> list[NodeSpec]:
+    """List the processes that fly a vehicle through its autopilot: adapter and controller.
+
+    Args:
+        adapter: ``mavlink_adapter`` or ``px4_adapter``.
+        config: As for `simulation`.
+        parameters: As for `simulation`.
+        namespace: As for `simulation`.
+
+    Raises:
+        FileNotFoundError: the parameter file does not exist.
+    """
+    file, given = find_config(config), parameters or {}
+    return [
+        _ours(name, file, given.get(name, {}), namespace, use_sim_time=False)
+        for name in (adapter, 'controller')
+    ]
+
+
 def find_config(config: Path | str | None) -> Path:
     """Return the absolute path of a parameter file, or of a preset by its name.
 

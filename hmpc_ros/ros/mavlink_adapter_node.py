@@ -35,6 +35,7 @@ class MavlinkAdapter(Adapter):
 
     def __init__(self) -> None:
         """Open the link; raises ValueError when there is none to open."""
+        self._thread: threading.Thread | None = None
         super().__init__('mavlink_adapter', TABLES['mavlink_adapter'], LEAD)
         s = self.settings
         self._link = mavlink.MavlinkLink(s['url'], s['baud'], s['system'])
@@ -57,10 +58,12 @@ class MavlinkAdapter(Adapter):
     def destroy_node(self) -> None:
         """Give control back and close the link."""
         super().destroy_node()
-        self._closed.set()
-        self._taken.set()
-        self._thread.join()
-        self._link.close()
+        if self._thread is not None:
+            self._closed.set()
+            self._taken.set()
+            self._thread.join()
+            self._link.close()
+            self._thread = None
 
     # -- from the autopilot --------------------------------------------------------------------
 

@@ -3,17 +3,26 @@
 import contextlib
 import math
 import socket
+import time
 
 import pytest
 
 pytest.importorskip('rclpy')
 pytest.importorskip('pymavlink', reason='an extra: pip install pymavlink')
 
-from scripted_autopilot import GUIDED, HOLD, LOITER, OFFBOARD, MavlinkAutopilot, ScriptedController
+from scripted_autopilot import (
+    GUIDED,
+    HOLD,
+    LOITER,
+    OFFBOARD,
+    WAIT,
+    MavlinkAutopilot,
+    ScriptedController,
+)
 
 from hmpc_ros.autopilots import mavlink
 from hmpc_ros.ros.graph import NodeSpec
-from hmpc_ros.ros.runner import LocalRunner
+from hmpc_ros.ros.runner import LocalRunner, NodeDiedError
 
 pytestmark = pytest.mark.system
 
@@ -40,6 +49,13 @@ def flight(parameters=(), **autopilot):
         controller = ScriptedController(runner, 'mavlink_adapter')
         stack.callback(controller.close)
         yield peer, controller
+
+
+def run_to_its_end(runner) -> None:
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        runner.check()
+        time.sleep(0.1)
 
 
 def nothing_is_sent_again(peer, controller) -> None:
@@ -180,6 +196,23 @@ def test_ending_the_adapter_hands_back():
                 break
             controller.executor.spin_once(timeout_sec=0.05)
         assert peer.modes[-1] == GIVE
+
+
+def test_a_wrong_parameter_ends_the_process_with_a_sentence():
+    for name, value, words in (
+        ('url', 'udp:127.0.0.1', "url: 'udp:127.0.0.1' cannot be opened"),
+        ('fence_low', [0.0, 0.0, 20.0], 'must be below fence_high'),
+    ):
+        spec = NodeSpec(
+            executable='mavlink_adapter',
+            module='hmpc_ros.ros.mavlink_adapter_node',
+            name='mavlink_adapter',
+            parameters={name: value},
+        )
+        with LocalRunner([spec]) as runner, pytest.raises(NodeDiedError, match='error: ') as died:
+            run_to_its_end(runner)
+        assert words in str(died.value)
+        assert 'Traceback' not in str(died.value)
 
 
 def test_a_url_that_cannot_be_opened_is_said():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hmpc_ros.ros.graph import NodeSpec, find_config, parameter_text, simulation
+from hmpc_ros.ros.graph import NodeSpec, find_config, parameter_text, simulation, vehicle
 
 
 def test_a_simulation_is_a_simulator_and_a_controller():
@@ -123,3 +123,11 @@ def test_the_graph_is_read_without_ros():
         'sys.exit(any(m in sys.modules for m in ("rclpy", "launch")))'
     )
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize('adapter', ['mavlink_adapter', 'px4_adapter'])
+def test_a_vehicle_is_flown_by_its_adapter_and_the_controller(adapter: str):
+    nodes = vehicle(adapter, parameters={adapter: {'hover_throttle': 0.5}}, namespace='one')
+    assert [node.name for node in nodes] == [adapter, 'controller']
+    assert nodes[0].parameters['hover_throttle'] == 0.5
+    assert nodes[1].parameters['policy.kind'] == 'tracking'  # from the file, in a namespace too

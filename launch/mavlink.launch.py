@@ -1,0 +1,41 @@
+"""A vehicle behind MAVLink: ``ros2 launch hmpc_ros mavlink.launch.py``; see docs/autopilots.md.
+
+Nothing is commanded before ``ros2 service call /mavlink_adapter/engage std_srvs/srv/Trigger``.
+"""
+
+from collections.abc import Mapping
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+
+from hmpc_ros.ros.graph import NodeSpec, vehicle
+from hmpc_ros.ros.launching import describe
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        'config', default_value='autopilot', description='ROS 2 parameter file, or a preset'
+    ),
+    DeclareLaunchArgument('namespace', default_value='', description='namespace of all nodes'),
+    DeclareLaunchArgument(
+        'hover_throttle',
+        default_value='',
+        description='throttle of a hover; empty: as the file says',
+    ),
+    DeclareLaunchArgument(
+        'url', default_value='', description='of the autopilot; empty: as the parameter file says'
+    ),
+]
+
+
+def nodes(given: Mapping[str, str]) -> list[NodeSpec]:
+    adapter: dict[str, float | str] = {}
+    if given['hover_throttle']:
+        adapter['hover_throttle'] = float(given['hover_throttle'])
+    if given['url']:
+        adapter['url'] = given['url']
+    name = 'mavlink_adapter'
+    return vehicle(name, given['config'], {name: adapter}, namespace=given['namespace'])
+
+
+def generate_launch_description() -> LaunchDescription:
+    return describe(ARGUMENTS, nodes)
