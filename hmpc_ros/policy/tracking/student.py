@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hmpc_ros.plant.grey_box import GreyBox
-from hmpc_ros.plant.grey_box_fit import Identified, Recording, fit
+from hmpc_ros.plant.grey_box_fit import Identified, Recording, fit, unexplained
 from hmpc_ros.plant.presets import Preset
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.reference.protocol import Reference
@@ -103,7 +103,7 @@ class Teacher:
         begun = held if first else replace(
             best, thrust_gain=held.thrust_gain, drag=held.drag
         )  # fmt: skip
-        scenes = self.scenes(found, noise(flights[-1].states), rng)
+        scenes = self.scenes(found, flights[-1], rng)
 
         def rehearsed(theta: np.ndarray) -> Sequence[Rehearsed]:
             jobs = [(theta, scene, self.preset, self.limits, self.costs) for scene in scenes]
@@ -129,23 +129,30 @@ class Teacher:
         )
 
     def scenes(
-        self, found: Identified, noise: np.ndarray, rng: np.random.Generator
+        self, found: Identified, flight: Recording, rng: np.random.Generator
     ) -> list[Scene]:
-        """Return what is rehearsed: equal parts of what is counted, or as much as is worth it."""
+        """Return what is rehearsed: equal parts of what is counted, or as much as is worth it.
+
+        The last flight tells the noise of sensors, and forces that no number of the grey box
+        explains: at the same moment of the same reference they come again.
+        """
+        std, forces = noise(flight.states), unexplained(flight, found.box)
         part = (self.end - self.begin) / SCENES
         length = min(LONGEST, part + SETTLING)
         steps = math.ceil(length / self.time_step)
+        begins = [max(0.0, self.begin + i * part - SETTLING) for i in range(SCENES)]
         return [
             Scene(
                 found.box if i == 0 else found.draw(rng),
                 self.reference,
-                max(0.0, self.begin + i * part - SETTLING),
+                begin,
                 steps,
                 self.time_step,
-                noise,
+                std,
+                forces[round(begin / self.time_step) :],
                 seed=int(rng.integers(2**31)),
             )
-            for i in range(SCENES)
+            for i, begin in enumerate(begins)
         ]
 
 
