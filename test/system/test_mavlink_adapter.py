@@ -2,7 +2,10 @@
 
 import contextlib
 import math
+import re
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -114,6 +117,41 @@ def test_it_flies_from_engage_to_hand_back():
         controller.wait_for(lambda: peer.mode == HOLD, 'hold')
         assert peer.modes[-1] == GIVE
         nothing_is_sent_again(peer, controller)
+
+
+def hmpc(controller, *words: str) -> tuple[int, str]:
+    """Run the command line while the controller goes on answering."""
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'hmpc_ros.cli.main', *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        controller.wait_for(lambda: process.poll() is not None, words)
+    finally:
+        process.kill()
+    return process.returncode, process.communicate()[0]
+
+
+def test_the_command_line_asks_and_tells():
+    with flight() as (peer, controller):
+        controller.wait_for(lambda: controller.odometry is not None, 'odometry')
+        code, text = hmpc(controller, 'autopilot', 'engage')
+        assert code == 1
+        assert 'refused: ' in text
+        assert 'reference_path' in text
+        controller.engage()
+        code, text = hmpc(controller, 'autopilot', 'status')
+        assert code == 0
+        assert 'taken over: the autopilot is in offboard' in text
+        assert re.search(r'hover throttle +0\.500', text)
+        assert hmpc(controller, 'autopilot', 'hand-back') == (0, 'handing back\n')
+        controller.wait_for(lambda: peer.mode == HOLD, 'hold')
+        nobody = '--timeout', '0.1', '--adapter', 'nobody'
+        code, text = hmpc(controller, 'autopilot', 'status', *nobody)
+        assert code != 0
+        assert 'no nobody answered' in text
 
 
 def test_the_pilot_takes_over_and_keeps_it():
