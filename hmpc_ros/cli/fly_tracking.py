@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from hmpc_ros.cli.flight_report import flight_progress, what_was_run, write_json
+from hmpc_ros.cli.options import reader
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.plant.reference.feasibility import Feasibility
 from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.policy.tracking import flying, performance
+from hmpc_ros.studies.tracking import fly_over_ros
 
 AFTERWARDS = 2.0  # s of hover at the end of a reference, to see it settle
 HOVER = 10.0  # s, of a reference that never ends
@@ -26,24 +28,30 @@ HOVER = 10.0  # s, of a reference that never ends
 
 def run(arguments: argparse.Namespace, path: Path, configuration: Configuration) -> int:
     """Fly, then print the errors and write picture, JSON and arrays."""
-    if not arguments.offline:
-        raise ValueError('policy.kind tracking flies offline so far: add --offline')
-    if configuration['controller']['reference.kind'] == 'topic':
+    if arguments.offline and configuration['controller']['reference.kind'] == 'topic':
         raise ValueError('reference.kind topic comes over ROS: offline there is none to listen to')
     reference, demand = build.reference(configuration)
     steps = arguments.steps or default_steps(reference, configuration['simulator']['time_step'])
 
     console = Console(highlight=False)
     with flight_progress(console, steps) as progress:
-        progress('building the solver', 0)
-        policy = build.policy(configuration)
-        begun = time.monotonic()
-        flight = flying.fly(
-            build.simulator(configuration['simulator']), policy, reference, steps,
-            flight_number=0, keep_solutions=False, on_step=lambda k: progress('flying', k),
-        )  # fmt: skip
-        wall_time = time.monotonic() - begun
+        told: dict[str, Any] = {}
+        if arguments.offline:
+            progress('building the solver', 0)
+            policy = build.policy(configuration)
+            begun = time.monotonic()
+            flight = flying.fly(
+                build.simulator(configuration['simulator']), policy, reference, steps,
+                flight_number=0, keep_solutions=False, on_step=lambda k: progress('flying', k),
+            )  # fmt: skip
+            wall_time = time.monotonic() - begun
+        else:
+            flight, told, wall_time = fly_over_ros(
+                configuration, reference, steps, progress,
+                rviz=arguments.rviz, reader=reader(arguments.verbose),
+            )  # fmt: skip
     result = summary(flight, reference, demand, configuration, wall_time)
+    result.update(told)
     result.update(what_was_run(arguments, path, configuration))
     write_json(result, arguments)
     flight.save(arguments.out / 'flight.npz')

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hmpc_ros.configuration.files import Configuration, from_values, load
+from hmpc_ros.configuration.tracking_tables import ROTOR_SPEEDS
 from hmpc_ros.learning.results import HEADER, read_header
 from hmpc_ros.ros.graph import find_config
 
@@ -224,6 +225,15 @@ def refuse_to_mismatch(configuration: Configuration) -> None:
         raise ValueError(
             f'simulator.time_step is {simulator["time_step"]} s but controller.time_step is '
             f'{controller["time_step"]} s: the MPC would plan for another vehicle'
+        )
+    tracking = controller['policy.kind'] == 'tracking'
+    if tracking == (simulator['backend'] == ROTOR_SPEEDS):
+        takes, gives = ('rotor speeds', 'thrust and rates') if tracking else (
+            'thrust and rates', 'rotor speeds'
+        )  # fmt: skip
+        raise ValueError(
+            f'simulator.backend {simulator["backend"]} is a vehicle that takes {takes}, but '
+            f'controller.policy.kind {controller["policy.kind"]} gives {gives}'
         )
     if simulator['frame_id'] != controller['frame_id']:
         raise ValueError(

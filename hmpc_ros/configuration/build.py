@@ -11,7 +11,7 @@ from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NX, Quadcopter, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections, Vehicle
-from hmpc_ros.policy.linear.flight_controller import Safety
+from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.identification import (
     FlightPlan,

@@ -4,15 +4,20 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.configuration.tracking_tables import LIMITS, MODEL
 from hmpc_ros.plant import presets
+from hmpc_ros.plant.odometry import quaternion_from_euler
 from hmpc_ros.plant.presets import Preset
 from hmpc_ros.plant.reference.factory import Values as ReferenceValues
 from hmpc_ros.plant.reference.factory import make_feasible
 from hmpc_ros.plant.reference.feasibility import Envelope, Feasibility
 from hmpc_ros.plant.reference.flatness import Drag
 from hmpc_ros.plant.reference.protocol import Reference
+from hmpc_ros.plant.reference.transfer import Pace
+from hmpc_ros.plant.rigid_body import QUATERNION
 from hmpc_ros.plant.simulators.conditions import Conditions
 from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
 from hmpc_ros.plant.winds import Wind
@@ -29,9 +34,23 @@ def _given(kind: type, values: Values, prefix: str = '') -> dict[str, Any]:
 
 
 def assumed(configuration: Configuration) -> Preset:
-    """Return the vehicle that the controller assumes."""
+    """Return the vehicle that the controller assumes.
+
+    Raises:
+        ValueError: there is none of its name, or a controller by itself names none.
+    """
     name = configuration['controller']['preset'] or configuration['simulator']['preset']
+    if not name:
+        raise ValueError(
+            'preset is empty: name the vehicle that the controller assumes, one of '
+            f'{", ".join(presets.names())}'
+        )
     return presets.load(name)
+
+
+def alone(controller: Values) -> Configuration:
+    """Return the configuration of a controller that knows of no simulator."""
+    return Configuration({'controller': dict(controller), 'simulator': {'preset': ''}})
 
 
 def simulator(values: Values) -> FlightSimulator:
@@ -49,6 +68,27 @@ def simulator(values: Values) -> FlightSimulator:
         conditions,
         values['seed'],
     )
+
+
+def start(configuration: Configuration) -> list[float]:
+    """Return ``simulator.initial_state`` at rest where the reference begins."""
+    found, _ = reference(configuration)
+    begin = found.sample(np.zeros(1))
+    return [*begin.position[0].tolist(), *[0.0] * 5, float(begin.yaw[0]), *[0.0] * 3]
+
+
+def initial_state(simulator: Values) -> np.ndarray:
+    """Return the state (13,) at which a vehicle under thrust and rates starts."""
+    given = simulator['initial_state']
+    state = np.array([*given[:6], 1.0, 0.0, 0.0, 0.0, *given[9:]])
+    x, y, z, w = quaternion_from_euler(*given[6:9])
+    state[QUATERNION] = w, x, y, z
+    return state
+
+
+def pace(controller: Values) -> Pace:
+    """Return how fast the vehicle is sent to goals and to where references begin."""
+    return Pace(*(controller[f'reference.{f.name}'] for f in fields(Pace)))
 
 
 def parameters(controller: Values, preset: Preset) -> TrackingParameters:

@@ -15,7 +15,7 @@ from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust
 from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, TIME_STEP, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections
-from hmpc_ros.policy.linear.flight_controller import Safety
+from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import HORIZON

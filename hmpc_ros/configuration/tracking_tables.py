@@ -4,6 +4,7 @@ All but a few are the fields of the dataclasses that they become.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from hmpc_ros.configuration.schema import Parameter, declared
 from hmpc_ros.plant.reference.factory import KINDS, Values
@@ -14,6 +15,7 @@ from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParamete
 
 #: What the preset says unless it is given.
 MODEL, LIMITS = ('drag', 'thrust_lag', 'rate_lags'), ('thrust_min', 'thrust_max', 'rates')
+_FREE: Any = {'read_only': False}  # what may change in flight
 _RATES_ONLY = 'vehicle under thrust and rates: '
 
 
@@ -32,17 +34,21 @@ def _from_preset(parameter: Parameter) -> Parameter:
 
 def _tracking(kind: type, prefix: str, *of_the_preset: str) -> tuple[Parameter, ...]:
     return tuple(
-        _from_preset(p) if p.name.removeprefix(prefix) in of_the_preset else p
+        replace(_from_preset(p) if p.name.removeprefix(prefix) in of_the_preset else p, **_FREE)
         for p in declared(kind, prefix, 'tracking MPC: ')
     )
 
 
+#: The `backend` whose vehicle takes rotor speeds.
+ROTOR_SPEEDS = 'ours'
+
 SIMULATOR = (
     Parameter(
         'backend',
-        'rotorpy',
-        _RATES_ONLY + "its physics: RotorPy's, or our own model",
-        choices=BACKENDS,
+        'ours',
+        'what is simulated: ours, the vehicle.* that takes rotor speeds; or a vehicle that takes '
+        "thrust and rates, with our own model as physics or RotorPy's",
+        choices=(ROTOR_SPEEDS, *BACKENDS),
         read_only=True,
     ),
     Parameter(
@@ -54,6 +60,14 @@ SIMULATOR = (
     ),
     *declared(Conditions, '', _RATES_ONLY),
     *declared(Wind, 'wind.', _RATES_ONLY + 'wind, '),
+    Parameter(
+        'next_start',
+        -1.0,
+        'stamp at which the next reset begins its flight, if it is still ahead; -1: at once',
+        's',
+        lower=-1.0,
+        upper=1e9,
+    ),
 )
 
 CONTROLLER = (
@@ -82,5 +96,15 @@ CONTROLLER = (
         read_only=True,
     ),
     Parameter('reference.kind', 'lissajous', 'what to track', choices=KINDS, read_only=True),
+    Parameter(
+        'reference.begin',
+        -1.0,
+        'stamp at which the reference begins; until then the vehicle hovers where it does; '
+        '-1: the first odometry',
+        's',
+        lower=-1.0,
+        upper=1e9,
+        read_only=True,
+    ),
     *declared(Values, 'reference.', 'reference: '),
 )

@@ -134,6 +134,10 @@ class Vehicle:
             self.state += self._process_noise * self._rng.standard_normal(NX)
         self._measurement = None
 
+    def truth(self) -> np.ndarray:
+        """Return the state (12,) as it is."""
+        return self.state
+
     def measure(self) -> np.ndarray:
         """Return the measured state (12,): the same one however often it is read in a step."""
         if self._measurement is None:

@@ -1,4 +1,4 @@
-"""Room 2: model predictive controllers and their derivatives, a sub-package for each kind.
+"""Model predictive controllers and their derivatives, a sub-package for each kind.
 
 Knows the plant's models; knows nothing of learning or ROS.
 """

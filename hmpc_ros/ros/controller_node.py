@@ -1,12 +1,12 @@
-"""Node ``controller``: odometry in, rotor speeds out, through the MPC and its safety ladder.
+"""Node ``controller``: odometry in, commands out, through an MPC and its safety ladder.
 
 A lifecycle node; with ``autostart`` it configures and activates itself. Every odometry gets its
 command at once, stamped with the odometry's stamp; what is answered, and what is not, is decided by
-`hmpc_ros.policy.linear.flight_controller`. Weights, limits, goal and the ladder's settings are
-parameters that may change in flight; a command's ``frame_id``, which means nothing for rotors, is
-the signature of those it was found with (`hmpc_ros.configuration.signature`). A pose on
-``goal_pose`` sets the parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the
-parameters tell it.
+`hmpc_ros.policy.flight_controller`. Which MPC flies, ``policy.kind``, and how it goes about it is
+told by `hmpc_ros.ros.policies`. Weights, limits, goal and the ladder's settings are parameters that
+may change in flight; a command's ``frame_id``, which means nothing for a command, is the signature
+of those it was found with (`hmpc_ros.configuration.signature`). A pose on ``goal_pose`` sets the
+parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the parameters tell it.
 """
 
 from __future__ import annotations
@@ -22,23 +22,21 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import Odometry, Path
+from nav_msgs.msg import Odometry
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import JointState
 
 from hmpc_ros.configuration import build
-from hmpc_ros.configuration.signature import WEIGHTS, signature
+from hmpc_ros.configuration.signature import signature
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.weights_file import read_weights
-from hmpc_ros.plant.quadcopter import NX, POSITION
 from hmpc_ros.policy.acados import AcadosMissingError
-from hmpc_ros.policy.linear.flight_controller import (
+from hmpc_ros.policy.flight_controller import (
     DROPPED,
     Answer,
     FlightController,
@@ -47,22 +45,14 @@ from hmpc_ros.policy.linear.flight_controller import (
     Source,
     Statistics,
 )
-from hmpc_ros.policy.linear.goal import Goal
-from hmpc_ros.policy.linear.limits import Limits
-from hmpc_ros.policy.linear.mpc import Mpc
-from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.solver_cache import CodeGenerationError
 from hmpc_ros.ros.conversions import (
     NotARotationError,
     goal_from_pose,
     nanoseconds,
-    new_path,
-    new_rotor_command,
-    set_path,
-    set_rotor_speeds,
-    state_from_odometry,
 )
 from hmpc_ros.ros.parameters import NodeParameters
+from hmpc_ros.ros.policies import POLICIES, Heard, LinearPolicy
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.trial_lease import TrialLease
 
@@ -76,9 +66,7 @@ INFO, WARN, ERROR = LoggingSeverity.INFO, LoggingSeverity.WARN, LoggingSeverity.
 class _Tuning:
     """What may change in flight, made from one set of parameter values."""
 
-    parameters: Parameters
-    limits: Limits
-    goal: Goal
+    prepared: Any  # of the policy
     safety: Safety
     values: Mapping[str, Any]
 
@@ -105,7 +93,9 @@ def _told(
 
 
 class Controller(LifecycleNode):
-    """Flies a `hmpc_ros.policy.linear.flight_controller.FlightController` over ROS topics."""
+    """Flies a `hmpc_ros.policy.flight_controller.FlightController` over ROS topics."""
+
+    _policy: Any = None  # a `FlownPolicy`, from the first `_prepare` on
 
     def __init__(self) -> None:
         """Declare the parameters, and start when ``autostart`` says so.
@@ -115,8 +105,6 @@ class Controller(LifecycleNode):
             SystemExit: ``autostart`` is set and the solver is not to be had.
         """
         super().__init__('controller', start_parameter_services=False)
-        self._model: Any = None
-        self._parameters_key: Any = None
         self._flight: FlightController | None = None
         self._settings = NodeParameters(self, CONTROLLER, self._prepare, self._apply)
         self._read_weights_file()
@@ -124,10 +112,11 @@ class Controller(LifecycleNode):
         self._active = False
         self._frame_id: str = self._settings['frame_id']
         self._time_step: float = self._settings['time_step']
-        self._state = np.empty(NX)
-        self._command: JointState = new_rotor_command()
-        self._path: Path = new_path(self._frame_id, self._settings['horizon'] + 1)
-        self._path_is_wanted = False
+        self._interface = self._policy.interface
+        self._state = np.empty(self._interface.states)
+        self._command = self._interface.new_command()
+        self._tellers: list[tuple[Any, Any]] = []  # (publisher, what is told)
+        self._wanted: list[tuple[Any, Any]] = []  # those of them that somebody listens to
         self._source = Source.SOLUTION  # of the last answer that was not dropped
         self._said: dict[Any, float] = {}  # when what was logged last
         self._entities: list[tuple[Any, Any]] = []  # (how to destroy it, it)
@@ -147,32 +136,24 @@ class Controller(LifecycleNode):
 
     def _prepare(self, values: Mapping[str, Any]) -> _Tuning:
         """Build what flies from the parameters' values; raises ValueError when they do not fit."""
-        if self._model is None:  # all that it is made from is read-only
-            self._model = build.model(values)
-        limits = build.limits(values)
-        limits.input_range(self._model.hover_input)
-        # The Riccati equation behind an empty policy.p is only solved when the weights change.
-        key = [values[name] for name in WEIGHTS]
-        if key != self._parameters_key:
-            self._parameters = build.parameters(values, self._model)
-            self._parameters_key = key
-        safety = build.safety(values)
-        goal = build.goal(values)
-        return _Tuning(self._parameters, limits, goal, safety, values)
+        if self._policy is None:
+            self._policy = POLICIES[values['policy.kind']](values)
+        return _Tuning(self._policy.prepare(values), build.safety(values), values)
 
     def _apply(self, tuning: _Tuning) -> None:
         """Fly with what `_prepare` built."""
+        self._policy.apply(tuning.prepared)
         if self._flight is not None:
-            self._flight.set_limits(tuning.limits)
-            self._flight.use(tuning.parameters)
-            self._flight.set_goal(tuning.goal)
             self._flight.set_safety(tuning.safety)
 
     def _read_weights_file(self) -> None:
         """Start from learned weights, in the parameters too; raises ValueError when refused."""
         path = self._settings['weights_file']
         if path:
-            values = read_weights(path, self._model.identity, self._settings['horizon'])
+            if not isinstance(self._policy, LinearPolicy):
+                raise ValueError('weights_file holds weights of policy.kind qp')
+            identity = self._policy.model.identity
+            values = read_weights(path, identity, self._settings['horizon'])
             kind = RosParameter.Type.DOUBLE_ARRAY
             result = self.set_parameters_atomically(
                 [RosParameter(name, kind, value) for name, value in values.items()]
@@ -192,14 +173,12 @@ class Controller(LifecycleNode):
             'seconds'
         )
         try:
-            horizon = self._settings['horizon']
-            mpc = Mpc.of(tuning.parameters, self._model, tuning.limits, horizon)
+            pilot = self._policy.start(tuning.prepared, tuning.values)
         except (ValueError, OSError, AcadosMissingError, CodeGenerationError) as error:
             self.get_logger().error(f'cannot set up the MPC: {error}')
             return TransitionCallbackReturn.FAILURE
         self._flight = FlightController(
-            mpc,
-            tuning.goal,
+            pilot,
             tuning.safety,
             stamp_clock=lambda: 1e-9 * self.get_clock().now().nanoseconds,
         )
@@ -209,11 +188,28 @@ class Controller(LifecycleNode):
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         overridable = QoSOverridingOptions.with_default_policies
         self._command_publisher = self.create_lifecycle_publisher(
-            JointState, 'rotor_command', reliable, qos_overriding_options=overridable()
+            self._interface.message,
+            self._interface.topic,
+            reliable,
+            qos_overriding_options=overridable(),
         )
-        self._path_publisher = self.create_lifecycle_publisher(
-            Path, 'predicted_path', newest, qos_overriding_options=overridable()
+        latched = QoSProfile(
+            depth=1,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
         )
+        self._tellers = [
+            (
+                self.create_lifecycle_publisher(
+                    told.message,
+                    told.topic,
+                    latched if told.latched else newest,
+                    qos_overriding_options=overridable(),
+                ),
+                told,
+            )
+            for told in self._policy.told
+        ]
         # Not a lifecycle publisher: that the controller is inactive is a diagnosis, too.
         self._diagnostics_publisher = self.create_publisher(
             DiagnosticArray, '/diagnostics', reliable
@@ -224,6 +220,12 @@ class Controller(LifecycleNode):
         goal = self.create_subscription(
             PoseStamped, 'goal_pose', self._on_goal, newest, qos_overriding_options=overridable()
         )
+        others = [
+            self.create_subscription(
+                heard.message, heard.topic, functools.partial(self._on_heard, heard), newest
+            )
+            for heard in self._policy.heard
+        ]
         ticker = self.create_timer(self._time_step, self._on_tick, clock=self._steady)
         reporter = self.create_timer(
             DIAGNOSTICS_PERIOD, self._publish_diagnostics, clock=self._steady
@@ -235,21 +237,13 @@ class Controller(LifecycleNode):
             (self.destroy_subscription, goal),
             (self.destroy_publisher, self._diagnostics_publisher),
             (self.destroy_lifecycle_publisher, self._command_publisher),
-            (self.destroy_lifecycle_publisher, self._path_publisher),
+            *((self.destroy_subscription, other) for other in others),
+            *((self.destroy_lifecycle_publisher, publisher) for publisher, _ in self._tellers),
         ]
-        tell_start(self, self._told_values(), ('odom', 'goal_pose', 'rotor_command'))
+        heard = [each.topic for each in self._policy.heard]
+        topics = ('odom', 'goal_pose', *heard, self._interface.topic)
+        tell_start(self, self._policy.words(self._settings.values), topics)
         return super().on_configure(state)
-
-    def _told_values(self) -> str:
-        """Say with what vehicle, model and weights it flies."""
-        s = self._settings
-        model = s['model.file'] if s['model.source'] == 'file' else f'at {s["model.source"]}'
-        return (
-            f'flies a vehicle of {s["vehicle.mass"]:g} kg, inertia {s["vehicle.inertia"]} kg m^2, '
-            f'rotors up to {s["limits.rotor_max"]:g} rad/s; model {model}, step '
-            f'{self._time_step:g} s, horizon {s["horizon"]}; weights from '
-            f'{s["weights_file"] or "the parameters policy.*"}'
-        )
 
     @_told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -285,6 +279,7 @@ class Controller(LifecycleNode):
     def _close(self) -> None:
         self._active = False
         self._flight = None
+        self._tellers, self._wanted = [], []
         for destroy, entity in self._entities:
             destroy(entity)
         self._entities = []
@@ -303,7 +298,7 @@ class Controller(LifecycleNode):
             answer = flight.discard(Reason.WRONG_FRAME, stamp, detail)
         else:
             try:
-                state_from_odometry(message, self._state)
+                self._interface.read_state(message, self._state)
             except NotARotationError as error:
                 answer = flight.discard(Reason.NOT_A_ROTATION, stamp, str(error))
             else:
@@ -314,7 +309,11 @@ class Controller(LifecycleNode):
         """Fall back when the odometry stays away."""
         if self._active and self._flight is not None:
             # Asked here and not for every odometry: the question costs more than a command.
-            self._path_is_wanted = self._path_publisher.get_subscription_count() > 0
+            self._wanted = [
+                (publisher, told)
+                for publisher, told in self._tellers
+                if told.latched or publisher.get_subscription_count() > 0
+            ]
             answer = self._flight.tick()
             if answer is not None:
                 self._deliver(answer)
@@ -339,25 +338,35 @@ class Controller(LifecycleNode):
         )
         if not result.successful:
             self._say(WARN, 'goal', f'goal refused: {result.reason}')
+        else:
+            self._policy.go_to(goal)
+
+    def _on_heard(self, heard: Heard, message: Any) -> None:
+        """Hand on what else the policy listens to."""
+        frame_id = message.header.frame_id
+        try:
+            if frame_id not in ('', self._frame_id):
+                raise ValueError(f"it is in '{frame_id}', frame_id is '{self._frame_id}'")
+            text = heard.take(message)
+        except ValueError as error:
+            self._say(WARN, heard.topic, f'{heard.topic} refused: {error}')
+        else:
+            self._say(INFO, heard.topic, text)
 
     # -- answers -------------------------------------------------------------------------------
 
     def _deliver(self, answer: Answer) -> None:
         """Publish an answer, and say what is unusual about it."""
         if answer.command is not None:
-            set_rotor_speeds(answer.command, answer.time, self._command)
+            self._interface.write_command(answer.command, answer.time, self._command)
             if answer.reason is not Reason.REPEATED_STAMP:  # which was answered before
                 self._command.header.frame_id = self._settings.prepared.signature
             self._command_publisher.publish(self._command)
-        solution = answer.solution
-        if solution is not None and self._path_is_wanted:
-            assert self._flight is not None
-            states = self._flight.goal.world(solution.states)
-            if solution.unseen is not None:  # the plan is towards a goal that was moved
-                rotation = self._flight.goal.rotation[POSITION, POSITION]
-                states[:, POSITION] += solution.unseen @ rotation
-            set_path(states, answer.time, self._time_step, self._path)
-            self._path_publisher.publish(self._path)
+        if answer.solution is not None:
+            for publisher, told in self._wanted:
+                message = told.make(answer)
+                if message is not None:
+                    publisher.publish(message)
         if answer.reason is not Reason.SOLVED or self._source is not Source.SOLUTION:
             self._report(answer)
 

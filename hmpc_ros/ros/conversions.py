@@ -1,4 +1,4 @@
-"""Messages to arrays and back: odometry, rotor speeds, predicted path, goal, stamps.
+"""Messages to arrays and back: odometry, commands, paths, trajectories, goal, stamps.
 
 The arithmetic between the frames of odometry and of the state is in `hmpc_ros.plant.odometry`.
 """
@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, Quaternion, TwistStamped
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from hmpc_ros.plant.odometry import (
+    Four,
     euler_from_quaternion,
     quaternion_from_euler,
     to_body,
@@ -29,6 +31,9 @@ _FIRST_TIME, _LAST_TIME = -(2**31) * NANOSECONDS, 2**31 * NANOSECONDS - 1
 # How far |q|^2 may be from 1. Single precision and a few multiplications stay far below it; a
 # quaternion beyond it was not meant as a rotation (all zeros, mostly).
 UNIT_TOLERANCE = 1e-3
+
+# Of a trajectory on a topic: reading one takes its time from the flight (5 us a point).
+MOST_TRAJECTORY_POINTS = 2000
 
 _ROTORS = list(INPUT_NAMES)
 _NAN_STATE = [math.nan] * NX
@@ -67,15 +72,11 @@ def state_from_odometry(message: Odometry, state: np.ndarray) -> None:
         NotARotationError: the orientation is finite but not of unit length; ``state`` is unchanged.
     """
     pose = message.pose.pose
+    if not _is_rotation(pose.orientation):
+        state[:] = _NAN_STATE
+        return
     q = pose.orientation
     x, y, z, w = q.x, q.y, q.z, q.w
-    xx, yy, zz, ww = x * x, y * y, z * z, w * w
-    norm2 = xx + yy + zz + ww
-    if not abs(norm2 - 1.0) <= UNIT_TOLERANCE:
-        if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z) and math.isfinite(w)):
-            state[:] = _NAN_STATE
-            return
-        raise NotARotationError(x, y, z, w)
     orientation = x, y, z, w
     twist = message.twist.twist
     linear, angular = twist.linear, twist.angular
@@ -90,6 +91,61 @@ def state_from_odometry(message: Odometry, state: np.ndarray) -> None:
         angular.y,
         angular.z,
     )
+
+
+def _is_rotation(q: Quaternion) -> bool:
+    """Say whether a quaternion is a rotation; False: it holds NaN or inf.
+
+    Raises:
+        NotARotationError: it is finite but not of unit length.
+    """
+    x, y, z, w = q.x, q.y, q.z, q.w
+    if abs(x * x + y * y + z * z + w * w - 1.0) <= UNIT_TOLERANCE:
+        return True
+    if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z) and math.isfinite(w)):
+        return False
+    raise NotARotationError(x, y, z, w)
+
+
+def rigid_body_from_odometry(message: Odometry, state: np.ndarray) -> None:
+    """Write the state (13,) that an odometry message describes into ``state``.
+
+    A quaternion with NaN or inf makes the whole state NaN, as in `state_from_odometry`.
+
+    Raises:
+        NotARotationError: the orientation is finite but not of unit length; ``state`` is unchanged.
+    """
+    pose, twist = message.pose.pose, message.twist.twist
+    position, q, linear, angular = pose.position, pose.orientation, twist.linear, twist.angular
+    if not _is_rotation(q):
+        state[:] = math.nan
+        return
+    state[:] = (
+        position.x,
+        position.y,
+        position.z,
+        *to_world((q.x, q.y, q.z, q.w), linear.x, linear.y, linear.z),
+        q.w,
+        q.x,
+        q.y,
+        q.z,
+        angular.x,
+        angular.y,
+        angular.z,
+    )
+
+
+def odometry_from_rigid_body(state: np.ndarray, time: int, message: Odometry) -> None:
+    """Write a state (13,) at ``time`` [ns] into an odometry message; its frame ids stay."""
+    px, py, pz, vx, vy, vz, qw, qx, qy, qz, p, q, r = state.tolist()
+    set_stamp(message.header.stamp, time)
+    pose, twist = message.pose.pose, message.twist.twist
+    position, orientation = pose.position, pose.orientation
+    position.x, position.y, position.z = px, py, pz
+    orientation.x, orientation.y, orientation.z, orientation.w = qx, qy, qz, qw
+    linear, angular = twist.linear, twist.angular
+    linear.x, linear.y, linear.z = to_body((qx, qy, qz, qw), vx, vy, vz)
+    angular.x, angular.y, angular.z = p, q, r
 
 
 def odometry_from_state(state: np.ndarray, time: int, message: Odometry) -> None:
@@ -158,6 +214,27 @@ def rotor_speeds_from_joint_state(message: JointState, speeds: np.ndarray) -> No
     speeds[:] = values
 
 
+def set_rates_command(command: np.ndarray, time: int, message: TwistStamped) -> None:
+    """Write thrust [m/s^2] and body rates [rad/s] that answer the odometry of ``time`` [ns]."""
+    set_stamp(message.header.stamp, time)
+    twist = message.twist
+    angular = twist.angular
+    twist.linear.z, angular.x, angular.y, angular.z = command.tolist()
+
+
+def rates_from_command(message: TwistStamped, command: np.ndarray) -> None:
+    """Write the thrust [m/s^2] and the body rates [rad/s] of a command into ``command`` (4,).
+
+    Raises:
+        ValueError: one of them is not finite; ``command`` is unchanged.
+    """
+    angular = message.twist.angular
+    values = (message.twist.linear.z, angular.x, angular.y, angular.z)
+    if not math.isfinite(sum(values)):
+        raise ValueError(f'a command holds a thrust or rate that is not finite: {list(values)}')
+    command[:] = values
+
+
 def new_path(frame_id: str, length: int) -> Path:
     """Return a path of ``length`` poses in a frame, to be filled again and again by `set_path`."""
     path = Path(poses=[PoseStamped() for _ in range(length)])
@@ -178,11 +255,68 @@ def set_path(states: np.ndarray, time: int, time_step: float, message: Path) -> 
     for row, stamped in zip(rows, message.poses, strict=True):
         set_stamp(stamped.header.stamp, time)
         time += step
-        position, orientation = stamped.pose.position, stamped.pose.orientation
-        position.x, position.y, position.z = row[0], row[1], row[2]
-        orientation.x, orientation.y, orientation.z, orientation.w = quaternion_from_euler(
-            row[6], row[7], row[8]
+        _set_pose(stamped, row, quaternion_from_euler(row[6], row[7], row[8]))
+
+
+def set_rigid_body_path(states: np.ndarray, time: int, time_step: float, message: Path) -> None:
+    """Write states (N+1, 10 or more), p, v, q (wxyz) first, to a path as `set_path` does."""
+    set_stamp(message.header.stamp, time)
+    step = round(time_step * NANOSECONDS)
+    rows: Sequence[Sequence[Any]] = states.tolist()
+    for row, stamped in zip(rows, message.poses, strict=True):
+        set_stamp(stamped.header.stamp, time)
+        time += step
+        _set_pose(stamped, row, (row[7], row[8], row[9], row[6]))
+
+
+def _set_pose(stamped: PoseStamped, position_first: Sequence[Any], quaternion: Four) -> None:
+    position, orientation = stamped.pose.position, stamped.pose.orientation
+    position.x, position.y, position.z = position_first[0], position_first[1], position_first[2]
+    orientation.x, orientation.y, orientation.z, orientation.w = quaternion
+
+
+def points_from_trajectory(message: MultiDOFJointTrajectory) -> dict[str, Any]:
+    """Return what a trajectory says of its one body, for `reference.splines.from_points`.
+
+    Velocities and accelerations are those of the world frame, as MAV stacks send them; they are
+    None unless every point has them.
+
+    Returns:
+        ``times`` (n,) [s], ``positions`` (n, 3) [m], ``velocities`` (n, 3) [m/s] or None,
+        ``accelerations`` (n, 3) [m/s^2] or None, ``yaws`` (n,) [rad], without turns.
+
+    Raises:
+        ValueError: a point has no transform, or one that is no rotation; there are no points, or
+            too many.
+    """
+    points = message.points
+    if not 1 <= len(points) <= MOST_TRAJECTORY_POINTS:
+        raise ValueError(
+            f'a trajectory needs 1 to {MOST_TRAJECTORY_POINTS} points, got {len(points)}'
         )
+    times, positions, yaws = [], [], []
+    rates: dict[str, list] = {'velocities': [], 'accelerations': []}
+    for index, point in enumerate(points):
+        if not point.transforms:
+            raise ValueError(f'point {index} of the trajectory has no transform')
+        at, q = point.transforms[0].translation, point.transforms[0].rotation
+        if not _is_rotation(q):
+            raise ValueError(f'the orientation of point {index} of the trajectory is not finite')
+        times.append(point.time_from_start.sec + 1e-9 * point.time_from_start.nanosec)
+        positions.append((at.x, at.y, at.z))
+        yaws.append(euler_from_quaternion(q.x, q.y, q.z, q.w)[2])
+        for name, known in rates.items():
+            for twist in getattr(point, name)[:1]:
+                known.append((twist.linear.x, twist.linear.y, twist.linear.z))
+    whole = {k: np.array(v) if len(v) == len(points) else None for k, v in rates.items()}
+    if whole['velocities'] is None:
+        whole['accelerations'] = None
+    return {
+        'times': np.array(times),
+        'positions': np.array(positions),
+        'yaws': np.unwrap(yaws),
+        **whole,
+    }
 
 
 def goal_from_pose(message: PoseStamped) -> Goal:

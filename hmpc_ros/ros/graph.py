@@ -106,6 +106,9 @@ def simulation(
     file = find_config(config)
     overrides = {name: dict(values) for name, values in (parameters or {}).items()}
 
+    for name, values in _agreed(file, overrides).items():
+        overrides[name] = {**values, **overrides.get(name, {})}
+
     def ours(name: str) -> NodeSpec:
         return _ours(name, file, overrides.pop(name, {}), namespace, use_sim_time)
 
@@ -178,6 +181,30 @@ def learning(
         rviz=rviz,
     )
     return [*nodes, learner]
+
+
+def _agreed(
+    file: Path, overrides: Mapping[str, Mapping[str, ParameterValue]]
+) -> dict[str, dict[str, ParameterValue]]:
+    """Return what the nodes of one simulated flight must agree on and no file says.
+
+    The vehicle under thrust and rates starts where its reference does, and the controller assumes
+    the vehicle that is simulated.
+    """
+    from hmpc_ros.configuration.files import Configuration, load
+
+    nodes = load(file).nodes
+    configuration = Configuration({k: {**v, **overrides.get(k, {})} for k, v in nodes.items()})
+    if configuration['controller']['policy.kind'] != 'tracking':
+        return {}
+    from hmpc_ros.configuration import build_tracking
+
+    agreed: dict[str, dict[str, ParameterValue]] = {
+        'controller': {'preset': build_tracking.assumed(configuration).name}
+    }
+    if not any(configuration['simulator']['initial_state']):
+        agreed['simulator'] = {'initial_state': build_tracking.start(configuration)}
+    return agreed
 
 
 def _ours(

@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
+from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, RecordedFlight
 from hmpc_ros.ros.graph import NodeSpec
 from hmpc_ros.ros.recorder import FlightRecorder
@@ -33,6 +34,7 @@ GRACE = 1.0  # s
 DIAGNOSTICS_TIMEOUT = 2.5  # s
 
 Progress = Callable[[str, int], None]
+Listen = Callable[[Node], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,8 @@ def fly(
     steps: int,
     time_step: float,
     *,
+    interface: CommandInterface = ROTORS,
+    listen: Listen = lambda _node: None,
     hold_missing: bool = False,
     reader: Reader | None = None,
     progress: Progress = lambda _stage, _step: None,
@@ -67,6 +71,8 @@ def fly(
         nodes: what to start; the simulator should begin paused and hold after ``steps`` steps.
         steps: T.
         time_step: of the simulator [s].
+        interface: of the vehicle that is flown.
+        listen: is called with the recording node before the flight, to subscribe to more.
         hold_missing: see `FlightLog.flight`; for flights at the pace of the wall clock.
         reader: receives the nodes' output, see `LocalRunner`.
         progress: is called with the stage ("starting", "flying") and the step reached.
@@ -88,10 +94,12 @@ def fly(
             executor = SingleThreadedExecutor(context=context)
             executor.add_node(node)
             try:
+                listen(node)
                 return _record(
                     runner,
                     node,
                     executor,
+                    interface,
                     steps,
                     time_step,
                     hold_missing,
@@ -130,6 +138,7 @@ def _record(
     runner: LocalRunner,
     node: Node,
     executor: Executor,
+    interface: CommandInterface,
     steps: int,
     time_step: float,
     hold_missing: bool,
@@ -146,7 +155,8 @@ def _record(
             diagnostics[status.name] = {pair.key: pair.value for pair in status.values}
 
     node.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, QoSProfile(depth=10))
-    recorder, reset = FlightRecorder(node, source_times=True), ResetClient(node)
+    recorder = FlightRecorder(node, interface=interface, source_times=True)
+    reset = ResetClient(node)
 
     def spin_until(done: Callable[[], bool], timeout: float) -> bool:
         """Spin until ``done()``, for at most ``timeout`` seconds; return whether it is done."""

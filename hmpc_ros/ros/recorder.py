@@ -1,4 +1,4 @@
-"""Records flights from ``odom`` and ``rotor_command``, on any rclpy node."""
+"""Records flights from ``odom`` and the command's topic, on any rclpy node."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import JointState
 
-from hmpc_ros.plant.quadcopter import NU, NX
-from hmpc_ros.ros.conversions import (
-    nanoseconds,
-    rotor_speeds_from_joint_state,
-    state_from_odometry,
-)
+from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
+from hmpc_ros.ros.conversions import nanoseconds
 from hmpc_ros.ros.flight_log import FlightLog
 
 # Deep enough that a recorder which is kept waiting for seconds loses nothing.
@@ -46,6 +41,7 @@ class FlightRecorder:
         self,
         node: Node,
         *,
+        interface: CommandInterface = ROTORS,
         source_times: bool = False,
         on_message: Callable[[], None] | None = None,
         on_state: Callable[[int, NDArray[np.float64]], None] | None = None,
@@ -55,6 +51,7 @@ class FlightRecorder:
 
         Args:
             node: in the namespace of the flight.
+            interface: of the vehicle.
             source_times: measure the time from state to command where the messages were sent
                 instead of here, free of this process's delays. Not with rclpy's EventsExecutor,
                 which fails on callbacks that ask for it (rclpy 9.1.2).
@@ -68,12 +65,13 @@ class FlightRecorder:
         self.malformed = 0
         self.frame_id = ''
         self._log: FlightLog | None = None
+        self._interface = interface
         self._on_message = on_message
         self._on_state = on_state
         self._on_command = on_command
         for type_, topic, take in (
             (Odometry, 'odom', self._take_odometry),
-            (JointState, 'rotor_command', self._take_command),
+            (interface.message, interface.topic, self._take_command),
         ):
             callback = _with_source_time(take) if source_times else _with_arrival_time(take)
             node.create_subscription(type_, topic, callback, _HISTORY)
@@ -86,9 +84,10 @@ class FlightRecorder:
         self.states_heard += 1
         self.frame_id = message.header.frame_id
         if self._log is not None or self._on_state is not None:
-            state, stamp = np.empty(NX), nanoseconds(message.header.stamp)
+            state = np.empty(self._interface.states)
+            stamp = nanoseconds(message.header.stamp)
             try:
-                state_from_odometry(message, state)
+                self._interface.read_state(message, state)
             except ValueError:
                 self.malformed += 1
                 return
@@ -99,17 +98,17 @@ class FlightRecorder:
         if self._on_message is not None:
             self._on_message()
 
-    def _take_command(self, message: JointState, seconds: float) -> None:
+    def _take_command(self, message: Any, seconds: float) -> None:
         self.inputs_heard += 1
         if self._log is not None:
-            speeds = np.empty(NU)
+            command = np.empty(self._interface.inputs)
             try:
-                rotor_speeds_from_joint_state(message, speeds)
+                self._interface.read_command(message, command)
             except ValueError:
                 self.malformed += 1
                 return
             stamp, signature = nanoseconds(message.header.stamp), message.header.frame_id
-            self._log.add_input(stamp, speeds, seconds, signature)
+            self._log.add_input(stamp, command, seconds, signature)
             if self._on_command is not None:
                 self._on_command(stamp, signature)
         if self._on_message is not None:

@@ -1,4 +1,6 @@
-"""Node ``simulator``: the simulated vehicle behind ``odom`` and ``rotor_command``.
+"""Node ``simulator``: the simulated vehicle behind ``odom`` and its command's topic.
+
+Which vehicle, and with it which command, ``backend`` says.
 
 Two paces, set by ``real_time_factor``:
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from nav_msgs.msg import Odometry
@@ -30,20 +32,13 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from hmpc_ros.configuration import build
+from hmpc_ros.configuration import build, build_tracking
 from hmpc_ros.configuration.tables import SIMULATOR
-from hmpc_ros.plant.quadcopter import NU
-from hmpc_ros.plant.vehicle import Vehicle
-from hmpc_ros.ros.conversions import (
-    NANOSECONDS,
-    nanoseconds,
-    odometry_from_state,
-    rotor_speeds_from_joint_state,
-    set_stamp,
-)
+from hmpc_ros.configuration.tracking_tables import ROTOR_SPEEDS
+from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
+from hmpc_ros.ros.conversions import NANOSECONDS, nanoseconds, set_stamp
 from hmpc_ros.ros.parameters import NodeParameters
 from hmpc_ros.ros.spinning import run, tell_start
 
@@ -51,11 +46,42 @@ SLOWEST = 1e-3  # of real time: a timer's period has an end
 REPORT_PERIOD = 2.0  # s of wall time between two reports of the same kind
 
 
+class SimulatedVehicle(Protocol):
+    """What the node asks of a vehicle; states and commands as its interface has them."""
+
+    def reset(self, x0: np.ndarray, flight: int | None = None) -> None:
+        """Begin a flight."""
+
+    def step(self, u: np.ndarray) -> None:
+        """Fly one time step."""
+
+    def measure(self) -> np.ndarray:
+        """Return the measured state."""
+
+    def truth(self) -> np.ndarray:
+        """Return the state as it is."""
+
+
+def _rotor_speeds(values: Mapping[str, Any]) -> tuple[SimulatedVehicle, np.ndarray, str]:
+    mass, inertia = values['vehicle.mass'], values['vehicle.inertia']
+    words = f'a vehicle of {mass:g} kg, inertia {inertia} kg m^2'
+    return build.vehicle(values), np.array(values['initial_state'], dtype=float), words
+
+
+def _thrust_and_rates(values: Mapping[str, Any]) -> tuple[SimulatedVehicle, np.ndarray, str]:
+    vehicle, start = build_tracking.simulator(values), build_tracking.initial_state(values)
+    vehicle.reset(start, flight=0)
+    physics = f'the vehicle {values["preset"]} with the physics of {values["backend"]}'
+    return vehicle, start, f'{physics}, {vehicle.conditions.told}'
+
+
 @dataclass(frozen=True, eq=False)
 class _Setup:
     """All that a flight is flown with, made from one set of parameter values."""
 
-    vehicle: Vehicle
+    vehicle: SimulatedVehicle
+    interface: CommandInterface
+    words: str
     initial_state: np.ndarray
     step_ns: int
     real_time_factor: float
@@ -76,9 +102,13 @@ class _Setup:
                 f'real_time_factor must be 0 or at least {SLOWEST:g}, got '
                 f'{values["real_time_factor"]:g}'
             )
+        rotors = values['backend'] == ROTOR_SPEEDS
+        vehicle, start, words = (_rotor_speeds if rotors else _thrust_and_rates)(values)
         return cls(
-            vehicle=build.vehicle(values),
-            initial_state=np.array(values['initial_state'], dtype=float),
+            vehicle=vehicle,
+            interface=ROTORS if rotors else RATES,
+            words=words,
+            initial_state=start,
             step_ns=round(float(values['time_step']) * NANOSECONDS),
             real_time_factor=float(values['real_time_factor']),
             resend_period=float(values['resend_period']),
@@ -89,7 +119,7 @@ class _Setup:
 
 
 class Simulator(Node):
-    """Steps a `hmpc_ros.plant.vehicle.Vehicle` with the rotor speeds it is sent."""
+    """Steps a simulated vehicle with the commands it is sent."""
 
     def __init__(self) -> None:
         """Declare the parameters and publish the first state, or wait for ``~/reset``."""
@@ -105,10 +135,12 @@ class Simulator(Node):
         self._odometry_publisher = self.create_publisher(
             Odometry, 'odom', history, qos_overriding_options=overridable()
         )
+        self._truth_publisher = self.create_publisher(Odometry, 'ground_truth', history)
+        self._truth_is_wanted = False
         self._clock_publisher = self.create_publisher(ClockMessage, '/clock', reliable)
         self.create_subscription(
-            JointState,
-            'rotor_command',
+            self._setup.interface.message,
+            self._setup.interface.topic,
             self._on_command,
             reliable,
             qos_overriding_options=overridable(),
@@ -123,7 +155,7 @@ class Simulator(Node):
         self._answered = 0  # stamp of the newest command that is held
         self._command: np.ndarray | None = None  # held between steps when paced
         self._waiting = 'the first reset' if self._settings['start_paused'] else ''
-        self._speeds = np.zeros(NU)
+        self._received = np.zeros(self._setup.interface.inputs)
         self._odometry = Odometry()
         self._clock_message = ClockMessage()
         self._sent_at = 0.0
@@ -136,10 +168,9 @@ class Simulator(Node):
         pace = s['real_time_factor']
         tell_start(
             self,
-            f'simulates a vehicle of {s["vehicle.mass"]:g} kg, inertia {s["vehicle.inertia"]} '
-            f'kg m^2, step {s["time_step"]:g} s, '
+            f'simulates {self._setup.words}, step {s["time_step"]:g} s, '
             + (f'at {pace:g} times the pace of the clock' if pace else 'in lockstep'),
-            ('odom', 'rotor_command'),
+            ('odom', self._setup.interface.topic),
         )
         self._publish()
 
@@ -159,10 +190,10 @@ class Simulator(Node):
 
     # -- callbacks -----------------------------------------------------------------------------
 
-    def _on_command(self, message: JointState) -> None:
+    def _on_command(self, message: Any) -> None:
         """Step, when this command answers the current state; hold it, when paced."""
         try:
-            rotor_speeds_from_joint_state(message, self._speeds)
+            self._setup.interface.read_command(message, self._received)
         except ValueError as error:
             self._ignore('malformed', str(error))
             return
@@ -172,11 +203,11 @@ class Simulator(Node):
                 self._ignore_stamp(stamp)
             else:
                 self._answered = stamp
-                self._command = self._speeds.copy()
+                self._command = self._received.copy()
         elif stamp != self._time:
             self._ignore_stamp(stamp)
         elif not self._waiting:
-            self._step(self._speeds)
+            self._step(self._received)
 
     def _on_pace(self) -> None:
         """Step with the command that is held; before the first one the vehicle rests."""
@@ -185,6 +216,8 @@ class Simulator(Node):
 
     def _on_resend(self) -> None:
         """Send the current state again when nothing has moved for a while."""
+        # Asked here and not for every state: the question costs more than a state.
+        self._truth_is_wanted = self._truth_publisher.get_subscription_count() > 0
         if self._command is not None and not self._waiting:
             return  # paced and flying: the next state comes by itself
         if time.monotonic() - self._sent_at >= self._setup.resend_period:
@@ -203,6 +236,10 @@ class Simulator(Node):
         self._use_setup()
         self._setup.vehicle.reset(self._setup.initial_state, flight=self._flight)
         self._time += 2 * self._setup.step_ns
+        start = round(self._settings['next_start'] * NANOSECONDS)
+        if start >= self._time:
+            self._time = start
+            self.set_parameters([RosParameter('next_start', value=-1.0)])
         self._flight_start = self._time
         self._steps = 0
         self._command = None
@@ -215,11 +252,11 @@ class Simulator(Node):
 
     # -- the flight ----------------------------------------------------------------------------
 
-    def _step(self, speeds: np.ndarray) -> None:
+    def _step(self, command: np.ndarray) -> None:
         """Fly one time step and publish the new state."""
         vehicle = self._setup.vehicle
-        vehicle.step(speeds)
-        if not np.isfinite(vehicle.state).all():
+        vehicle.step(command)
+        if not np.isfinite(vehicle.truth()).all():
             # Nothing sensible can follow; what is published last is the last finite measurement.
             self._waiting = 'a reset, after a crash'
             self.get_logger().error(
@@ -238,8 +275,12 @@ class Simulator(Node):
         """Publish the time and the measured state."""
         set_stamp(self._clock_message.clock, self._time)
         self._clock_publisher.publish(self._clock_message)
-        odometry_from_state(self._setup.vehicle.measure(), self._time, self._odometry)
+        setup = self._setup
+        setup.interface.write_state(setup.vehicle.measure(), self._time, self._odometry)
         self._odometry_publisher.publish(self._odometry)
+        if self._truth_is_wanted:
+            setup.interface.write_state(setup.vehicle.truth(), self._time, self._odometry)
+            self._truth_publisher.publish(self._odometry)
         self._sent_at = time.monotonic()
 
     def _ignore_stamp(self, stamp: int) -> None:
@@ -255,7 +296,7 @@ class Simulator(Node):
             return
         counts = ', '.join(f'{count} {name}' for name, count in self._ignored.items())
         self.get_logger().warning(
-            f'ignored a rotor command, {why} (so far: {counts})',
+            f'ignored a {self._setup.interface.topic.replace("_", " ")}, {why} (so far: {counts})',
             throttle_duration_sec=REPORT_PERIOD,
         )
 

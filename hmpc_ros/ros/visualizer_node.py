@@ -134,12 +134,14 @@ class Visualizer(Node):
     def _ask_for_goal(self) -> None:
         """Ask the controller for its goal until it has answered once."""
         if self._goal_asked is None and self._controller.services_are_ready():
-            self._goal_asked = self._controller.get_parameters(list(GOAL_NAMES))
+            self._goal_asked = self._controller.get_parameters([*GOAL_NAMES, 'policy.kind'])
             self._goal_asked.add_done_callback(self._on_goal_answer)
 
     def _on_goal_answer(self, answer: Future) -> None:
-        values = answer.result().values
-        self._take_goal(dict(zip(GOAL_NAMES, map(parameter_value_to_python, values), strict=False)))
+        values = [parameter_value_to_python(value) for value in answer.result().values]
+        # Who tracks a path has no goal until one is given.
+        if values[len(GOAL_NAMES) :] != ['tracking']:
+            self._take_goal(dict(zip(GOAL_NAMES, values, strict=False)))
 
     def _take_goal(self, values: Mapping[str, Any]) -> None:
         self._goal_values |= {name: values[name] for name in GOAL_NAMES if name in values}

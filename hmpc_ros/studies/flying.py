@@ -139,10 +139,7 @@ def fly_over_ros(
     try:
         from hmpc_ros.ros.local_flight import fly
     except ImportError as error:
-        raise ValueError(
-            f'ROS 2 is not here ({error}): source its setup file, or install the wheels with '
-            f'`make setup`, or fly without it: hmpc fly --offline'
-        ) from error
+        raise ros_is_missing(error) from error
 
     simulator = configuration['simulator']
     paced = float(simulator['real_time_factor'])
@@ -163,7 +160,7 @@ def fly_over_ros(
         notes.append(f'{len(record.held)} commands did not arrive in time and were held')
     if record.repeated_states:
         notes.append(f'{record.repeated_states} states were sent again')
-    counts = _controller_counts(local.diagnostics, lockstep=not paced)
+    counts = controller_counts(local.diagnostics, lockstep=not paced)
     return Flown(
         flight=Flight(
             states=record.states,
@@ -182,7 +179,15 @@ def fly_over_ros(
     )
 
 
-def _controller_counts(
+def ros_is_missing(error: ImportError) -> ValueError:
+    """Return the error that says what to do without ROS."""
+    return ValueError(
+        f'ROS 2 is not here ({error}): source its setup file, or install the wheels with '
+        f'`make setup`, or fly without it: hmpc fly --offline'
+    )
+
+
+def controller_counts(
     diagnostics: Mapping[str, Mapping[str, str]], *, lockstep: bool
 ) -> dict[str, int]:
     """Read the controller's counters from its diagnostics."""

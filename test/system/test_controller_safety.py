@@ -1,48 +1,33 @@
 """The controller as its own process, fed with what can go wrong, over DDS."""
 
 import math
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from controller_pilot import WAIT, Pilot, set_field, start_controller, stop
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from nav_msgs.msg import Odometry, Path
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.parameter_client import AsyncParameterClient
+from nav_msgs.msg import Path
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import JointState
 
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.weights import Weights
-from hmpc_ros.ros.conversions import (
-    nanoseconds,
-    odometry_from_state,
-    pose_from_goal,
-    rotor_speeds_from_joint_state,
-)
+from hmpc_ros.ros.command_interface import ROTORS
+from hmpc_ros.ros.conversions import nanoseconds, pose_from_goal
 
 pytestmark = pytest.mark.system
 
 STEP = 100_000_000  # ns
-WAIT = 60.0  # s; a bound for what must happen, not a measurement
 GOAL = [-6.0, -3.5, 0.0]
 DEFAULTS = {name: parameter.default for name, parameter in CONTROLLER.items()}
 HOVER = build.vehicle_parameters(DEFAULTS).hover_speed
@@ -64,174 +49,10 @@ BASE = {
 }
 
 
-class Pilot:
-    """A node that feeds the controller and keeps all it says."""
-
-    def __init__(self, process, odometry_qos=10, namespace=''):
-        self.process = process
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = Node('pilot', context=self.context, namespace=namespace)
-        self._diagnosed = f'{namespace}/controller: flight'.lstrip('/')
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.odometry = self.node.create_publisher(Odometry, 'odom', odometry_qos)
-        self.goal = self.node.create_publisher(PoseStamped, 'goal_pose', 10)
-        self.commands = []
-        self.diagnosis = None
-        self.node.create_subscription(JointState, 'rotor_command', self._on_command, 100)
-        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
-        self._parameters = AsyncParameterClient(self.node, 'controller')
-        self._lifecycle = self.node.create_client(ChangeState, 'controller/change_state')
-        self._time = 0
-
-    def _on_command(self, message):
-        speeds = np.empty(4)
-        rotor_speeds_from_joint_state(message, speeds)  # raises when not finite
-        assert np.all((speeds >= 0.0) & (speeds <= 630.0))
-        self.commands.append((nanoseconds(message.header.stamp), speeds))
-
-    def _on_diagnostics(self, message):
-        (status,) = message.status
-        if status.name != self._diagnosed:
-            return  # all controllers diagnose themselves on one topic
-        self.diagnosis = SimpleNamespace(
-            level=status.level,
-            text=status.message,
-            values={entry.key: entry.value for entry in status.values},
-        )
-
-    def close(self):
-        self.executor.remove_node(self.node)
-        self.node.destroy_node()
-        rclpy.try_shutdown(context=self.context)
-
-    def wait_for(self, condition, what):
-        end = time.monotonic() + WAIT
-        while time.monotonic() < end:
-            if condition():
-                return
-            if self.process.poll() is not None:
-                pytest.fail(f'the controller ended while we waited for {what}')
-            self.executor.spin_once(timeout_sec=0.1)
-        pytest.fail(f'waited {WAIT} s for {what}; diagnosis: {self.diagnosis}')
-
-    def _result(self, future, what):
-        self.wait_for(future.done, what)
-        return future.result()
-
-    def transition(self, which):
-        request = ChangeState.Request(transition=Transition(id=which))
-        assert self._result(self._lifecycle.call_async(request), 'a transition').success
-
-    def set(self, values):
-        """Set parameters in one atomic request; return rclpy's result."""
-        parameters = [_parameter(name, value) for name, value in values.items()]
-        return self._result(
-            self._parameters.set_parameters_atomically(parameters), 'parameters'
-        ).result
-
-    def get(self, *names):
-        values = self._result(self._parameters.get_parameters(list(names)), 'parameters').values
-        return [_value(value) for value in values]
-
-    def connect(self):
-        self.wait_for(
-            lambda: (
-                self._parameters.services_are_ready()
-                and self._lifecycle.service_is_ready()
-                and self.odometry.get_subscription_count()
-                and self.goal.get_subscription_count()
-                and self.node.count_publishers('rotor_command')
-                and self.diagnosis is not None
-            ),
-            'the controller to be discovered',
-        )
-
-    def begin(self):
-        """Bring the controller back to where every test starts: active, nothing received yet."""
-        result = self.set(BASE)
-        assert result.successful, result.reason
-        self.transition(Transition.TRANSITION_DEACTIVATE)
-        self.transition(Transition.TRANSITION_ACTIVATE)
-        self.commands.clear()
-
-    def stamp(self):
-        self._time += STEP
-        return self._time
-
-    def send(self, state=None, stamp=None, change=None):
-        """Publish an odometry and return its stamp; ``change`` spoils the message at the end."""
-        stamp = self.stamp() if stamp is None else stamp
-        message = Odometry(child_frame_id='base_link')
-        message.header.frame_id = 'map'
-        odometry_from_state(np.zeros(12) if state is None else state, stamp, message)
-        if change is not None:
-            change(message)
-        self.odometry.publish(message)
-        return stamp
-
-    def answer(self, stamp, count=1):
-        """Wait for the command with this stamp (for the count-th one)."""
-        self.wait_for(lambda: len(self._with(stamp)) >= count, f'command {count} of {stamp} ns')
-        return self._with(stamp)[count - 1]
-
-    def _with(self, stamp):
-        return [speeds for time_, speeds in self.commands if time_ == stamp]
-
-    def counts(self):
-        """Return the counters of a diagnosis made from now on."""
-        self.diagnosis = None
-        self.wait_for(lambda: self.diagnosis is not None, 'diagnostics')
-        return self.diagnosis.values
-
-    def count(self, key):
-        return int(self.counts()[key])
-
-    def wait_for_count(self, key, expected):
-        self.wait_for(
-            lambda: int(self.diagnosis.values[key]) >= expected, f"'{key}' to reach {expected}"
-        )
-
-
-def _parameter(name, value):
-    if value == []:
-        return Parameter(name, Parameter.Type.DOUBLE_ARRAY, [])
-    return Parameter(name, value=value)
-
-
-def _value(message):
-    value = Parameter.from_parameter_msg(SimpleNamespace(name='', value=message)).value
-    return value if isinstance(value, (bool, int, float, str)) else list(value)
-
-
-def start_controller(folder, *arguments):
-    """Start the node; return the process and the file of its output."""
-    output = folder / 'controller.txt'
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name != '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
-    }
-    with output.open('w') as file:
-        process = subprocess.Popen(
-            [sys.executable, '-m', 'hmpc_ros.ros.controller_node', '--ros-args', *arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-    return process, output
-
-
-def stop(process, sent=signal.SIGINT):
-    if process.poll() is None:
-        process.send_signal(sent)
-        try:
-            return process.wait(WAIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    return process.returncode
+def make_pilot(process, **more):
+    pilot = Pilot(process, ROTORS, BASE, step=STEP, **more)
+    pilot.low, pilot.high = 0.0, 630.0
+    return pilot
 
 
 @pytest.fixture(scope='module')
@@ -242,7 +63,7 @@ def running(tmp_path_factory):
         # It keeps the newest odometry only; here none that we spoil may be skipped.
         *('-p', 'qos_overrides./odom.subscription.depth:=100'),
     )
-    pilot = Pilot(process)
+    pilot = make_pilot(process)
     try:
         pilot.connect()
         yield pilot
@@ -259,17 +80,6 @@ def running(tmp_path_factory):
 def pilot(running):
     running.begin()
     return running
-
-
-def set_field(path, value):
-    *parents, leaf = path.split('.')
-
-    def change(message):
-        for name in parents:
-            message = getattr(message, name)
-        setattr(message, leaf, value)
-
-    return change
 
 
 def tilted(roll):
@@ -587,7 +397,7 @@ def test_without_autostart_the_lifecycle_decides_and_best_effort_odometry_is_mat
         *('-p', 'qos_overrides./other/odom.subscription.reliability:=best_effort'),
     )
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    pilot = Pilot(process, best_effort, namespace='/other')
+    pilot = make_pilot(process, odometry_qos=best_effort, namespace='/other')
     try:
         pilot.wait_for(pilot._lifecycle.service_is_ready, 'the node')
         assert pilot.node.count_publishers('rotor_command') == 0

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
-from hmpc_ros.policy.linear.flight_controller import FlightController, Reason, Safety, Source
+from hmpc_ros.policy.flight_controller import FlightController, Reason, Safety, Source
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
+from hmpc_ros.policy.linear.pilot import LinearPilot
 from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.policy.protocol import SolveStatus
 
@@ -82,8 +83,13 @@ def mpc(clock):
 
 
 @pytest.fixture
-def controller(mpc, clock):
-    return FlightController(mpc, Goal(), SAFETY, clock)
+def pilot(mpc):
+    return LinearPilot(mpc, Goal())
+
+
+@pytest.fixture
+def controller(pilot, clock):
+    return FlightController(pilot, SAFETY, clock)
 
 
 def speed(answer):
@@ -259,7 +265,7 @@ def test_a_first_solve_that_fails_has_no_plan_and_hovers(controller, mpc):
 
 def test_a_plan_is_not_flown_beyond_its_end(mpc, clock):
     safety = Safety(max_fallback_steps=1000, max_hover_steps=1)
-    controller = FlightController(mpc, Goal(), safety, clock)
+    controller = FlightController(LinearPilot(mpc, Goal()), safety, clock)
     fly(controller, 1)
     mpc.fails = True
     answers = fly(controller, 13, start=2)
@@ -337,11 +343,11 @@ def test_after_a_reset_a_valid_state_comes_first_again(controller, clock):
     assert controller.respond(np.zeros(12), STEP).reason is Reason.SOLVED
 
 
-def test_commands_stay_inside_limits_that_change_in_flight(controller, mpc):
+def test_commands_stay_inside_limits_that_change_in_flight(controller, pilot, mpc):
     mpc.input_offset = 100.0
     (answer,) = fly(controller, 1)
     assert np.all(answer.command == 630.0)
-    controller.set_limits(Limits(rotor_min=595.0, rotor_max=601.0))
+    pilot.set_limits(Limits(rotor_min=595.0, rotor_max=601.0))
     assert np.all(controller.respond(np.zeros(12), STEP).command == 601.0)
     mpc.fails = True
     assert np.all(fly(controller, 1, start=3)[0].command == 601.0)
@@ -398,7 +404,7 @@ def real_mpc():
 def test_whatever_comes_in_the_real_mpc_commands_are_finite_and_inside_the_limits(real_mpc):
     real_mpc.reset()
     clock = Clock()
-    controller = FlightController(real_mpc, Goal((-6.0, -3.5, 0.0)), Safety(), clock)
+    controller = FlightController(LinearPilot(real_mpc, Goal((-6.0, -3.5, 0.0))), Safety(), clock)
     rng = np.random.default_rng(3)
     scales = [0.1, 1.0, 1e2, 1e4, 1e8, 1e160, math.nan]
     sources = set()
@@ -416,7 +422,7 @@ def test_after_a_failure_the_real_mpc_flies_on_as_if_nothing_had_been(real_mpc):
     goal, state = Goal((-6.0, -3.5, 0.0)), np.zeros(12)
     real_mpc.reset()
     expected = real_mpc.solve(state, goal).input.copy()
-    controller = FlightController(real_mpc, goal, Safety(), Clock())
+    controller = FlightController(LinearPilot(real_mpc, goal), Safety(), Clock())
     controller.respond(state, STEP)
     failed = controller.respond(with_value(1e200), 2 * STEP)
     assert (failed.source, failed.reason) == (Source.PLAN, Reason.SOLVE_FAILED)
@@ -466,7 +472,7 @@ def stamped(mpc, clock):
         return controller.respond(np.zeros(12), stamp)
 
     controller = FlightController(
-        mpc, Goal(), SAFETY, clock, lambda: clock.now + node_clock.offset
+        LinearPilot(mpc, Goal()), SAFETY, clock, lambda: clock.now + node_clock.offset
     )
     return SimpleNamespace(controller=controller, respond=respond, clock=node_clock)
 

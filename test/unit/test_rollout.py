@@ -6,7 +6,7 @@ from reference_flight import ReferenceFlight
 
 from hmpc_ros.learning.requests import NOMINAL, FlightRequest
 from hmpc_ros.policy.flight import resolve
-from hmpc_ros.policy.linear.flight_controller import Safety
+from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.linear.flight_file import load_flight, save_flight
 from hmpc_ros.policy.linear.flying import _fly_guarded
 from hmpc_ros.policy.linear.goal import Goal

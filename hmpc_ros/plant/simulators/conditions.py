@@ -69,6 +69,18 @@ class Conditions:
                 bound = 'positive' if positive else 'not negative'
                 raise ValueError(f'{each.name} = {value} must be finite and {bound}')
 
+    @property
+    def told(self) -> str:
+        """In words, what differs."""
+        differs = [
+            f'{each.name} {getattr(self, each.name)}'
+            for each in fields(self)
+            if each.name != 'wind' and getattr(self, each.name) != each.default
+        ]
+        if self.wind != Wind():
+            differs.append(f'wind {self.wind.kind}')
+        return ', '.join(differs) or 'as its controller knows it'
+
     def applied_to(self, constants: dict[str, Any]) -> dict[str, Any]:
         """Return the true constants of a vehicle (RotorPy's names) from its nominal ones."""
         true = copy.deepcopy(constants)

@@ -9,7 +9,8 @@ import numpy as np
 
 from hmpc_ros.plant.odometry import carried
 from hmpc_ros.policy.flight import Flight, closed_loop
-from hmpc_ros.policy.linear.flight_controller import FlightController, Safety, Source
+from hmpc_ros.policy.flight_controller import FlightController, Safety, Source
+from hmpc_ros.policy.linear.pilot import LinearPilot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ def _fly_guarded(
 ) -> Flight:
     """Fly under the controller and its ladder of fallbacks."""
     # Both kinds of MPC offer what the controller asks of one.
-    controller = FlightController(cast('Mpc', mpc), goal, safety, clock=_stopped_clock)
+    controller = FlightController(LinearPilot(cast('Mpc', mpc), goal), safety, clock=_stopped_clock)
     time_step = round(vehicle.quadcopter.time_step * 1e9)
 
     def answer(x: NDArray[np.float64], t: int) -> Answer | str:

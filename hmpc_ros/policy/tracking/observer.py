@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import casadi as ca
 import numpy as np
 
+from hmpc_ros.plant.quadcopter import _BufferedFunction
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.parameters import TrackingParameters
 
@@ -60,7 +61,7 @@ class Observer:
         self, parameters: TrackingParameters, limits: ObserverLimits | None = None
     ) -> None:
         """Start where the model is right."""
-        self._function = _function(limits or ObserverLimits())
+        self._function = _BufferedFunction(_function(limits or ObserverLimits()))
         self._p = np.zeros(model.NP)
         self.set_parameters(parameters)
         self.reset()
@@ -89,7 +90,6 @@ class Observer:
         self._p[model.STAGE['disturbance']] = self.estimate[2:]
         self._p[model.STAGE['time_step']] = period
         state = np.concatenate((x[:10], self.estimate[:1], x[10:]))
-        found = self._function(state, u, self._p, self._gains, measured[3:6])
-        found = np.asarray(found).ravel()
+        (found,) = self._function(state, u, self._p, self._gains, measured[3:6])
         if np.isfinite(found).all():
-            self.estimate = found
+            self.estimate = found.ravel()

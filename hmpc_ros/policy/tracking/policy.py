@@ -86,9 +86,9 @@ class TrackingPolicy:
         self._plan: tuple[np.ndarray, float] | None = None
         self.observer.reset()
 
-    def sent(self, u: np.ndarray) -> None:
-        """Tell what was commanded (4,), where that is not what the last solve said."""
-        self._command = np.array(u, dtype=float)
+    def sent(self, u: np.ndarray | None) -> None:
+        """Tell what was commanded (4,) instead of the last solution; None: nothing is known."""
+        self._command = None if u is None else np.array(u, dtype=float)
 
     def solve(self, x: np.ndarray, reference: Reference, t: float) -> TrackingSolution:
         """Answer a measured state (13,) at a time [s] of the reference.
@@ -165,7 +165,7 @@ class TrackingPolicy:
         else:
             # The rotation vector from the thrust axis to the vertical, in body axes.
             up = rotation_matrix(x[6:10])[2]
-            z, rates = up, LEVEL_GAIN * np.array([up[1], -up[0], 0.0])
+            z, rates = up, LEVEL_GAIN * np.array([-up[1], up[0], 0.0])
         _, ratio, _, _, push = self.observer.estimate
         thrust = (model.GRAVITY - push) / (ratio * float(self.parameters.thrust_gain[0]))
         thrust /= max(0.5, float(z[2]))

@@ -33,7 +33,7 @@ class Settings:
     caution: float = 2e-3
     step: float = 1.0
     radius: float = 3.0
-    rehearsals: int = 6
+    rehearsals: int = 5
     enough: float = 0.01
 
 

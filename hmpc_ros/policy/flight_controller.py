@@ -1,7 +1,8 @@
-"""The safety ladder around the MPC: from measured states to commands that may be flown.
+"""The safety ladder around any MPC: from measured states to commands that may be flown.
 
 Every state gets one `Answer`: a command or none, where the command comes from, and why. Commands
-are finite and inside the rotor limits, whatever comes in.
+are finite and inside the limits, whatever comes in. What flies is a `Pilot`: an MPC and where it is
+to fly, in the terms of this module.
 
 What happens to a state, in this order:
 
@@ -15,19 +16,18 @@ What happens to a state, in this order:
     went back by more than ``clock_reset_threshold`` (a simulator that starts again at 0), or any
     earlier stamp after no state was accepted for ``state_timeout`` (so that nothing locks the
     controller out for longer than that). A new run forgets plan and ladder.
-5.  Tilted beyond ``max_tilt``, where the model no longer holds: the ladder below. If it is the
-    first state of all: no command.
+5.  Tilted beyond ``max_tilt``, where the pilot's model no longer holds: the ladder below. If it is
+    the first state of all: no command.
 6.  Solved. If the solve fails: the ladder below.
 
-The *ladder*, from the first failure to the next successful solve, in steps of the model's time
-step:
+The *ladder*, from the first failure to the next successful solve, in steps of the plan:
 
 *   the inputs of the last plan, shifted to the present, for at most ``max_fallback_steps``;
-*   the hover command for at most ``max_hover_steps``;
+*   the pilot's hover command for at most ``max_hover_steps``;
 *   nothing.
 
 A successful solve ends it at any rung. Steps are counted in time and not in calls, so that states
-at twice the model's rate do not use up the plan twice as fast.
+at twice the plan's rate do not use up the plan twice as fast.
 
 States that stop coming lead down the same ladder: `tick`, called from a timer, answers as soon as
 the last accepted state is older than ``state_timeout``.
@@ -46,15 +46,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Any, Protocol
 
 import numpy as np
 
 from hmpc_ros.plant.declared import about
-from hmpc_ros.plant.quadcopter import NU
-from hmpc_ros.policy.linear.goal import Goal
-from hmpc_ros.policy.linear.limits import Limits
-from hmpc_ros.policy.linear.mpc import Mpc, Solution
-from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.policy.protocol import SolveStatus
 
 _NANOSECONDS = 1_000_000_000
 
@@ -102,18 +99,75 @@ DROPPED = (
 FALLBACKS = (Reason.SOLVE_FAILED, Reason.TILT, Reason.STATE_TIMEOUT)
 
 
+class Solved(Protocol):
+    """What the ladder asks of a solution."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it may be flown."""
+
+    @property
+    def status(self) -> SolveStatus:
+        """How the solve ended."""
+
+    @property
+    def input(self) -> np.ndarray:
+        """The command (4,)."""
+
+    @property
+    def iterations(self) -> int:
+        """Of the solver."""
+
+    @property
+    def total_time(self) -> float:
+        """That it took [s]."""
+
+
+class Pilot(Protocol):
+    """An MPC and where it is to fly: one kind of states (nx,), one kind of commands (4,)."""
+
+    @property
+    def time_step(self) -> float:
+        """Time between two states [s], and what an answer may take."""
+
+    @property
+    def plan_step(self) -> float:
+        """Time between two commands of a plan [s], and a step of the ladder."""
+
+    def reset(self) -> None:
+        """Begin a run: nothing is remembered of the last one."""
+
+    def solve(self, state: np.ndarray, stamp: int, /) -> Solved:
+        """Answer a finite state with its stamp [ns]."""
+
+    def plan(self, solution: Any, /) -> np.ndarray:
+        """Return the commands (N, 4) that a solution plans, the first one for its own state."""
+
+    def hover(self, state: np.ndarray | None, /) -> np.ndarray:
+        """Return the command (4,) that keeps the vehicle in the air; None: its state is unknown."""
+
+    def inside(self, command: np.ndarray) -> np.ndarray:
+        """Return the command inside the limits: a solver meets them only to its tolerance."""
+
+    def tilt(self, state: np.ndarray, /) -> float:
+        """Return the tilt [rad] that counts against ``max_tilt``; 0 if the model always holds."""
+
+    def sent(self, command: np.ndarray | None) -> None:
+        """Hear what was commanded instead of a solution; None: nothing."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
     """What to do about a state, or about the lack of one.
 
     Attributes:
-        command: rotor speeds (4,) [rad/s], finite and inside the limits; None: send nothing.
+        command: (4,) in the units of the pilot, finite and inside the limits; None: send nothing.
         source: where the command comes from.
         reason: why.
         time: stamp [ns] of the state that is answered. A command from `tick` answers no state, and
             must not be taken for the answer to one: its time is the last stamp and the whole steps
             since then.
-        solution: what the MPC found, when it was asked and succeeded just now.
+        solution: what the pilot found, when it was asked and succeeded just now.
         detail: a few words on a failure, for the log.
     """
 
@@ -121,7 +175,7 @@ class Answer:
     source: Source
     reason: Reason
     time: int
-    solution: Solution | None = None
+    solution: Any = None
     detail: str = ''
 
 
@@ -197,7 +251,7 @@ class Statistics:
         timeouts: times the states stopped coming for longer than ``state_timeout``.
         tilts: states tilted beyond ``max_tilt``.
         repeats: states answered again.
-        missed_deadlines: answers that took longer than the model's time step.
+        missed_deadlines: answers that took longer than the pilot's time step.
         new_runs: clock resets, see the rule at the top of this module.
         ran_ahead: stamps that had run ahead, see there.
         age_by_stamp: whether the age of states is told by their stamps too, see there.
@@ -229,8 +283,7 @@ class FlightController:
     """Answers measured states with commands that may be flown; the rules are at the module's top.
 
     Args:
-        mpc: the policy; the controller is its only user.
-        goal: where to fly to.
+        pilot: what flies; the controller is the only one that asks it.
         safety: the ladder's settings.
         clock: a monotonic clock [s], for the age of states and the time an answer takes.
         stamp_clock: the clock that states may be stamped by [s]; None: there is none.
@@ -238,23 +291,19 @@ class FlightController:
 
     def __init__(
         self,
-        mpc: Mpc,
-        goal: Goal,
+        pilot: Pilot,
         safety: Safety,
         clock: Callable[[], float] = time.monotonic,
         stamp_clock: Callable[[], float] | None = None,
     ) -> None:
-        self._mpc = mpc
-        self._goal = goal
+        self._pilot = pilot
         self._safety = safety
         self._clock = clock
         self._stamp_clock = stamp_clock
         self._clock_offset = 0.0  # stamp clock - monotonic clock [s]
         self._statistics = Statistics()
         self._solve_times = np.zeros(SOLVE_TIME_WINDOW)
-        self._rotor_min = mpc.limits.rotor_min
-        self._rotor_max = mpc.limits.rotor_max
-        self._plan = np.zeros((0, NU))
+        self._plan = np.zeros((0, 4))
         self._forget()
 
     def _forget(self) -> None:
@@ -273,11 +322,6 @@ class FlightController:
         self._silent = False
 
     @property
-    def goal(self) -> Goal:
-        """Where the vehicle is flown to."""
-        return self._goal
-
-    @property
     def silent(self) -> bool:
         """Whether the ladder has ended, so that no command is given until a solve succeeds."""
         return self._silent
@@ -285,26 +329,7 @@ class FlightController:
     def reset(self) -> None:
         """Begin anew: no command before the next valid state. The counters go on."""
         self._forget()
-        self._mpc.reset()
-
-    def set_goal(self, goal: Goal) -> None:
-        """Fly to another goal from the next state on."""
-        self._goal = goal
-
-    def use(self, parameters: Parameters) -> None:
-        """Fly with other weights, and another model, from the next state on."""
-        self._mpc.use(parameters)
-
-    def set_limits(self, limits: Limits) -> None:
-        """Fly within other limits from now on, repeated answers and fallbacks included.
-
-        Raises:
-            ValueError: hover lies outside the rotor range; nothing is changed.
-        """
-        self._mpc.set_limits(limits)
-        self._rotor_min, self._rotor_max = limits.rotor_min, limits.rotor_max
-        if self._last is not None and self._last.command is not None:
-            self._last = replace(self._last, command=self._inside(self._last.command))
+        self._pilot.reset()
 
     def set_safety(self, safety: Safety) -> None:
         """Use other settings of the ladder from now on."""
@@ -329,7 +354,7 @@ class FlightController:
         return Answer(None, Source.NOTHING, reason, stamp, detail=detail)
 
     def respond(self, state: np.ndarray, stamp: int) -> Answer:
-        """Answer a measured state (12,) with its stamp [ns].
+        """Answer a measured state (nx,) with its stamp [ns].
 
         Neither ``state`` is kept nor is the answer's command used again: both are the caller's.
         """
@@ -340,7 +365,8 @@ class FlightController:
         last = self._last
         if last is not None and stamp == last.time:
             self._statistics.repeats += 1
-            command = None if last.command is None else last.command.copy()
+            # The limits may have changed since.
+            command = None if last.command is None else self._pilot.inside(last.command)
             return Answer(command, last.source, Reason.REPEATED_STAMP, stamp)
         stale = arrival - self._received > self._safety.state_timeout
         age = self._age(stamp, arrival, stale)
@@ -359,7 +385,7 @@ class FlightController:
         elif last is not None and self._lead(last.time, self._arrival, stamp, arrival) > 0:
             self._before_jump = last.time, self._arrival
 
-        tilt = max(abs(float(state[6])), abs(float(state[7])))
+        tilt = self._pilot.tilt(state)
         tilted = tilt > self._safety.max_tilt
         if tilted and self._last is None:
             self._statistics.tilts += 1
@@ -370,11 +396,11 @@ class FlightController:
         self._timed_out = False
         if tilted:
             self._statistics.tilts += 1
-            answer = self._fall_back(stamp, Reason.TILT, f'{tilt:.2f} rad')
+            answer = self._fall_back(stamp, Reason.TILT, f'{tilt:.2f} rad', state)
         else:
             answer = self._solve(state, stamp)
         self._last = answer
-        if self._clock() - arrival > self._mpc.model.time_step:
+        if self._clock() - arrival > self._pilot.time_step:
             self._statistics.missed_deadlines += 1
         return answer
 
@@ -392,7 +418,7 @@ class FlightController:
         if begins:
             self._clock_offset = self._stamp_clock() - arrival
             age = arrival + self._clock_offset - present
-            self._statistics.age_by_stamp = -self._mpc.model.time_step <= age <= CLOCKS_APART
+            self._statistics.age_by_stamp = -self._pilot.time_step <= age <= CLOCKS_APART
         if not self._statistics.age_by_stamp:
             return 0.0
         age = arrival + self._clock_offset - present
@@ -407,17 +433,17 @@ class FlightController:
     def _lead(self, stamp: int, arrival: float, later: int, later_arrival: float) -> float:
         """Return by how much stamps [ns] advance more than arrivals [s], less a time step [s]."""
         advance = (later - stamp) / _NANOSECONDS - (later_arrival - arrival)
-        return advance - self._mpc.model.time_step
+        return advance - self._pilot.time_step
 
     def _had_run_ahead(self, stamp: int, arrival: float) -> bool:
         """Whether a stamp that went back fits to those before the stamps ran ahead."""
         if self._before_jump is None or stamp <= self._before_jump[0]:
             return False
         lead = self._lead(*self._before_jump, stamp, arrival)
-        return -2 * self._mpc.model.time_step <= lead <= 0
+        return -2 * self._pilot.time_step <= lead <= 0
 
     def tick(self) -> Answer | None:
-        """Answer the lack of states; call it from a timer, once per time step of the model.
+        """Answer the lack of states; call it from a timer, once per time step.
 
         Returns:
             The next command of the ladder, or none at its end; None while all is well, and before
@@ -428,7 +454,7 @@ class FlightController:
         age = self._clock() - self._received
         if age <= self._safety.state_timeout:
             return None
-        step = self._mpc.model.time_step
+        step = self._pilot.time_step
         step_ns = round(step * _NANOSECONDS)
         present = self._last.time + int(age / step + 1e-6) * step_ns
         if self._timed_out:
@@ -442,7 +468,7 @@ class FlightController:
 
     def _solve(self, state: np.ndarray, stamp: int) -> Answer:
         statistics = self._statistics
-        solution = self._mpc.solve(state, self._goal)
+        solution = self._pilot.solve(state, stamp)
         self._solve_times[statistics.solves % SOLVE_TIME_WINDOW] = solution.total_time
         statistics.solves += 1
         # `ok` includes finiteness; here it is checked once more, where it would fly.
@@ -452,8 +478,9 @@ class FlightController:
                 stamp,
                 Reason.SOLVE_FAILED,
                 f'{solution.status.name} after {solution.iterations} iterations',
+                state,
             )
-        plan = solution.inputs
+        plan = self._pilot.plan(solution)
         if self._plan.shape != plan.shape:
             self._plan = np.empty_like(plan)
         self._plan[:] = plan
@@ -461,47 +488,55 @@ class FlightController:
         self._has_plan = True
         self._fallback_since = self._hover_since = None
         self._silent = False
-        command = self._inside(solution.input)
+        command = self._pilot.inside(solution.input)
         return Answer(command, Source.SOLUTION, Reason.SOLVED, stamp, solution)
 
-    def _fall_back(self, present: int, reason: Reason, detail: str) -> Answer:
-        """Return the ladder's rung at a time [ns] of the stamps' clock."""
+    def _fall_back(
+        self, present: int, reason: Reason, detail: str, state: np.ndarray | None = None
+    ) -> Answer:
+        """Return the ladder's rung at a time [ns] of the stamps' clock, and tell the pilot."""
+        command, source = self._rung(present, state)
+        if command is None:
+            if not self._silent:
+                self._silent = True
+                self._statistics.silences += 1
+        else:
+            self._statistics.fallbacks[reason] += 1
+        # What answers no state (`tick`) is not known to be flown: in lockstep it is not.
+        if state is not None:
+            self._pilot.sent(command)
+        return Answer(command, source, reason, present, detail=detail)
+
+    def _rung(
+        self, present: int, state: np.ndarray | None
+    ) -> tuple[np.ndarray | None, Source]:
+        """Return the command of the rung that is reached, and which it is."""
+        safety = self._safety
         if self._fallback_since is None:
             self._fallback_since = present
-        hover = self._mpc.model.hover_input
         plan_step = self._steps(self._plan_start, present)
         if (
             self._hover_since is None
             and self._has_plan
-            and self._steps(self._fallback_since, present) < self._safety.max_fallback_steps
+            and self._steps(self._fallback_since, present) < safety.max_fallback_steps
             and plan_step < len(self._plan)
         ):
-            self._statistics.fallbacks[reason] += 1
-            command = self._inside(hover + self._plan[plan_step])
-            return Answer(command, Source.PLAN, reason, present, detail=detail)
+            return self._pilot.inside(self._plan[plan_step]), Source.PLAN
         if self._hover_since is None:
             self._hover_since = present
-        if (
-            not self._silent
-            and self._steps(self._hover_since, present) < self._safety.max_hover_steps
-        ):
-            self._statistics.fallbacks[reason] += 1
-            return Answer(self._inside(hover), Source.HOVER, reason, present, detail=detail)
-        if not self._silent:
-            self._silent = True
-            self._statistics.silences += 1
-        return Answer(None, Source.NOTHING, reason, present, detail=detail)
+        hovered = self._steps(self._hover_since, present)
+        if not self._silent and hovered < safety.max_hover_steps:
+            # Checked as solutions are: a state may be finite and yet beyond all measure.
+            hover = self._pilot.inside(self._pilot.hover(state))
+            if math.isfinite(sum(hover.tolist())):
+                return hover, Source.HOVER
+        return None, Source.NOTHING
 
     def _steps(self, start: int, present: int) -> int:
-        """Return the whole time steps from ``start`` to ``present`` [ns].
+        """Return the whole steps of the plan from ``start`` to ``present`` [ns].
 
         A tenth of a step of jitter is forgiven, so that 99 ms count as the 100 ms they were meant
         to be. A present before the start (the stamps' clock ran slower than ours) is no step.
         """
-        step = round(self._mpc.model.time_step * _NANOSECONDS)
+        step = round(self._pilot.plan_step * _NANOSECONDS)
         return max(0, (present - start + step // 10) // step)
-
-    def _inside(self, command: np.ndarray) -> np.ndarray:
-        """Return the command inside the rotor limits: a solver meets them only to its tolerance."""
-        low, high = self._rotor_min, self._rotor_max
-        return np.array([min(max(speed, low), high) for speed in command.tolist()])

@@ -1,0 +1,73 @@
+"""How states and commands of a kind of vehicle travel: the only place where the kinds differ.
+
+Nodes and recorders work with an interface and do not ask what they fly. Both state and command are
+plain arrays; `ROTORS` is the vehicle of the linear MPC, `RATES` that of the tracking MPC.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import TwistStamped
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import JointState
+
+from hmpc_ros.plant import quadcopter, rigid_body
+from hmpc_ros.ros import conversions
+
+
+@dataclass(frozen=True, eq=False)
+class CommandInterface:
+    """Topic, messages and arrays of a kind of vehicle.
+
+    Attributes:
+        topic: of the commands.
+        message: their type; every one has a header.
+        states: length of a state.
+        inputs: length of a command.
+        read_state: writes what an odometry message describes into an array (nx,); raises
+            NotARotationError and leaves the array.
+        write_state: writes an array (nx,) at a time [ns] into an odometry message.
+        new_command: returns a message for ``write_command`` to fill again and again.
+        write_command: writes a command (nu,) that answers the odometry of a time [ns].
+        read_command: writes a message's command into an array (nu,); raises ValueError and leaves
+            the array.
+    """
+
+    topic: str
+    message: type
+    states: int
+    inputs: int
+    read_state: Callable[[Odometry, np.ndarray], None]
+    write_state: Callable[[np.ndarray, int, Odometry], None]
+    new_command: Callable[[], Any]
+    write_command: Callable[[np.ndarray, int, Any], None]
+    read_command: Callable[[Any, np.ndarray], None]
+
+
+#: Rotor speeds [rad/s] by name; states as in `hmpc_ros.plant.quadcopter`.
+ROTORS = CommandInterface(
+    'rotor_command',
+    JointState,
+    quadcopter.NX,
+    quadcopter.NU,
+    conversions.state_from_odometry,
+    conversions.odometry_from_state,
+    conversions.new_rotor_command,
+    conversions.set_rotor_speeds,
+    conversions.rotor_speeds_from_joint_state,
+)
+
+#: Thrust over mass [m/s^2] and body rates [rad/s]; states as in `hmpc_ros.plant.rigid_body`.
+RATES = CommandInterface(
+    'rates_command',
+    TwistStamped,
+    rigid_body.NX,
+    rigid_body.NU,
+    conversions.rigid_body_from_odometry,
+    conversions.odometry_from_rigid_body,
+    TwistStamped,
+    conversions.set_rates_command,
+    conversions.rates_from_command,
+)

@@ -1,0 +1,81 @@
+"""`hmpc fly --config tracking` over ROS, with real processes: the offline flight to 1e-9."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+pytestmark = pytest.mark.system
+
+SHAKEN = {
+    'simulator.backend': 'model',
+    'simulator.mass_scale': 1.2,
+    'simulator.delay': 0.01,
+    'simulator.wind.kind': 'dryden',
+    'simulator.wind.mean': [0, 2, 0],
+    'simulator.position_noise_std': 0.01,
+    'simulator.velocity_noise_std': 0.02,
+    'simulator.attitude_noise_std': 0.009,
+    'simulator.rates_noise_std': 0.05,
+    'simulator.seed': 3,
+    'controller.tracking.rmse_after': 1.0,
+}
+
+
+def fly(out: Path, *words: str, **values) -> tuple[dict, dict]:
+    """Run `hmpc fly` as a user does; return its JSON and its arrays."""
+    sets = [word for name, value in values.items() for word in ('--set', f'{name}={value}')]
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'hmpc_ros.cli.main', 'fly', '--config', 'tracking'),
+            *('--out', str(out), '--json', str(out / 'result.json'), *words, *sets),
+        ],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with np.load(out / 'flight.npz') as arrays:
+        return json.loads((out / 'result.json').read_text()), dict(arrays)
+
+
+@pytest.mark.parametrize(
+    'values', [SHAKEN, {'simulator.backend': 'rotorpy', 'simulator.preset': 'hummingbird'}]
+)
+def test_a_flight_over_ros_is_the_offline_flight(tmp_path: Path, values: dict):
+    steps = ('--steps', '250')
+    flown, arrays = fly(tmp_path / 'ros', *steps, **values)
+    offline, expected = fly(tmp_path / 'offline', '--offline', *steps, **values)
+    assert (flown['mode'], offline['mode']) == ('ros', 'offline')
+    for name in ('states', 'measured', 'inputs', 'estimates', 'reference_position'):
+        np.testing.assert_allclose(arrays[name], expected[name], atol=1e-9, err_msg=name)
+    for name in ('tracking.rmse_m', 'tracking.max_m'):
+        assert flown[name] == pytest.approx(offline[name], rel=1e-9)
+    assert (flown['failures'], flown['fallbacks']) == (0, 0)
+    assert flown['inside_limits']
+    assert flown['latency_ms.median'] > 0.0
+
+
+def test_a_flight_at_the_pace_of_the_clock_stays_on_its_path(tmp_path: Path):
+    flown, arrays = fly(
+        tmp_path, '--real-time', '--steps', '300', **{'simulator.backend': 'model'}
+    )
+    assert flown['inside_limits']
+    assert flown['tracking.final_m'] < 0.3
+    assert len(arrays['states']) == 301
+
+
+def test_a_simulator_of_the_other_kind_of_command_is_refused(tmp_path: Path, capsys):
+    from hmpc_ros.cli import main
+
+    words = ['fly', '--config', 'tracking', '--set', 'simulator.backend=ours']
+    assert main.main([*words, '--out', str(tmp_path)]) != 0
+    assert 'rotor speeds' in capsys.readouterr().err
