@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import random
 import re
 import socket
 import subprocess
@@ -202,9 +203,14 @@ def test_what_breaks_ends_the_set_points_and_hands_back(what, word):
 
 
 def test_the_hover_throttle_is_measured_before_it_is_ready():
-    with flight({'hover_throttle': 0.0}) as (peer, controller):
+    with flight({'hover_throttle': 0.0}, position=(0.0, 0.0, 0.0), throttle=0.12) as (
+        peer,
+        controller,
+    ):
         controller.stay_at(0.0, 0.0, 2.0)
+        controller.go_on(4.0)  # it idles on the ground, which is no hover
         controller.wait_for(lambda: 'hover throttle' in controller.call('engage')[1], 'a refusal')
+        peer.position, peer.throttle = (0.0, 0.0, -2.0), 0.49
         controller.engage()
         controller.wait_for(lambda: bool(peer.setpoints), 'a set-point')
         assert peer.setpoints[-1][4] == pytest.approx(0.49, abs=1e-3)
@@ -221,6 +227,19 @@ def test_ardupilot_is_flown_in_guided_mode_once_a_thrust_is_a_thrust():
         assert peer.mode == GUIDED
         controller.call('hand_back')
         controller.wait_for(lambda: peer.mode == LOITER, 'loiter')
+
+
+def test_it_flies_on_whatever_else_comes_to_its_port():
+    with flight() as (peer, controller):
+        controller.engage()
+        noise = random.Random(1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for length in range(200):
+                stranger.sendto(noise.randbytes(length), ('127.0.0.1', peer.port))
+                stranger.sendto(b'\xfd' + noise.randbytes(length), ('127.0.0.1', peer.port))
+        sent = len(peer.setpoints)
+        controller.wait_for(lambda: len(peer.setpoints) > sent + 50, 'more set-points')
+        assert controller.phase == 'taken over'
 
 
 def test_ending_the_adapter_hands_back():

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -225,6 +226,21 @@ def test_the_pilot_or_a_reset_end_it(messages):
         controller.wait_for(lambda: 'land' in controller.takeover.message, 'the pilot')
         controller.go_on(0.5)
         assert len(peer.modes) == asked
+
+
+def test_killing_the_adapter_leaves_it_to_px4_and_a_new_one_does_not_engage(messages):
+    with flight(messages) as (peer, controller):
+        engaged(peer, controller)
+        os.kill(controller.runner.pid('px4_adapter'), signal.SIGKILL)
+        with LocalRunner(controller.runner.nodes) as again:
+            controller.runner = again
+            controller.wait_for(lambda: peer.nav_state == HOLD, "PX4's failsafe")
+            counts = len(peer.heartbeats), len(peer.setpoints), len(peer.modes)
+            controller.wait_for(lambda: controller.phase == 'waiting', 'the new adapter')
+            controller.stay_at(2.0, 1.0, 3.0)
+            controller.wait_for(lambda: controller.phase == 'ready', 'ready again')
+            controller.go_on(1.0)
+            assert counts == (len(peer.heartbeats), len(peer.setpoints), len(peer.modes))
 
 
 def test_a_topic_of_another_version_is_said(messages):
