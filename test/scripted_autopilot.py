@@ -29,6 +29,14 @@ POSITION, HOLD, OFFBOARD = 3 << 16, 4 << 16 | 3 << 24, 6 << 16  # PX4's custom m
 GUIDED, LOITER = 4, 5  # ArduPilot's
 
 
+def run_to_its_end(runner: LocalRunner) -> None:
+    """Wait until a process ends; `LocalRunner.check` raises its words then."""
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        runner.check()
+        time.sleep(0.1)
+
+
 @dataclass
 class MavlinkAutopilot:
     """An autopilot that holds still and does what its fields say; call `stop` at the end."""

@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -19,9 +18,9 @@ from scripted_autopilot import (
     HOLD,
     LOITER,
     OFFBOARD,
-    WAIT,
     MavlinkAutopilot,
     ScriptedController,
+    run_to_its_end,
 )
 
 from hmpc_ros.autopilots import mavlink
@@ -53,13 +52,6 @@ def flight(parameters=(), **autopilot):
         controller = ScriptedController(runner, 'mavlink_adapter')
         stack.callback(controller.close)
         yield peer, controller
-
-
-def run_to_its_end(runner) -> None:
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        runner.check()
-        time.sleep(0.1)
 
 
 def nothing_is_sent_again(peer, controller) -> None:

@@ -1,6 +1,7 @@
 """The PX4 adapter as a process: real DDS, messages with the fields of PX4's, a scripted PX4."""
 
 import contextlib
+import importlib.util
 import math
 import os
 import shutil
@@ -19,11 +20,11 @@ if shutil.which('g++') is None:
 
 import px4_messages
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from scripted_autopilot import ScriptedController
+from scripted_autopilot import ScriptedController, run_to_its_end
 
 from hmpc_ros.autopilots import px4
 from hmpc_ros.ros.graph import NodeSpec
-from hmpc_ros.ros.runner import LocalRunner
+from hmpc_ros.ros.runner import LocalRunner, NodeDiedError
 
 pytestmark = pytest.mark.system
 
@@ -156,6 +157,16 @@ def engaged(peer: ScriptedPx4, controller: ScriptedController) -> None:
     controller.wait_for(lambda: any(mode == OFFBOARD for mode, _ in peer.setpoints), 'set-points')
 
 
+def test_a_missing_package_ends_the_process_with_a_sentence():
+    if importlib.util.find_spec('px4_msgs') is not None:
+        pytest.skip('px4_msgs is installed here')
+    spec = NodeSpec('px4_adapter', 'hmpc_ros.ros.px4_adapter_node', 'px4_adapter')
+    with LocalRunner([spec]) as runner, pytest.raises(NodeDiedError, match='error: ') as died:
+        run_to_its_end(runner)
+    assert 'build the package px4_msgs' in str(died.value)
+    assert 'Traceback' not in str(died.value)
+
+
 def test_it_flies_from_engage_to_hand_back(messages):
     with flight(messages) as (peer, controller):
         controller.wait_for(lambda: controller.odometry is not None, 'odometry')
@@ -249,12 +260,3 @@ def test_a_topic_of_another_version_is_said(messages):
             lambda: 'vehicle_status_v4, but px4_msgs here is for' in controller.call('engage')[1],
             'word of the version',
         )
-
-
-def test_a_missing_package_is_said():
-    if 'px4_msgs' in sys.modules:
-        pytest.skip('it is not missing here')
-    from hmpc_ros.ros.px4_adapter_node import load_messages
-
-    with pytest.raises(ValueError, match='px4_msgs'):
-        load_messages()
