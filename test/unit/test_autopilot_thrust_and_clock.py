@@ -1,5 +1,6 @@
 """Throttle from thrust, and an autopilot's stamps on our clock."""
 
+import itertools
 import math
 import random
 
@@ -7,7 +8,6 @@ import pytest
 
 from hmpc_ros.autopilots.clock import AutopilotClock
 from hmpc_ros.autopilots.thrust import GRAVITY, HoverMeasurement, ThrustMap
-import itertools
 
 
 def test_a_hover_is_a_hover_and_the_ends_hold():
