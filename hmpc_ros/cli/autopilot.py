@@ -6,7 +6,7 @@ import argparse
 
 from hmpc_ros.cli.options import ros_name, ros_namespace
 
-ADAPTERS = ('mavlink_adapter', 'px4_adapter')
+ADAPTERS = ('mavlink_adapter', 'mavros_adapter', 'px4_adapter')
 ACTIONS = ('status', 'engage', 'hand-back')
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--adapter',
         type=ros_name,
         default='mavlink_adapter',
-        help=f'its node: {" or ".join(ADAPTERS)} (default: mavlink_adapter)',
+        help=f'its node: {", ".join(ADAPTERS)} (default: mavlink_adapter)',
     )
     parser.add_argument('--namespace', type=ros_namespace, default='', help='its namespace')
     parser.add_argument(

@@ -18,7 +18,7 @@ pytest.importorskip('rosidl_cli', reason='the generators come with the ROS wheel
 if shutil.which('g++') is None:
     pytest.skip('no C++ compiler to build messages with', allow_module_level=True)
 
-import px4_messages
+import message_packages
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from scripted_autopilot import ScriptedController, run_to_its_end
 
@@ -42,10 +42,12 @@ def messages():
     """Return the built package, importable here and in the processes that are started."""
     if 'px4_msgs' in sys.modules:
         pytest.skip("a px4_msgs of the environment's own is imported already")
-    package = px4_messages.build(Path(os.environ['HMPC_CACHE_DIR']) / 'messages')
+    package = message_packages.build(
+        Path(os.environ['HMPC_CACHE_DIR']) / 'messages', message_packages.PX4
+    )
     before = dict(os.environ)
-    os.environ.update(px4_messages.environment(package))
-    px4_messages.load(package)
+    os.environ.update(message_packages.environment(package))
+    message_packages.load(package)
     import px4_msgs.msg as built
 
     yield built
@@ -194,6 +196,7 @@ def test_it_flies_from_engage_to_hand_back(messages):
         assert controller.call('hand_back') == (True, 'handing back')
         controller.wait_for(lambda: peer.nav_state == HOLD, 'hold')
         controller.wait_for(lambda: controller.phase == 'ready', 'ready')
+        controller.go_on(0.3)  # what is still under way
         counts = len(peer.heartbeats), len(peer.setpoints), len(peer.modes)
         controller.go_on(1.5)
         assert counts == (len(peer.heartbeats), len(peer.setpoints), len(peer.modes))
@@ -215,6 +218,7 @@ def test_the_heartbeat_ends_with_the_ladder_so_that_px4_fails_over(messages, wha
             controller.stamp_shift = 1
         controller.wait_for(lambda: peer.nav_state == HOLD, "PX4's failsafe")
         assert len(peer.heartbeats) <= before + 5  # of steps that were under way
+        controller.go_on(0.3)  # what is still under way
         counts = len(peer.heartbeats), len(peer.setpoints)
         controller.solves = controller.answers = True
         controller.stamp_shift = 0
@@ -246,6 +250,7 @@ def test_killing_the_adapter_leaves_it_to_px4_and_a_new_one_does_not_engage(mess
         with LocalRunner(controller.runner.nodes) as again:
             controller.runner = again
             controller.wait_for(lambda: peer.nav_state == HOLD, "PX4's failsafe")
+            controller.go_on(0.3)  # what is still under way
             counts = len(peer.heartbeats), len(peer.setpoints), len(peer.modes)
             controller.wait_for(lambda: controller.phase == 'waiting', 'the new adapter')
             controller.stay_at(2.0, 1.0, 3.0)
