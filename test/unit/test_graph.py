@@ -141,7 +141,7 @@ def test_the_graph_is_read_without_ros():
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize('adapter', ['mavlink_adapter', 'px4_adapter'])
+@pytest.mark.parametrize('adapter', ['mavlink_adapter', 'mavros_adapter', 'px4_adapter'])
 def test_a_vehicle_is_flown_by_its_adapter_and_the_controller(adapter: str):
     nodes = vehicle(adapter, parameters={adapter: {'hover_throttle': 0.5}}, namespace='one')
     assert [node.name for node in nodes] == [adapter, 'controller']
