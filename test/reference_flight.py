@@ -13,9 +13,8 @@ from hmpc_ros.policy.linear.flying import Rollout, rollout
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
-from hmpc_ros.policy.linear.parameters import space
 from hmpc_ros.policy.linear.unconstrained import OfflineMpc
-from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.linear.weights import Weights, space
 
 
 class ReferenceFlight:
@@ -32,7 +31,7 @@ class ReferenceFlight:
             np.sqrt(self.objective.input_weights),
         )
         self.mpc = OfflineMpc(Mpc(self.model, self.limits, self.weights, options=options), shortcut)
-        self.start = replace(self.mpc.parameters, space=space(100.0, 100.0, 1000.0))
+        self.start = replace(self.mpc.parameters, space=space())
         self.goal = goal or Goal((-6.0, -3.5, 0.0))
         self.vehicle = Vehicle(self.quadcopter, Imperfections(**imperfections))
         self.x0 = np.zeros(12)

@@ -21,8 +21,7 @@ from hmpc_ros.policy.linear.identification import (
 )
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
-from hmpc_ros.policy.linear.parameters import parameters_of
-from hmpc_ros.policy.linear.weights import N_TERMINAL, Weights
+from hmpc_ros.policy.linear.weights import N_TERMINAL, Weights, parameters_of
 from hmpc_ros.policy.parameters import Parameters
 
 Values = Mapping[str, Any]

@@ -31,9 +31,8 @@ from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.linear.flying import Rollout
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.mpc import Mpc
-from hmpc_ros.policy.linear.parameters import space
 from hmpc_ros.policy.linear.unconstrained import OfflineMpc
-from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.linear.weights import Weights, space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

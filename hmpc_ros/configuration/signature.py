@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from hmpc_ros.configuration.tables import CONTROLLER
-from hmpc_ros.policy.linear.parameters import SPACE
+from hmpc_ros.policy.linear.weights import SPACE
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.build import Values

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hmpc_ros import disk, ros_yaml
-from hmpc_ros.policy.linear.parameters import SPACE
+from hmpc_ros.policy.linear.weights import SPACE
 
 FORMAT = 1
 _ABOUT = 'learned'

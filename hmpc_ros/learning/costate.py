@@ -68,7 +68,7 @@ def gradient(
         objective: What the flight costs.
 
     Returns:
-        dJ/dtheta, (94,).
+        dJ/dtheta, (n,).
 
     Raises:
         MissingDerivativeError: When the MPC failed at some steps. They have no derivative, and

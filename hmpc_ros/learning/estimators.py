@@ -31,9 +31,9 @@ class GradientEstimate:
     """An estimate of dJ/dtheta and the parts that it was made of.
 
     Attributes:
-        gradient: What the update should follow, (94,).
-        model: The model-based part, (94,), where there is one.
-        free: The zeroth-order part, (94,), where there is one.
+        gradient: What the update should follow, (n,).
+        model: The model-based part, (n,), where there is one.
+        free: The zeroth-order part, (n,), where there is one.
         trust: eta_k, the weight that the model-based part had.
         notes: What went wrong on the way, as sentences.
     """
@@ -74,7 +74,7 @@ class Slopes:
     """Measured slopes of J along orthonormal directions: finite differences of flights.
 
     Attributes:
-        directions: (m, 94), rows of unit length.
+        directions: (m, n), rows of unit length.
         values: (m,), an estimate of direction' dJ/dtheta each.
         notes: What went wrong.
     """
@@ -168,7 +168,7 @@ class ZerothOrder:
 
     @staticmethod
     def average(slopes: Slopes) -> NDArray[np.float64] | None:
-        """Return n / m sum_i slope_i v_i, (94,); None without any slope."""
+        """Return n / m sum_i slope_i v_i, (n,); None without any slope."""
         m, n = slopes.directions.shape
         return n / m * (slopes.values @ slopes.directions) if m else None
 

@@ -26,8 +26,8 @@ class ForwardSensitivity:
     """Derivatives of a flight with respect to the weights.
 
     Attributes:
-        states: dX, (T+1, 12, 94).
-        inputs: dU, (T, 4, 94).
+        states: dX, (T+1, nd, n).
+        inputs: dU, (T, nu, n).
     """
 
     states: NDArray[np.floating]
@@ -47,11 +47,11 @@ def forward_sensitivity(
     """Run the recursion over a flight.
 
     Args:
-        state_gain: K of the MPC, (T, 4, 12).
+        state_gain: K of the MPC, (T, nu, nd).
         weight_jacobian: dMPC/dtheta at the states flown, (T, 4, n).
-        A: (T, 12, 12).
-        B: (T, 12, 4).
-        lagged: L, (T, lags, 12, 4); None where only the present input acts.
+        A: (T, nd, nd).
+        B: (T, nd, nu).
+        lagged: L, (T, lags, nd, nu); None where only the present input acts.
         dtype: Precision of the recursion over past inputs; memory is what it takes time for.
         forcing: F, (T, 12, n), where theta moves the next state directly.
         initial: dX_0, (12, n), where theta moves the first one.

@@ -40,16 +40,16 @@ class ResidualNoise:
         return bool(np.isfinite(self.variance).all())
 
     def learn(self, residuals: NDArray[np.float64]) -> None:
-        """Take in the residuals (T, 12) of a flight that ended in hover (`hovers`)."""
+        """Take in the residuals (T, nd) of a flight that ended in hover (`hovers`)."""
         self.variance = np.minimum(self.variance, _jumps(_tail(residuals)))
 
     def compare(self, residuals: NDArray[np.float64], again: NDArray[np.float64]) -> None:
-        """Take in the residuals (T, 12) of two whole flights under the same weights."""
+        """Take in the residuals (T, nd) of two whole flights under the same weights."""
         self.variance = np.minimum(self.variance, _jumps(residuals - again) / 2)
 
     @staticmethod
     def hovers(deviations: NDArray[np.float64], state_max: NDArray[np.float64]) -> bool:
-        """Say whether a flight (T+1, 12) ended in hover: well within the bounds of the states."""
+        """Say whether a flight (T+1, nd) ended in hover: well within the bounds of the states."""
         tail = _tail(deviations)[:, deviations.shape[1] - len(state_max) :]
         return bool(np.all(np.abs(tail) < CALM * state_max))
 
@@ -62,7 +62,7 @@ class ResidualNoise:
 
 
 def _jumps(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the variance of what is white in rows (T, 12), column by column."""
+    """Return the variance of what is white in rows (T, nd), column by column."""
     # Third differences of white noise have 1 + 9 + 9 + 1 times its variance, while those of what
     # oscillates within ten steps or more all but vanish.
     return np.asarray(np.mean(np.diff(rows, n=3, axis=0) ** 2, axis=0) / 20)

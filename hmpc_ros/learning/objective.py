@@ -80,9 +80,9 @@ class Objective:
         J = C + rho V
 
     Attributes:
-        state_max: Bounds of velocity [m/s], attitude [rad] and body rates [rad/s], (9,).
-        state_weights, input_weights, terminal_weights, penalty: As they say themselves, (12,),
-            (4,), (12,) and a number; by default those of the reference experiment.
+        state_max: Bounds of the last states, e.g. velocity, attitude and body rates; (bounded,).
+        state_weights, input_weights, terminal_weights, penalty: As they say themselves, (nd,),
+            (nu,), (nd,) and a number; by default those of the reference experiment.
 
     Raises:
         ValueError: When a weight is negative or not finite, or a bound is not positive.
@@ -165,7 +165,7 @@ class Objective:
         return {}
 
     def excess(self, deviations: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how far each bounded state is beyond its bound, (T+1, 9), zero inside."""
+        """Return how far each bounded state is beyond its bound, (T+1, bounded), zero inside."""
         return np.maximum(0.0, distances(deviations, self.state_max))
 
     def derivatives(self, flight: Flight) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -174,7 +174,7 @@ class Objective:
         On a bound the penalty has a kink; its subgradient there is taken as 0.
 
         Returns:
-            dJ/dx_t of shape (T+1, 12) and dJ/du_t of shape (T, 4), in the goal frame.
+            dJ/dx_t of shape (T+1, nd) and dJ/du_t of shape (T, nu), in the goal frame.
         """
         x, u = flight.deviations, flight.input_deviations
         dx = 2.0 * x

@@ -301,6 +301,6 @@ def test_theta_stays_in_the_box():
         replace(b, lower=parts[b.name] - 0.3, upper=parts[b.name] + 0.3) if b.learnable else b
         for b in space.blocks
     ]
-    bench.start = replace(bench.start, space=ParameterSpace(tuple(close)))
+    bench.start = bench.rule.start = replace(bench.start, space=ParameterSpace(tuple(close)))
     for _, step in bench.run(6):
         assert np.abs(step.next_theta - bench.start.theta).max() <= 0.3 + 1e-12

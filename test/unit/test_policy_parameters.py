@@ -5,7 +5,7 @@ import pytest
 from reference_flight import ReferenceFlight
 
 from hmpc_ros.learning.results import recorded, to_record
-from hmpc_ros.policy.linear.parameters import SPACE, parameters_of
+from hmpc_ros.policy.linear.weights import SPACE, parameters_of
 from hmpc_ros.policy.parameters import Block, Parameters, ParameterSpace
 from hmpc_ros.policy.tracking.parameters import SPACE as TRACKING
 from hmpc_ros.policy.tracking.parameters import TrackingParameters

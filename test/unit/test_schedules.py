@@ -3,8 +3,7 @@ import pytest
 
 from hmpc_ros.configuration import files, learner
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
-from hmpc_ros.policy.linear.parameters import space
-from hmpc_ros.policy.linear.weights import N_THETA, P_PART, Q_PART, R_PART
+from hmpc_ros.policy.linear.weights import N_THETA, P_PART, Q_PART, R_PART, space
 
 PAPER = StepSize()
 

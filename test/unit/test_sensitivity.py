@@ -162,7 +162,7 @@ def test_the_sample_has_every_kind_of_active_set_and_few_degenerate_ones(cases, 
 def test_derivatives_agree_with_the_dense_active_set_system(regular):
     by_state = [relative_error(case.state_gain, case.exact_state_gain) for case in regular]
     by_weights = [
-        relative_error(case.jacobian, case.exact_weight_jacobian) for case in regular
+        relative_error(case.weight_jacobian, case.exact_weight_jacobian) for case in regular
     ]
     for errors in (by_state, by_weights):
         median, most, worst = np.quantile(errors, QUANTILES)
@@ -199,7 +199,7 @@ def test_error_distribution(cases, regular):
         print(f'{which}: {len(chosen)} solves')
         gains = [(case.state_gain, case.exact_state_gain) for case in chosen]
         show('du_0/dx, against the active-set system', [relative_error(*pair) for pair in gains])
-        pairs = [(case.jacobian, case.exact_weight_jacobian) for case in chosen]
+        pairs = [(case.weight_jacobian, case.exact_weight_jacobian) for case in chosen]
         show(
             'du_0/dtheta, against the active-set system', [relative_error(*pair) for pair in pairs]
         )
@@ -233,7 +233,7 @@ def test_central_finite_differences_of_acados_agree_where_no_kink_is_crossed(mpc
                 crossed += 1
                 continue
             difference = (ends[0].inputs[0] - ends[1].inputs[0]) / 2
-            predicted = case.state_gain @ dx + case.jacobian @ dtheta
+            predicted = case.state_gain @ dx + case.weight_jacobian @ dtheta
             scale = max(np.abs(predicted).max(), 1e-4)  # rad/s
             errors.append(np.abs(difference - predicted).max() / scale)
     print(f'\n{len(errors)} differences, {crossed} across a kink, {np.quantile(errors, QUANTILES)}')

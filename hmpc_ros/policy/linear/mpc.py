@@ -10,9 +10,8 @@ from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import BEYOND_MEASURE, BOUNDED_STATES, N_BOUNDED, Limits
-from hmpc_ros.policy.linear.parameters import parameters_of
 from hmpc_ros.policy.linear.qp_solver import AcadosQp, QpDimensions, SolutionLayout, SolverOptions
-from hmpc_ros.policy.linear.weights import Weights
+from hmpc_ros.policy.linear.weights import Weights, parameters_of
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.protocol import SolveStatus
 

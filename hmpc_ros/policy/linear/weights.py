@@ -14,16 +14,34 @@ import scipy.linalg
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.policy.parameters import Block, Parameters, ParameterSpace
 
 N_TERMINAL = NX * (NX + 1) // 2
-N_THETA = NX + NU + N_TERMINAL
 REGULARISATION = 1e-6
 QP_TOLERANCE = 1e-8  # of the QP solver's residuals
 
-Q_PART = slice(0, NX)
-R_PART = slice(NX, NX + NU)
-P_PART = slice(NX + NU, N_THETA)
 TRIL_ROWS, TRIL_COLUMNS = np.tril_indices(NX)
+
+
+def space(q_max: float = 100.0, r_max: float = 100.0, p_max: float = 1000.0) -> ParameterSpace:
+    """Return the blocks, with bounds on the magnitude of the weights' square roots.
+
+    Only q^2, r^2 and L L' matter: the bounds are symmetric.
+    """
+    entries = NX * (NX + NU + 1)
+    return ParameterSpace(
+        (
+            Block('q', (NX,), -q_max, q_max, meaning='square roots of the state weights'),
+            Block('r', (NU,), -r_max, r_max, meaning='square roots of the input weights'),
+            Block('p', (N_TERMINAL,), -p_max, p_max, meaning='factor of the terminal weight'),
+            Block('model', (entries,), meaning='A, B and c of the prediction', learnable=False),
+        )
+    )
+
+
+SPACE = space()
+N_THETA = SPACE.size
+Q_PART, R_PART, P_PART = (SPACE.parts[name] for name in 'qrp')
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +79,7 @@ class Weights:
         Raises:
             ValueError: theta has the wrong length or is not finite.
         """
-        theta = np.asarray(theta, dtype=float)
-        if theta.shape != (N_THETA,):
-            raise ValueError(f'theta needs {N_THETA} numbers, got shape {theta.shape}')
-        return cls(theta[Q_PART], theta[R_PART], theta[P_PART])
+        return cls(**SPACE.unpack(theta))
 
     @classmethod
     def for_model(cls, model: LinearModel, q: np.ndarray, r: np.ndarray) -> 'Weights':
@@ -117,7 +132,7 @@ class Weights:
     @property
     def theta(self) -> np.ndarray:
         """All weights as one vector (94,)."""
-        return np.concatenate((self.q, self.r, self.p))
+        return SPACE.pack(vars(self))
 
     @property
     def terminal_factor(self) -> np.ndarray:
@@ -141,3 +156,8 @@ class Weights:
         """P (12, 12)."""
         factor = self.terminal_factor
         return factor @ factor.T + REGULARISATION * np.eye(NX)
+
+
+def parameters_of(weights: Weights, model: LinearModel) -> Parameters:
+    """Return weights and prediction model as one object."""
+    return Parameters(SPACE, weights.theta, {'model': model.entries})
