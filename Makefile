@@ -50,7 +50,7 @@ figures: setup ## reproduce the paper's experiment and draw its figures in build
 	@$(BIN)/hmpc reproduce --out build/figures $(ARGS)
 
 docs: setup ## build the documentation into build/docs; a warning is an error
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/docs.txt
 	@$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs $(ARGS)
 	@echo 'documentation: build/docs/index.html'
 
