@@ -22,6 +22,7 @@ from hmpc_ros.configuration.schema import Parameter
 from hmpc_ros.configuration.tables import TABLES
 
 WIDTH = '88'  # of the commands' help
+MARK = re.compile(r'^<!-- (\w+)(.*) -->$', re.MULTILINE)
 
 
 def parameters() -> str:
@@ -101,8 +102,16 @@ def _fill(_app: Sphinx, _page: str, source: list[str]) -> None:
     def make(match: re.Match[str]) -> str:
         return makers[match[1]](*match[2].split())
 
-    # Not one of an example, which is indented.
-    source[0] = re.sub(r'^<!-- (\w+)(.*) -->$', make, source[0], flags=re.MULTILINE)
+    source[0] = MARK.sub(make, source[0])
+
+
+def _generated(app: Sphinx, *_: object) -> list[str]:
+    """Return the pages to be made anew although their own text has not changed."""
+    return [
+        name
+        for name in app.env.found_docs
+        if MARK.search(app.env.doc2path(name).read_text(encoding='utf-8'))
+    ]
 
 
 def _as_written(_app: Sphinx, _kind: str, _name: str, _object: object, _options: object,
@@ -138,5 +147,6 @@ def _escaped(line: str) -> str:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
     app.connect('source-read', _fill)
+    app.connect('env-get-outdated', _generated)
     app.connect('autodoc-process-docstring', _as_written, priority=400)  # before napoleon
     return {'parallel_read_safe': True, 'parallel_write_safe': True}
