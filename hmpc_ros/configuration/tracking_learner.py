@@ -167,7 +167,12 @@ def train_offline(
         ValueError: the configuration contradicts itself.
         ResultsError: the folder is in use, damaged, or holds another run.
     """
-    known, learner = teacher(configuration), configuration['learner']
+    learner = configuration['learner']
+    if learner['rule'] != 'few_flights':
+        raise ValueError(
+            f"the tracking MPC learns by the default rule, few_flights, not by '{learner['rule']}'"
+        )
+    known = teacher(configuration)
     start = Parameters(SPACE, known.start.theta)
     wanted = _header(configuration, start)
     fly = TrackingFlyer(

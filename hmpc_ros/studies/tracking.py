@@ -10,7 +10,7 @@ import numpy as np
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.ros.graph import simulation
-from hmpc_ros.studies.flying import controller_counts, ros_is_missing
+from hmpc_ros.studies.flying import controller_counts, nobody, ros_is_missing
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -26,7 +26,7 @@ def fly_over_ros(
     configuration: Configuration,
     reference: Reference,
     steps: int,
-    progress: Progress,
+    progress: Progress = nobody,
     *,
     rviz: bool = False,
     reader: Callable[[str, str], None] | None = None,
@@ -61,6 +61,9 @@ def fly_over_ros(
     values = configuration.besides_file()
     values['simulator'].update(start_paused=True, episode_steps=steps, next_start=BEGIN)
     values['controller']['reference.begin'] = BEGIN
+    if not paced:
+        # Whoever waits for an answer is not late: no fallback may be taken for one by its stamp.
+        values['controller']['state_timeout'] = 600.0
     nodes = simulation(configuration.path, values, rviz=rviz)
     # What sensors tell of an undisturbed vehicle is the truth.
     off = [np.any(value) for name, value in simulator.items() if name.endswith(_DISTURBED)]
