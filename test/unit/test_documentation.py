@@ -99,3 +99,10 @@ def test_the_readme_is_short_and_every_page_is_in_the_site():
     entries = re.findall(r'^[\w/]+$', (ROOT / 'docs' / 'index.md').read_text(), re.MULTILINE)
     pages = {str(page.relative_to(ROOT / 'docs')) for page in (ROOT / 'docs').rglob('*.md')}
     assert {f'{entry}.md' for entry in entries} == pages - {'index.md'}
+
+
+def test_the_readme_has_the_benchmark_s_own_figures():
+    measured = (ROOT / 'docs' / 'results' / 'benchmark.md').read_text(encoding='utf-8')
+    figures = re.findall(r'\d{4}\.\d', (ROOT / 'README.md').read_text(encoding='utf-8'))
+    assert len(figures) > 20
+    assert [figure for figure in figures if figure not in measured] == []
