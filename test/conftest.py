@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
     A session fixture would come too late: the generated messages read ROS_PYTHON_CHECK_FIELDS when
     they are imported, and that happens while the tests are collected.
     """
+    # A shell starts what it runs in the background with Ctrl-C ignored, and tests press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     scratch = Path(tempfile.mkdtemp(prefix='hmpc_ros-test-'))
     _scratch.append(scratch)
     # Solvers are generated and compiled once a session (5 s each), not once a test.

@@ -58,6 +58,7 @@ TABLE: list[tuple[str, str, str]] = [
     ('fly', '--real-time nan', 'real_time_factor'),
     ('identify', '--out FOLDER', 'is a folder; give a file'),
     ('identify', '--out model', 'must end with .npz'),
+    ('autopilot', 'status --namespace 9x', "'9x' is no name"),
     ('identify', '--steps 10000 --flights 10000', 'must be at most 1000000 steps in all'),
     ('identify', '--rates -1', 'must not be negative'),
     ('identify', 'nowhere.npz', 'nowhere.npz'),
