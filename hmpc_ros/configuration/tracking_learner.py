@@ -147,8 +147,33 @@ def teacher(configuration: Configuration) -> Teacher:
     )
 
 
+def steps(known: Teacher) -> int:
+    """Return the control steps of a flight, to the end of what counts of it."""
+    return math.ceil(known.end / known.time_step - 1e-9)
+
+
 def train_offline(
     configuration: Configuration,
+    out: Path,
+    on_start: Callable[[TrainingRun], None] | None = None,
+    on_record: Callable[[TrainingRun, Record], None] | None = None,
+    jobs: int = 1,
+) -> TrainingRun:
+    """Start or go on with a training run of the tracking MPC, and fly it here; see `train`."""
+    known = teacher(configuration)
+    fly = TrackingFlyer(
+        build.simulator(configuration['simulator']),
+        build.policy(configuration),
+        known.reference,
+        steps(known),
+    )
+    return train(configuration, known, fly, out, on_start, on_record, jobs)
+
+
+def train(
+    configuration: Configuration,
+    known: Teacher,
+    fly: Callable[[FlightRequest], flying.TrackedFlight],
     out: Path,
     on_start: Callable[[TrainingRun], None] | None = None,
     on_record: Callable[[TrainingRun, Record], None] | None = None,
@@ -158,6 +183,8 @@ def train_offline(
 
     Args:
         configuration: what to run.
+        known: of the configuration.
+        fly: flies a request.
         out: its results folder.
         on_start: called with the run before its first flight.
         on_record: called with the run and each record that was kept.
@@ -167,15 +194,9 @@ def train_offline(
         ValueError: the configuration contradicts itself.
         ResultsError: the folder is in use, damaged, or holds another run.
     """
-    known, learner = teacher(configuration), configuration['learner']
+    learner = configuration['learner']
     start = Parameters(SPACE, known.start.theta)
     wanted = _header(configuration, start)
-    fly = TrackingFlyer(
-        build.simulator(configuration['simulator']),
-        build.policy(configuration),
-        known.reference,
-        math.ceil(known.end / known.time_step - 1e-9),
-    )
     most = learner['flights'] or learner['iterations']
     with (
         ResultsFolder(out, wanted) as results,
