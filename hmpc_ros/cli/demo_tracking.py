@@ -1,4 +1,4 @@
-"""``hmpc demo`` with the tracking MPC: a wrong vehicle along a path, before and after it learned."""
+"""``hmpc demo`` with the tracking MPC: a wrong vehicle along a path, before and after learning."""
 
 from __future__ import annotations
 
