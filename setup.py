@@ -56,6 +56,7 @@ setup(
             f'visualizer = {NAME}.ros.visualizer_node:main',
             f'learner = {NAME}.ros.learner_node:main',
             f'mavlink_adapter = {NAME}.ros.mavlink_adapter_node:main',
+            f'mavros_adapter = {NAME}.ros.mavros_adapter_node:main',
             f'px4_adapter = {NAME}.ros.px4_adapter_node:main',
             f'hmpc = {NAME}.cli.main:main',
         ],

@@ -401,6 +401,30 @@ def measure_learning(results: Results, repeat: int) -> None:
         add('learning', f'{part}_share', value / total, '', f'of that: {part}')
 
 
+def measure_tracking(results: Results, _repeat: int) -> None:
+    """Time the tracking MPC over ROS at 100 Hz: in lockstep, and with RotorPy by the clock."""
+    from hmpc_ros.configuration import build_tracking
+    from hmpc_ros.studies.tracking import fly_over_ros
+
+    def flown(steps: int, *overrides: str) -> tuple[float, dict]:
+        configuration = files.load(find_config('tracking'), overrides)
+        reference, _ = build_tracking.reference(configuration)
+        _, told, wall_time = fly_over_ros(configuration, reference, steps)
+        return steps / wall_time, told
+
+    add = results.add
+    rate, _ = flown(1700, 'simulator.backend=model')
+    add('tracking', 'steps_per_s', rate, '1/s', 'in lockstep, our physics', '>= 400')
+    _, told = flown(6000, 'simulator.real_time_factor=1.0', 'controller.reference.duration=57.0')
+    about = '60 s at 100 Hz, RotorPy in the other process'
+    for name, target in (('median', '<= 4'), ('p99', '<= 8')):
+        value = told[f'latency_ms.{name}']
+        add('tracking', f'latency_{name}_ms', value, 'ms', f'odometry to command, {about}', target)
+    missed = told['missed_deadlines']
+    add('tracking', 'missed_deadlines', missed, '', f'answers over 10 ms, {about}', '0')
+    add('tracking', 'held_commands', told['held_commands'], '', 'periods without a command', '0')
+
+
 SECTIONS: dict[str, Callable[[Results, int], None]] = {
     'solve': measure_solve,
     'gradient': measure_gradient,
@@ -409,6 +433,7 @@ SECTIONS: dict[str, Callable[[Results, int], None]] = {
     'rule': measure_rule,
     'lockstep': measure_lockstep,
     'latency': measure_latency,
+    'tracking': measure_tracking,
     'learning': measure_learning,
 }
 SECTION_TITLES = {
@@ -419,6 +444,7 @@ SECTION_TITLES = {
     'rule': 'the default rule between flights',
     'lockstep': 'lockstep flights over ROS',
     'latency': 'odometry to command over ROS',
+    'tracking': 'the tracking MPC over ROS',
     'learning': 'learning over ROS',
 }
 

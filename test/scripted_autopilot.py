@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 os.environ['MAVLINK20'] = '1'
 
+import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
@@ -17,13 +18,23 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from hmpc_ros.autopilots import mavlink
+from hmpc_ros.autopilots import frames, mavlink
+from hmpc_ros.autopilots.thrust import GRAVITY
+from hmpc_ros.plant.odometry import to_world
 from hmpc_ros.ros.runner import LocalRunner
 
 WAIT = 60.0  # s; a bound for what must happen, not a measurement
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 POSITION, HOLD, OFFBOARD = 3 << 16, 4 << 16 | 3 << 24, 6 << 16  # PX4's custom modes
 GUIDED, LOITER = 4, 5  # ArduPilot's
+
+
+def run_to_its_end(runner: LocalRunner) -> None:
+    """Wait until a process ends; `LocalRunner.check` raises its words then."""
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        runner.check()
+        time.sleep(0.1)
 
 
 @dataclass
@@ -37,6 +48,7 @@ class MavlinkAutopilot:
     position: tuple = (0.0, 0.0, -2.0)  # NED
     quaternion: tuple = (1.0, 0.0, 0.0, 0.0)
     velocity: tuple = (0.0, 0.0, 0.0)
+    rates: tuple = (0.1, 0.2, 0.3)  # FRD
     child_frame: int = 12
     resets: int = 0
     quality: int = 0
@@ -84,7 +96,7 @@ class MavlinkAutopilot:
             unknown = [math.nan] * 21
             mav.odometry_send(
                 microseconds, 1, self.child_frame, *self.position, list(self.quaternion),
-                *self.velocity, 0.1, 0.2, 0.3, unknown, unknown, self.resets, 8, self.quality,
+                *self.velocity, *self.rates, unknown, unknown, self.resets, 8, self.quality,
             )  # fmt: skip
 
     def _take(self, message):
@@ -104,6 +116,57 @@ class MavlinkAutopilot:
             self.intervals[round(message.param1)] = message.param2
         elif kind == 'PARAM_REQUEST_READ' and message.param_id == 'GUID_OPTIONS':
             self._link.mav.param_value_send(b'GUID_OPTIONS', float(self.options), 6, 1, 0)
+
+
+class FlyingAutopilot(MavlinkAutopilot):
+    """One whose vehicle flies: it holds still by itself, and obeys rates and thrust in offboard.
+
+    A mass with linear drag; thrust and rates follow with lags, commands come 20 ms late.
+    """
+
+    HOVER, DRAG, DELAY = 0.49, 0.3, 0.02
+    THRUST_LAG, RATE_LAGS = 0.055, np.array([0.06, 0.06, 0.3])
+    STEP = 0.002
+
+    def __post_init__(self):
+        self.place, self.speed = np.array([0.0, 0.0, 2.0]), np.zeros(3)  # ENU
+        self.turned, self.turning = np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(3)  # FLU
+        self.thrust = GRAVITY
+        self._until = time.monotonic()
+        super().__post_init__()
+
+    def _tell(self, turn):
+        while self._until < time.monotonic():
+            self._until += self.STEP
+            self._fly(self.STEP)
+        self.position, self.velocity = frames.world(*self.place), frames.world(*self.speed)
+        self.quaternion = frames.orientation(*self.turned)
+        self.rates = frames.body(*self.turning)
+        self.child_frame = 1
+        super()._tell(turn)
+
+    def _fly(self, step):
+        if self.mode != OFFBOARD or not self.setpoints:
+            self.speed[:] = self.turning[:] = 0.0
+            self.thrust, self.turned = GRAVITY, np.array([1.0, 0.0, 0.0, 0.0])
+            return
+        old = [s for s in self.setpoints[-20:] if s[0] + self.DELAY <= self._until]
+        _, *rates, throttle = (old or self.setpoints)[-1]
+        self.turning += step * (np.array(frames.body(*rates)) - self.turning) / self.RATE_LAGS
+        self.thrust += step * (throttle / self.HOVER * GRAVITY - self.thrust) / self.THRUST_LAG
+        w, x, y, z = self.turned
+        p, q, r = self.turning
+        axis = np.array(to_world((x, y, z, w), 0.0, 0.0, 1.0))
+        self.place += step * self.speed
+        self.speed += step * (self.thrust * axis - [0.0, 0.0, GRAVITY] - self.DRAG * self.speed)
+        change = (
+            -x * p - y * q - z * r,
+            w * p + y * r - z * q,
+            w * q - x * r + z * p,
+            w * r + x * q - y * p,
+        )
+        self.turned = self.turned + 0.5 * step * np.array(change)
+        self.turned /= np.linalg.norm(self.turned)
 
 
 class ScriptedController:

@@ -47,6 +47,50 @@ class VehicleState:
         return math.acos(min(1.0, max(-1.0, 1.0 - 2.0 * (x * x + y * y))))
 
 
+def _check(
+    position: Sequence[float],
+    quaternion: Sequence[float],
+    velocity: Sequence[float],
+    rates: Sequence[float],
+) -> None:
+    """Refuse what is not finite, or no rotation."""
+    named = (('position', position), ('velocity', velocity), ('body rates', rates))
+    for name, values in named:
+        if not all(map(math.isfinite, values)):
+            raise BadEstimateError(
+                f"the autopilot's estimator tells no {name} (not finite): has it a position fix?"
+            )
+    if not frames.is_rotation(*quaternion):
+        raise BadEstimateError(
+            f"the autopilot's orientation {[round(float(q), 4) for q in quaternion]} is no unit "
+            'quaternion'
+        )
+
+
+def from_enu(
+    stamp: float,
+    position: Sequence[float],
+    quaternion: Sequence[float],
+    velocity: Sequence[float],
+    rates: Sequence[float],
+) -> VehicleState:
+    """Return the state that is in the frames of ROS already.
+
+    Args:
+        stamp: by its clock [s].
+        position: ENU [m].
+        quaternion: (w, x, y, z), FLU to ENU.
+        velocity: in the body frame [m/s].
+        rates: FLU [rad/s].
+
+    Raises:
+        BadEstimateError: something is not finite or no rotation.
+    """
+    _check(position, quaternion, velocity, rates)
+    (px, py, pz), (w, x, y, z), (vx, vy, vz), (p, q, r) = position, quaternion, velocity, rates
+    return VehicleState(stamp, (px, py, pz), (w, x, y, z), (vx, vy, vz), (p, q, r))
+
+
 def from_ned(
     stamp: float,
     position: Sequence[float],
@@ -73,17 +117,7 @@ def from_ned(
     Raises:
         BadEstimateError: something is not finite or no rotation, or the estimator has failed.
     """
-    named = (('position', position), ('velocity', velocity), ('body rates', rates))
-    for name, values in named:
-        if not all(map(math.isfinite, values)):
-            raise BadEstimateError(
-                f"the autopilot's estimator tells no {name} (not finite): has it a position fix?"
-            )
-    if not frames.is_rotation(*quaternion):
-        raise BadEstimateError(
-            f"the autopilot's orientation {[round(float(q), 4) for q in quaternion]} is no unit "
-            'quaternion'
-        )
+    _check(position, quaternion, velocity, rates)
     if quality < 0:
         raise BadEstimateError(f'the autopilot tells that its estimate has failed ({quality=})')
     w, x, y, z = frames.orientation(*(float(value) for value in quaternion))

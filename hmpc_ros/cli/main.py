@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'demo': ('hmpc_ros.cli.demo', 'fly, learn for a few flights over ROS 2, fly again'),
     'learn': ('hmpc_ros.cli.learn', 'the vehicle tunes its own MPC over ROS 2, flight by flight'),
     'watch': ('hmpc_ros.cli.watch', 'watch a learner at work'),
+    'autopilot': ('hmpc_ros.cli.autopilot', 'take over from an autopilot, and hand back'),
     'train': ('hmpc_ros.cli.train', "tune the MPC's weights flight by flight, without ROS"),
     'identify': ('hmpc_ros.cli.identify', "fit the MPC's linear model to flights"),
     'reproduce': ('hmpc_ros.cli.reproduce', "the paper's experiment: all arms, figures and table"),

@@ -162,7 +162,7 @@ def read_run(arguments: argparse.Namespace, *more: str) -> Configuration:
     more += tuple(
         f'learner.{name}={getattr(arguments, name)}'
         for name in ('iterations', 'flights', 'seed')
-        if getattr(arguments, name) is not None
+        if getattr(arguments, name, None) is not None  # not every command has all of them
     )
     if arguments.config is None:
         if arguments.resume and (arguments.out / HEADER).exists():

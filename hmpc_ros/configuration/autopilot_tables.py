@@ -67,3 +67,14 @@ PX4_ADAPTER = (
     _SYSTEM,
     *ADAPTER,
 )
+MAVROS_ADAPTER = (
+    Parameter('mavros', 'mavros', "beginning of the names of MAVROS' topics", read_only=True),
+    Parameter(
+        'autopilot',
+        'px4',
+        'behind MAVROS: px4 (offboard, hold) or ardupilot (guided, loiter)',
+        choices=('px4', 'ardupilot'),
+        read_only=True,
+    ),
+    *ADAPTER,
+)

@@ -392,5 +392,6 @@ TABLES = {
     'visualizer': VISUALIZER,
     'learner': LEARNER,
     'mavlink_adapter': table(*autopilot_tables.MAVLINK_ADAPTER),
+    'mavros_adapter': table(*autopilot_tables.MAVROS_ADAPTER),
     'px4_adapter': table(*autopilot_tables.PX4_ADAPTER),
 }

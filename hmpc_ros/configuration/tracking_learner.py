@@ -121,8 +121,13 @@ def teacher(configuration: Configuration) -> Teacher:
     """Return what is known before any flight.
 
     Raises:
-        ValueError: values do not go together, or the reference comes over ROS.
+        ValueError: values do not go together, the rule is another, or the reference comes over ROS.
     """
+    rule = configuration['learner']['rule']
+    if rule != 'few_flights':
+        raise ValueError(
+            f"the tracking MPC learns by the default rule, few_flights, not by '{rule}'"
+        )
     controller, preset = configuration['controller'], build.assumed(configuration)
     if controller['reference.kind'] == 'topic':
         raise ValueError('reference.kind topic comes over ROS: offline there is none to listen to')

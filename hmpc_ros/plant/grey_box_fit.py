@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
-from scipy.signal import lfilter
+from scipy.signal import lfilter, savgol_filter
 
 from hmpc_ros.plant.grey_box import DOUBT, HIGH, LOW, NAMES, SLICES, GreyBox, rate_response
 from hmpc_ros.plant.rigid_body import (
@@ -37,6 +37,7 @@ from hmpc_ros.plant.rigid_body import (
 
 FORGET = 0.5  # s, T above
 BLOCK = 0.5  # s, beyond which residuals are taken for independent
+SMOOTHED = 0.3  # s, of what is unexplained
 SHORTEST = 2.0  # s, of a flight from which anything can be told
 # Data tell a parameter whose standard error they have brought below this share of the prior's.
 TOLD = 0.5
@@ -183,6 +184,18 @@ def fit(flights: Sequence[Recording], prior: GreyBox | None = None) -> Identifie
     return Identified(
         GreyBox.from_vector(vector), covariance, told, (float(std[0]), float(std[1]))
     )
+
+
+def unexplained(flight: Recording, box: GreyBox) -> np.ndarray:
+    """Return the acceleration (T, 3) [m/s^2] along a flight that a grey box does not explain.
+
+    Smoothed over 0.3 s, so that noise of the velocity is not taken for forces.
+    """
+    y = _Prepared(flight).residuals(box.vector)[:, :3]
+    window = min(2 * round(SMOOTHED / flight.time_step / 2) + 1, len(y) - 1 + len(y) % 2)
+    smooth = {'window_length': window, 'polyorder': 3, 'axis': 0}
+    slope = savgol_filter(y, deriv=1, delta=flight.time_step, **smooth)
+    return (slope + savgol_filter(y, **smooth) / FORGET)[:-1]
 
 
 def _inflation(gradients: np.ndarray, blocks: np.ndarray, hessian: np.ndarray) -> float:

@@ -181,7 +181,13 @@ class Adapter(Node):
     def _hover_throttle_came(self, throttle: float) -> None:
         """Take in what the autopilot commands while it flies by itself."""
         s = self.situation
-        if self.settings['hover_throttle'] > 0 or not s.armed or s.external or s.position is None:
+        if self.settings['hover_throttle'] > 0 or s.external:
+            return
+        if not s.armed:  # another flight: another battery, or another load
+            self._thrust = None
+        # Motors that idle on the ground are no hover.
+        if not s.armed or s.position is None or s.position[2] < self.takeover.gates.fence_low[2]:
+            self._hover = HoverMeasurement()
             return
         speed = math.hypot(*s.velocity)
         self._hover.add(time.monotonic(), throttle, speed, s.tilt, self.voltage)

@@ -32,8 +32,8 @@ _FIRST_TIME, _LAST_TIME = -(2**31) * NANOSECONDS, 2**31 * NANOSECONDS - 1
 # quaternion beyond it was not meant as a rotation (all zeros, mostly).
 UNIT_TOLERANCE = 1e-3
 
-# Of a trajectory on a topic: reading one takes its time from the flight (5 us a point).
-MOST_TRAJECTORY_POINTS = 2000
+# Of a trajectory on a topic: taking one in is done between two commands (9 us a point).
+MOST_TRAJECTORY_POINTS = 1000
 
 _ROTORS = list(INPUT_NAMES)
 _NAN_STATE = [math.nan] * NX

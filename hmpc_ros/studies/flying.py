@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int], None]
 
 
-def _nobody(_stage: str, _step: int) -> None:
+def nobody(_stage: str, _step: int) -> None:
     """Is told of the progress where nobody else is."""
 
 
@@ -72,7 +72,7 @@ class _WatchedMpc:
 
 
 def fly_offline(
-    configuration: Configuration, steps: int, progress: Progress = _nobody
+    configuration: Configuration, steps: int, progress: Progress = nobody
 ) -> Flown:
     """Fly in this process.
 
@@ -118,7 +118,7 @@ def fly_offline(
 def fly_over_ros(
     configuration: Configuration,
     steps: int,
-    progress: Progress = _nobody,
+    progress: Progress = nobody,
     *,
     rviz: bool = False,
     reader: Callable[[str, str], None] | None = None,

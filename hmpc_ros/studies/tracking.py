@@ -16,7 +16,7 @@ from hmpc_ros.policy.tracking import flying
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.policy.tracking.parameters import SPACE
 from hmpc_ros.ros.graph import NodeSpec, simulation
-from hmpc_ros.studies.flying import controller_counts, ros_is_missing
+from hmpc_ros.studies.flying import controller_counts, nobody, ros_is_missing
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -37,7 +37,7 @@ def fly_over_ros(
     configuration: Configuration,
     reference: Reference,
     steps: int,
-    progress: Progress,
+    progress: Progress = nobody,
     *,
     rviz: bool = False,
     reader: Callable[[str, str], None] | None = None,
@@ -172,6 +172,9 @@ def _nodes(configuration: Configuration, steps: int, *, rviz: bool = False) -> l
     values = configuration.besides_file()
     values['simulator'].update(start_paused=True, episode_steps=steps, next_start=BEGIN)
     values['controller']['reference.begin'] = BEGIN
+    if not configuration['simulator']['real_time_factor']:
+        # Whoever waits for an answer is not late: no fallback may be taken for one by its stamp.
+        values['controller']['state_timeout'] = 600.0
     return simulation(configuration.path, values, rviz=rviz)
 
 

@@ -2,8 +2,11 @@
 
 import contextlib
 import math
+import random
+import re
 import socket
-import time
+import subprocess
+import sys
 
 import pytest
 
@@ -15,9 +18,9 @@ from scripted_autopilot import (
     HOLD,
     LOITER,
     OFFBOARD,
-    WAIT,
     MavlinkAutopilot,
     ScriptedController,
+    run_to_its_end,
 )
 
 from hmpc_ros.autopilots import mavlink
@@ -49,13 +52,6 @@ def flight(parameters=(), **autopilot):
         controller = ScriptedController(runner, 'mavlink_adapter')
         stack.callback(controller.close)
         yield peer, controller
-
-
-def run_to_its_end(runner) -> None:
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        runner.check()
-        time.sleep(0.1)
 
 
 def nothing_is_sent_again(peer, controller) -> None:
@@ -116,6 +112,41 @@ def test_it_flies_from_engage_to_hand_back():
         nothing_is_sent_again(peer, controller)
 
 
+def hmpc(controller, *words: str) -> tuple[int, str]:
+    """Run the command line while the controller goes on answering."""
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'hmpc_ros.cli.main', *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        controller.wait_for(lambda: process.poll() is not None, words)
+    finally:
+        process.kill()
+    return process.returncode, process.communicate()[0]
+
+
+def test_the_command_line_asks_and_tells():
+    with flight() as (peer, controller):
+        controller.wait_for(lambda: controller.odometry is not None, 'odometry')
+        code, text = hmpc(controller, 'autopilot', 'engage')
+        assert code == 1
+        assert 'refused: ' in text
+        assert 'reference_path' in text
+        controller.engage()
+        code, text = hmpc(controller, 'autopilot', 'status')
+        assert code == 0
+        assert 'taken over: the autopilot is in offboard' in text
+        assert re.search(r'hover throttle +0\.500', text)
+        assert hmpc(controller, 'autopilot', 'hand-back') == (0, 'handing back\n')
+        controller.wait_for(lambda: peer.mode == HOLD, 'hold')
+        nobody = '--timeout', '0.1', '--adapter', 'nobody'
+        code, text = hmpc(controller, 'autopilot', 'status', *nobody)
+        assert code != 0
+        assert 'no nobody answered' in text
+
+
 def test_the_pilot_takes_over_and_keeps_it():
     with flight() as (peer, controller):
         controller.engage()
@@ -164,9 +195,14 @@ def test_what_breaks_ends_the_set_points_and_hands_back(what, word):
 
 
 def test_the_hover_throttle_is_measured_before_it_is_ready():
-    with flight({'hover_throttle': 0.0}) as (peer, controller):
+    with flight({'hover_throttle': 0.0}, position=(0.0, 0.0, 0.0), throttle=0.12) as (
+        peer,
+        controller,
+    ):
         controller.stay_at(0.0, 0.0, 2.0)
+        controller.go_on(4.0)  # it idles on the ground, which is no hover
         controller.wait_for(lambda: 'hover throttle' in controller.call('engage')[1], 'a refusal')
+        peer.position, peer.throttle = (0.0, 0.0, -2.0), 0.49
         controller.engage()
         controller.wait_for(lambda: bool(peer.setpoints), 'a set-point')
         assert peer.setpoints[-1][4] == pytest.approx(0.49, abs=1e-3)
@@ -183,6 +219,19 @@ def test_ardupilot_is_flown_in_guided_mode_once_a_thrust_is_a_thrust():
         assert peer.mode == GUIDED
         controller.call('hand_back')
         controller.wait_for(lambda: peer.mode == LOITER, 'loiter')
+
+
+def test_it_flies_on_whatever_else_comes_to_its_port():
+    with flight() as (peer, controller):
+        controller.engage()
+        noise = random.Random(1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for length in range(200):
+                stranger.sendto(noise.randbytes(length), ('127.0.0.1', peer.port))
+                stranger.sendto(b'\xfd' + noise.randbytes(length), ('127.0.0.1', peer.port))
+        sent = len(peer.setpoints)
+        controller.wait_for(lambda: len(peer.setpoints) > sent + 50, 'more set-points')
+        assert controller.phase == 'taken over'
 
 
 def test_ending_the_adapter_hands_back():

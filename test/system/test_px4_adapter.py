@@ -1,9 +1,11 @@
 """The PX4 adapter as a process: real DDS, messages with the fields of PX4's, a scripted PX4."""
 
 import contextlib
+import importlib.util
 import math
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,13 +18,13 @@ pytest.importorskip('rosidl_cli', reason='the generators come with the ROS wheel
 if shutil.which('g++') is None:
     pytest.skip('no C++ compiler to build messages with', allow_module_level=True)
 
-import px4_messages
+import message_packages
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from scripted_autopilot import ScriptedController
+from scripted_autopilot import ScriptedController, run_to_its_end
 
 from hmpc_ros.autopilots import px4
 from hmpc_ros.ros.graph import NodeSpec
-from hmpc_ros.ros.runner import LocalRunner
+from hmpc_ros.ros.runner import LocalRunner, NodeDiedError
 
 pytestmark = pytest.mark.system
 
@@ -40,10 +42,12 @@ def messages():
     """Return the built package, importable here and in the processes that are started."""
     if 'px4_msgs' in sys.modules:
         pytest.skip("a px4_msgs of the environment's own is imported already")
-    package = px4_messages.build(Path(os.environ['HMPC_CACHE_DIR']) / 'messages')
+    package = message_packages.build(
+        Path(os.environ['HMPC_CACHE_DIR']) / 'messages', message_packages.PX4
+    )
     before = dict(os.environ)
-    os.environ.update(px4_messages.environment(package))
-    px4_messages.load(package)
+    os.environ.update(message_packages.environment(package))
+    message_packages.load(package)
     import px4_msgs.msg as built
 
     yield built
@@ -155,6 +159,16 @@ def engaged(peer: ScriptedPx4, controller: ScriptedController) -> None:
     controller.wait_for(lambda: any(mode == OFFBOARD for mode, _ in peer.setpoints), 'set-points')
 
 
+def test_a_missing_package_ends_the_process_with_a_sentence():
+    if importlib.util.find_spec('px4_msgs') is not None:
+        pytest.skip('px4_msgs is installed here')
+    spec = NodeSpec('px4_adapter', 'hmpc_ros.ros.px4_adapter_node', 'px4_adapter')
+    with LocalRunner([spec]) as runner, pytest.raises(NodeDiedError, match='error: ') as died:
+        run_to_its_end(runner)
+    assert 'build the package px4_msgs' in str(died.value)
+    assert 'Traceback' not in str(died.value)
+
+
 def test_it_flies_from_engage_to_hand_back(messages):
     with flight(messages) as (peer, controller):
         controller.wait_for(lambda: controller.odometry is not None, 'odometry')
@@ -182,6 +196,7 @@ def test_it_flies_from_engage_to_hand_back(messages):
         assert controller.call('hand_back') == (True, 'handing back')
         controller.wait_for(lambda: peer.nav_state == HOLD, 'hold')
         controller.wait_for(lambda: controller.phase == 'ready', 'ready')
+        controller.go_on(0.3)  # what is still under way
         counts = len(peer.heartbeats), len(peer.setpoints), len(peer.modes)
         controller.go_on(1.5)
         assert counts == (len(peer.heartbeats), len(peer.setpoints), len(peer.modes))
@@ -203,6 +218,7 @@ def test_the_heartbeat_ends_with_the_ladder_so_that_px4_fails_over(messages, wha
             controller.stamp_shift = 1
         controller.wait_for(lambda: peer.nav_state == HOLD, "PX4's failsafe")
         assert len(peer.heartbeats) <= before + 5  # of steps that were under way
+        controller.go_on(0.3)  # what is still under way
         counts = len(peer.heartbeats), len(peer.setpoints)
         controller.solves = controller.answers = True
         controller.stamp_shift = 0
@@ -227,18 +243,25 @@ def test_the_pilot_or_a_reset_end_it(messages):
         assert len(peer.modes) == asked
 
 
+def test_killing_the_adapter_leaves_it_to_px4_and_a_new_one_does_not_engage(messages):
+    with flight(messages) as (peer, controller):
+        engaged(peer, controller)
+        os.kill(controller.runner.pid('px4_adapter'), signal.SIGKILL)
+        with LocalRunner(controller.runner.nodes) as again:
+            controller.runner = again
+            controller.wait_for(lambda: peer.nav_state == HOLD, "PX4's failsafe")
+            controller.go_on(0.3)  # what is still under way
+            counts = len(peer.heartbeats), len(peer.setpoints), len(peer.modes)
+            controller.wait_for(lambda: controller.phase == 'waiting', 'the new adapter')
+            controller.stay_at(2.0, 1.0, 3.0)
+            controller.wait_for(lambda: controller.phase == 'ready', 'ready again')
+            controller.go_on(1.0)
+            assert counts == (len(peer.heartbeats), len(peer.setpoints), len(peer.modes))
+
+
 def test_a_topic_of_another_version_is_said(messages):
     with flight(messages, status='fmu/out/vehicle_status_v4') as (_, controller):
         controller.wait_for(
             lambda: 'vehicle_status_v4, but px4_msgs here is for' in controller.call('engage')[1],
             'word of the version',
         )
-
-
-def test_a_missing_package_is_said():
-    if 'px4_msgs' in sys.modules:
-        pytest.skip('it is not missing here')
-    from hmpc_ros.ros.px4_adapter_node import load_messages
-
-    with pytest.raises(ValueError, match='px4_msgs'):
-        load_messages()

@@ -17,13 +17,9 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from hmpc_ros.configuration import build, files
-from hmpc_ros.ros.conversions import (
-    nanoseconds,
-    new_rotor_command,
-    set_rotor_speeds,
-    state_from_odometry,
-)
+from hmpc_ros.configuration import build, build_tracking, files
+from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
+from hmpc_ros.ros.conversions import nanoseconds, new_rotor_command, set_rotor_speeds
 from hmpc_ros.ros.flight_log import start_stamp
 from hmpc_ros.ros.graph import NodeSpec, simulation
 from hmpc_ros.ros.runner import LocalRunner
@@ -38,8 +34,9 @@ HOVER = np.full(4, 620.6)
 class Hand:
     """Flies the simulator by hand and keeps all it says."""
 
-    def __init__(self, runner: LocalRunner):
+    def __init__(self, runner: LocalRunner, interface: CommandInterface = ROTORS):
         self.runner = runner
+        self.interface = interface
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = Node('hand', context=self.context)
@@ -52,7 +49,7 @@ class Hand:
         self.node.create_subscription(
             Clock, '/clock', lambda message: self.clock.append(nanoseconds(message.clock)), deep
         )
-        self.commands = self.node.create_publisher(JointState, 'rotor_command', deep)
+        self.commands = self.node.create_publisher(interface.message, interface.topic, deep)
         self.reset_client = self.node.create_client(Trigger, 'simulator/reset')
         self.wait_for(
             lambda: (
@@ -64,8 +61,8 @@ class Hand:
         )
 
     def _on_odometry(self, message: Odometry) -> None:
-        state = np.empty(12)
-        state_from_odometry(message, state)
+        state = np.empty(self.interface.states)
+        self.interface.read_state(message, state)
         assert message.header.frame_id == 'map'
         assert message.child_frame_id == 'base_link'
         self.states.append((nanoseconds(message.header.stamp), state))
@@ -99,8 +96,8 @@ class Hand:
         return self.states[-1][1]
 
     def send(self, speeds, stamp: int) -> None:
-        message = new_rotor_command()
-        set_rotor_speeds(np.asarray(speeds, dtype=float), stamp, message)
+        message = self.interface.new_command()
+        self.interface.write_command(np.asarray(speeds, dtype=float), stamp, message)
         self.commands.publish(message)
 
     def step(self, speeds=HOVER) -> np.ndarray:
@@ -254,3 +251,39 @@ def test_parameters_changed_between_flights_fly_from_the_next_reset_on(hand: Han
     assert np.abs(hand.step()[:3]).max() < 0.1
     hand.reset()
     assert hand.state.tolist() == elsewhere
+
+
+def test_a_vehicle_under_thrust_and_rates_flies_the_offline_flight_from_reset_to_reset():
+    values = {
+        'backend': 'model',
+        'preset': 'reference',
+        'time_step': 0.01,
+        'seed': 5,
+        'position_noise_std': 0.01,
+        'wind.kind': 'constant',
+        'wind.mean': [0.0, 2.0, 0.0],
+        'initial_state': [1.0, 2.0, 3.0, *[0.0] * 5, 0.7, *[0.0] * 3],
+        'start_paused': True,
+        'next_start': 50.0,
+    }
+    offline = files.from_values({'simulator': values})['simulator']
+    vehicle, start = build_tracking.simulator(offline), build_tracking.initial_state(offline)
+    command = [12.0, 0.3, -0.2, 0.1]
+    with LocalRunner([simulator(**values)]) as runner:
+        hand = Hand(runner, RATES)
+        try:
+            for flight in range(2):
+                first = hand.reset()
+                assert flight or first == 50_000_000_000
+                vehicle.reset(start, flight)
+                for _ in range(10):
+                    before = hand.now
+                    np.testing.assert_allclose(hand.state, vehicle.measure(), atol=1e-11)
+                    hand.send([math.nan, 0.0, 0.0, 0.0], before)
+                    hand.send([20.0, 5.0, 0.0, 0.0], before - 10_000_000)
+                    hand.send(command, before)
+                    hand.wait_for(lambda now=before: hand.now > now, 'the next state')
+                    vehicle.step(command)
+            hand.wait_for_report('ignored a rates command')
+        finally:
+            hand.close()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,44 @@ def test_a_simulator_of_the_other_kind_of_command_is_refused(tmp_path: Path, cap
     words = ['fly', '--config', 'tracking', '--set', 'simulator.backend=ours']
     assert main.main([*words, '--out', str(tmp_path)]) != 0
     assert 'rotor speeds' in capsys.readouterr().err
+
+
+def test_lost_odometry_changes_nothing_about_a_flight_in_lockstep(tmp_path: Path):
+    from hmpc_ros.ros.command_interface import RATES
+    from hmpc_ros.ros.graph import NodeSpec, simulation
+    from hmpc_ros.ros.local_flight import fly as fly_nodes
+
+    steps = 150
+    _, expected = fly(
+        tmp_path, '--offline', '--steps', str(steps), **{'simulator.backend': 'model'}
+    )
+    values = {
+        'simulator': {
+            'backend': 'model',
+            'start_paused': True,
+            'episode_steps': steps,
+            'next_start': 10.0,
+            'resend_period': 0.05,
+        },
+        'controller': {'reference.begin': 10.0, 'state_timeout': 600.0},
+    }
+    simulator, controller = simulation('tracking', values)
+    said: list[str] = []
+    flown = fly_nodes(
+        [
+            replace(simulator, remappings=(('odom', 'odom_true'),)),
+            controller,
+            NodeSpec('relay', 'relay', 'relay'),
+        ],
+        steps,
+        0.01,
+        interface=RATES,
+        reader=lambda _name, line: said.append(line),
+        environment={
+            'HMPC_TEST_RELAY': 'drop:0.1',
+            'PYTHONPATH': str(Path(__file__).parent.parent),
+        },
+    )
+    assert any('dropped 5' in line for line in said)
+    np.testing.assert_allclose(flown.record.states, expected['states'], atol=1e-9)
+    np.testing.assert_allclose(flown.record.inputs, expected['inputs'], atol=1e-9)

@@ -1,5 +1,6 @@
 """Throttle from thrust, and an autopilot's stamps on our clock."""
 
+import itertools
 import math
 import random
 
@@ -60,3 +61,10 @@ def test_a_restarted_autopilot_has_a_clock_of_its_own():
     assert clock.time(1.0, 5.0) == pytest.approx(5.0)
     assert clock.time(1.01, 5.01) == pytest.approx(5.01)
     assert clock.time(9.0, 5.02) == pytest.approx(5.02)  # its clock was set
+
+
+def test_stamps_never_go_back_when_a_faster_message_comes():
+    clock = AutopilotClock()
+    told = [clock.time(0.01 * k, 5.0 + 0.01 * k + (0.05 if k < 20 else 0.0)) for k in range(40)]
+    assert all(later >= earlier for earlier, later in itertools.pairwise(told))
+    assert told[-1] == pytest.approx(5.39)

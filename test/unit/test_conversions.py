@@ -8,11 +8,13 @@ import pytest
 pytest.importorskip('rclpy')
 
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, Transform, Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
 
+from hmpc_ros.plant.odometry import quaternion_from_euler
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.ros import conversions
 
@@ -209,3 +211,94 @@ def test_a_stamp_beyond_the_range_of_messages_does_not_wrap(time, sec, nanosec):
     conversions.set_stamp(stamp, time)
     heard = deserialize_message(serialize_message(stamp), Time)
     assert (heard.sec, heard.nanosec) == (sec, nanosec)
+
+
+def test_a_rigid_body_comes_back_from_odometry_with_its_twist_in_the_body_frame():
+    message, back = Odometry(), np.empty(13)
+    rng = np.random.default_rng(2)
+    for euler in random_states(50)[:, 6:9]:
+        state = rng.normal(scale=5.0, size=13)
+        x, y, z, w = quaternion_from_euler(*euler)
+        state[6:10] = w, x, y, z
+        conversions.odometry_from_rigid_body(state, 12_345_678_901, message)
+        received = over_the_wire(message)
+        linear = received.twist.twist.linear
+        body = rotation(*euler).T @ state[3:6]
+        np.testing.assert_allclose([linear.x, linear.y, linear.z], body, atol=1e-12)
+        conversions.rigid_body_from_odometry(received, back)
+        np.testing.assert_allclose(back, state, rtol=0, atol=1e-12)
+        assert conversions.nanoseconds(received.header.stamp) == 12_345_678_901
+
+
+def test_a_rigid_body_without_a_rotation_is_refused_or_no_number():
+    message, state = Odometry(), np.arange(13.0)
+    message.pose.pose.orientation.w = 0.5
+    with pytest.raises(conversions.NotARotationError):
+        conversions.rigid_body_from_odometry(message, state)
+    np.testing.assert_array_equal(state, np.arange(13.0))
+    message.pose.pose.orientation.w = math.nan
+    conversions.rigid_body_from_odometry(message, state)
+    assert np.isnan(state).all()
+
+
+def test_thrust_and_rates_come_back_and_what_is_not_finite_is_refused():
+    message, back = TwistStamped(), np.zeros(4)
+    command = np.array([9.81, 0.1, -0.2, 0.3])
+    conversions.set_rates_command(command, 1_500_000_000, message)
+    received = over_the_wire(message)
+    assert received.twist.linear.z == 9.81
+    assert received.twist.angular.y == -0.2
+    conversions.rates_from_command(received, back)
+    np.testing.assert_array_equal(back, command)
+    received.twist.angular.z = math.nan
+    with pytest.raises(ValueError, match='not finite'):
+        conversions.rates_from_command(received, np.zeros(4))
+
+
+def trajectory(*points: dict) -> MultiDOFJointTrajectory:
+    message = MultiDOFJointTrajectory()
+    for k, point in enumerate(points):
+        made = MultiDOFJointTrajectoryPoint(transforms=[Transform()])
+        made.transforms[0].translation.x = float(k)
+        yaw = point.get('yaw', 0.0)
+        q = made.transforms[0].rotation
+        q.x, q.y, q.z, q.w = quaternion_from_euler(0.0, 0.0, yaw)
+        for name in ('velocities', 'accelerations'):
+            if name in point:
+                twist = Twist()
+                twist.linear.y = point[name]
+                setattr(made, name, [twist])
+        made.time_from_start.sec, made.time_from_start.nanosec = k, 500_000_000
+        message.points.append(made)
+    return message
+
+
+def test_a_trajectory_is_read_with_what_all_of_its_points_have():
+    whole = trajectory(
+        {'velocities': 1.0, 'accelerations': 2.0, 'yaw': 3.0},
+        {'velocities': 1.5, 'accelerations': 2.5, 'yaw': -3.0},
+    )
+    read = conversions.points_from_trajectory(whole)
+    np.testing.assert_allclose(read['times'], [0.5, 1.5])
+    np.testing.assert_allclose(read['positions'], [[0, 0, 0], [1, 0, 0]])
+    np.testing.assert_allclose(read['velocities'][:, 1], [1.0, 1.5])
+    np.testing.assert_allclose(read['accelerations'][:, 1], [2.0, 2.5])
+    np.testing.assert_allclose(read['yaws'], [3.0, 2 * math.pi - 3.0])  # on, not back
+    part = trajectory({'velocities': 1.0, 'accelerations': 2.0}, {'accelerations': 2.5})
+    read = conversions.points_from_trajectory(part)
+    assert read['velocities'] is None
+    assert read['accelerations'] is None
+
+
+def test_a_trajectory_without_a_path_is_refused():
+    with pytest.raises(ValueError, match='1 to 1000 points, got 0'):
+        conversions.points_from_trajectory(trajectory())
+    with pytest.raises(ValueError, match='got 1001'):
+        conversions.points_from_trajectory(trajectory(*[{}] * 1001))
+    message = trajectory({}, {})
+    message.points[1].transforms[0].rotation.z = math.nan
+    with pytest.raises(ValueError, match='point 1 of the trajectory is not finite'):
+        conversions.points_from_trajectory(message)
+    message.points[1].transforms = []
+    with pytest.raises(ValueError, match='point 1 of the trajectory has no transform'):
+        conversions.points_from_trajectory(message)

@@ -1,5 +1,6 @@
 """What is started, as plain data."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,21 @@ def test_a_simulation_is_a_simulator_and_a_controller():
     assert [node.name for node in nodes] == ['simulator', 'controller']
     assert all(node.parameter_files[0].name == 'reference.yaml' for node in nodes)
     assert all(node.module == f'hmpc_ros.ros.{node.executable}_node' for node in nodes)
+
+
+def test_a_vehicle_that_tracks_starts_on_its_path_and_is_the_one_that_is_assumed():
+    given = {
+        'simulator': {'preset': 'hummingbird'},
+        'controller': {'reference.kind': 'circle', 'reference.yaw': 'path'},
+    }
+    simulator, controller = simulation('tracking', given)
+    assert controller.parameters['preset'] == 'hummingbird'
+    start = simulator.parameters['initial_state']
+    assert start[:3] == pytest.approx([1.5, 0.0, 1.0])
+    assert start[8] == pytest.approx(math.pi / 2)
+    elsewhere = [1.0] * 3 + [0.0] * 9
+    given['simulator']['initial_state'] = elsewhere
+    assert simulation('tracking', given)[0].parameters['initial_state'] == elsewhere
 
 
 def test_rviz_brings_the_visualizer_and_the_view():
@@ -125,7 +141,7 @@ def test_the_graph_is_read_without_ros():
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize('adapter', ['mavlink_adapter', 'px4_adapter'])
+@pytest.mark.parametrize('adapter', ['mavlink_adapter', 'mavros_adapter', 'px4_adapter'])
 def test_a_vehicle_is_flown_by_its_adapter_and_the_controller(adapter: str):
     nodes = vehicle(adapter, parameters={adapter: {'hover_throttle': 0.5}}, namespace='one')
     assert [node.name for node in nodes] == [adapter, 'controller']

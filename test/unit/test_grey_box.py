@@ -3,7 +3,7 @@ import pytest
 
 from hmpc_ros.plant import presets
 from hmpc_ros.plant.grey_box import NAMES, SLICES, GreyBox
-from hmpc_ros.plant.grey_box_fit import Recording, fit
+from hmpc_ros.plant.grey_box_fit import Recording, fit, unexplained
 from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.simulators.conditions import Conditions
 from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
@@ -97,6 +97,17 @@ def test_what_a_hover_does_not_tell_stays_as_assumed():
     assert not told['drag.z']['told']
     assert told['drag.x']['estimate'] == prior.drag[0]
     assert list(told) == list(NAMES)
+
+
+def test_what_no_number_explains_is_seen_where_it_acts():
+    preset = presets.load('reference')
+    h, n = 0.01, 600
+    gust = np.zeros((n, 3))
+    gust[:, 1] = 0.5 * np.sin(2 * np.pi * 0.7 * h * np.arange(n))
+    box = GreyBox(0.9, (0.4, 0.3, 0.3))
+    flight = flown(GreyBoxSimulator(box, preset, forces=gust), steps=n)
+    found = unexplained(flight, box)
+    assert np.abs(found - gust)[50:-50].max() < 0.03
 
 
 def test_a_drawn_vehicle_is_one_that_may_be():

@@ -130,6 +130,18 @@ def test_a_goal_before_the_first_state_is_where_the_flight_goes(policy):
     assert np.linalg.norm(states[-1, :3] - CENTRE) < 0.05
 
 
+def test_after_a_gap_the_plan_begins_about_the_reference_and_not_at_the_last_one(policy):
+    pilot, controller = new(policy, Hover(CENTRE))
+    fly(controller, resting_state([0.09, 0.0, 1.0]), 0.3)
+    tumbled = resting_state(CENTRE)
+    tumbled[6:10] = math.cos(0.7), math.sin(0.7), 0.0, 0.0
+    after = pilot.solve(tumbled, 3 * SECOND)
+    policy.reset()
+    policy.observer.estimate = after.estimate
+    fresh = policy.solve(tumbled, pilot.reference, pilot.time(3 * SECOND))
+    np.testing.assert_allclose(after.input, fresh.input, atol=1e-9)
+
+
 def test_a_reference_beyond_the_vehicle_is_refused_with_numbers_and_changes_nothing(policy):
     pilot, controller = new(policy, Hover(CENTRE))
     fly(controller, resting_state(CENTRE), 0.1)
@@ -141,7 +153,7 @@ def test_a_reference_beyond_the_vehicle_is_refused_with_numbers_and_changes_noth
 
 
 @pytest.mark.parametrize('axis', [7, 8])
-@pytest.mark.parametrize('angle', [-1.2, 0.8])
+@pytest.mark.parametrize('angle', [-1.2, 0.8, math.pi])
 def test_level_hover_turns_the_vehicle_upright(policy, axis, angle):
     pilot, _ = new(policy, Hover(CENTRE))
     start = resting_state(CENTRE)
@@ -158,6 +170,17 @@ def test_the_fallback_of_a_failed_solve_is_what_the_observer_reckons_with(policy
     fly(controller, resting_state(CENTRE), 0.5)
     answer = controller.respond(resting_state([1e200, 0.0, 1.0]), SECOND + 50 * PERIOD)
     assert (answer.source, answer.reason) == (Source.PLAN, Reason.SOLVE_FAILED)
+    np.testing.assert_array_equal(policy._command, answer.command)
+
+
+def test_what_answers_no_state_is_not_taken_for_flown(policy):
+    now = [0.0]
+    pilot = TrackingPilot(policy, Hover(CENTRE))
+    controller = FlightController(pilot, Safety(state_timeout=0.2), clock=lambda: now[0])
+    answer = controller.respond(resting_state([0.05, 0.0, 1.0]), SECOND)
+    now[0] = 0.3
+    fallback = controller.tick()
+    assert (fallback.source, fallback.reason) == (Source.PLAN, Reason.STATE_TIMEOUT)
     np.testing.assert_array_equal(policy._command, answer.command)
 
 

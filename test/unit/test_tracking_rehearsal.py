@@ -116,3 +116,12 @@ def test_the_cost_that_is_measured_is_the_one_without_noise(policy, preset):
     noisy = replace(truth, measured=retract(truth.states, errors))
     costs = [flown_cost(flight, Tracking(), BOX, 3.0, 6.0) for flight in (truth, noisy)]
     assert costs[1] == pytest.approx(costs[0], abs=1.5e-5)  # noise alone would add 3e-4
+
+
+def test_weights_have_to_hold_for_vehicles_that_are_slower_than_found(policy, preset):
+    teacher = Teacher(preset, policy.limits, policy.parameters, EIGHT, 3.0, 6.0)
+    slow = teacher.slower(BOX)
+    assert np.all(np.array(slow.rate_lags) > BOX.rate_lags)
+    assert slow.delay > BOX.delay
+    slowest = GreyBox(rate_lags=(0.5, 0.5, 0.5), rate_shapes=(1.0, 1.0, 1.0), delay=0.15)
+    assert teacher.slower(slowest) == slowest  # at the end of the range

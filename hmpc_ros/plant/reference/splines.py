@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from scipy.interpolate import BPoly, BSpline, CubicSpline, PPoly, make_interp_spline
+from scipy.interpolate import BSpline, CubicSpline, PPoly, make_interp_spline
 
 from hmpc_ros import disk
 from hmpc_ros.plant.reference.headings import Fixed, Interpolated, along, given
@@ -129,13 +129,32 @@ def _interpolated(
             accelerations = finite('the accelerations of the path', accelerations, (n, 3))
         else:
             accelerations = CubicSpline(times, velocities).derivative()(times)
-        points = np.stack([positions, velocities, accelerations], axis=1)
-        return _taylor(BPoly.from_derivatives(times, points), times, 5)
+        return _hermite(times, positions, velocities, accelerations)
     if accelerations is not None:
         raise ValueError('accelerations of a path need its velocities too')
     if n < 6:
         return rest_to_rest(times, positions)
     return _taylor(make_interp_spline(times, positions, k=5), times, 5)
+
+
+def _hermite(
+    times: np.ndarray, positions: np.ndarray, velocities: np.ndarray, accelerations: np.ndarray
+) -> Spline:
+    """Return the quintic pieces through points with their first two derivatives.
+
+    Over a piece of length h from p0, v0, a0, what is left at its end for the upper three powers is
+
+        P = p1 - (p0 + v0 h + a0 h^2 / 2),   V = (v1 - (v0 + a0 h)) h,   A = (a1 - a0) h^2 / 2,
+
+    and c3 h^3 = 10 P - 4 V + A, c4 h^4 = -15 P + 7 V - 2 A, c5 h^5 = 6 P - 3 V + A.
+    """
+    h = np.diff(times)[:, None]
+    p, v, a = positions[:-1], velocities[:-1], accelerations[:-1]
+    P = positions[1:] - (p + v * h + a * h**2 / 2)
+    V = (velocities[1:] - (v + a * h)) * h
+    A = (accelerations[1:] - a) * h**2 / 2
+    upper = (10 * P - 4 * V + A) / h**3, (7 * V - 15 * P - 2 * A) / h**4, (6 * P - 3 * V + A) / h**5
+    return Spline(times, np.stack([p, v, a / 2, *upper]))
 
 
 def rest_to_rest(times: np.ndarray, positions: np.ndarray) -> Spline:
@@ -150,7 +169,7 @@ def rest_to_rest(times: np.ndarray, positions: np.ndarray) -> Spline:
     return _taylor(make_interp_spline(times, positions, k=7, bc_type=(rest, rest)), times, 7)
 
 
-def _taylor(pieces: BPoly | BSpline, times: np.ndarray, degree: int) -> Spline:
+def _taylor(pieces: BSpline, times: np.ndarray, degree: int) -> Spline:
     """Return a spline as powers: Taylor's coefficients at the beginning of a piece are its own."""
     orders = range(degree + 1)
     powers = [pieces(times[:-1], nu=order) / math.factorial(order) for order in orders]

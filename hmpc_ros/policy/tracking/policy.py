@@ -22,6 +22,7 @@ STAGE = model.STAGE
 STAGE_TIME = 0.05  # s between the stages of the plan
 FIRST_ITERATIONS = 10  # about the reference, where there is no last plan
 LONGEST_GAP = 5  # control periods without a state, after which the observer skips
+STALE = 0.2  # s without a state, after which the last plan is no beginning for the next
 LEVEL_GAIN = 4.0  # 1/s, of the fallback's level attitude
 _LARGEST = 1e6  # a state beyond this is no state
 
@@ -102,6 +103,8 @@ class TrackingPolicy:
             return self._failure(SolveStatus.INVALID_STATE, np.zeros(model.NX), started)
         x[6:10] /= size
         self._observe(x, t)
+        if self._last is not None and not 0 <= t - self._last[1] <= STALE:
+            self._warm = False
         self._last = (x, t)
 
         estimate = self.observer.estimate.copy()
@@ -160,15 +163,17 @@ class TrackingPolicy:
 
     def level(self, x: np.ndarray | None) -> np.ndarray:
         """Return the command (4,) of level attitude with hover thrust, as estimated."""
-        if x is None or not np.isfinite(x).all():
-            z, rates = np.array([0.0, 0.0, 1.0]), np.zeros(3)
-        else:
+        rates, upright = np.zeros(3), 1.0
+        if x is not None and np.isfinite(x).all():
             # The rotation vector from the thrust axis to the vertical, in body axes.
             up = rotation_matrix(x[6:10])[2]
-            z, rates = up, LEVEL_GAIN * np.array([-up[1], up[0], 0.0])
+            upright, lying = float(up[2]), float(np.hypot(up[0], up[1]))
+            axis = np.array([-up[1], up[0], 0.0]) / lying if lying > 1e-6 else np.eye(3)[0]
+            rates = LEVEL_GAIN * np.arctan2(lying, upright) * axis
         _, ratio, _, _, push = self.observer.estimate
         thrust = (model.GRAVITY - push) / (ratio * float(self.parameters.thrust_gain[0]))
-        thrust /= max(0.5, float(z[2]))
+        # Upside down no thrust carries.
+        thrust = thrust / max(0.5, upright) if upright > 0 else 0.0
         u = np.concatenate(([thrust], rates))
         return np.minimum(np.maximum(u, self._low), self._high)
 

@@ -2,7 +2,8 @@
 
 What has a name is identified first. Prediction model and lags are then as identified, and weights
 and gains are tuned in rehearsals of the same reference with the noise that was measured: one part
-of the reference flown by the estimate, the other by a vehicle drawn from what the data leave open.
+of the reference flown by the estimate, the other by a vehicle drawn from what the data leave open,
+and a little slower: so that weights do not hold for one set of numbers only.
 """
 
 import math
@@ -12,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hmpc_ros.plant.grey_box import GreyBox
-from hmpc_ros.plant.grey_box_fit import Identified, Recording, fit
+from hmpc_ros.plant.grey_box import HIGH, LOW, SLICES, GreyBox
+from hmpc_ros.plant.grey_box_fit import Identified, Recording, fit, unexplained
 from hmpc_ros.plant.presets import Preset
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.reference.protocol import Reference
@@ -25,6 +26,7 @@ from hmpc_ros.policy.tracking.policy import TrackingPolicy
 from hmpc_ros.policy.tracking.rehearsal import SETTLING, Rehearsed, Scene, Tracking, rehearse
 
 LONGEST = 4.5  # s, of a rehearsal
+MARGIN = 0.15  # of the rates' lags and shapes, by which weights have to hold
 SCENES = 2  # one per core of a small machine
 
 #: Maps a function over scenes, here or on workers; the order is kept.
@@ -103,7 +105,7 @@ class Teacher:
         begun = held if first else replace(
             best, thrust_gain=held.thrust_gain, drag=held.drag
         )  # fmt: skip
-        scenes = self.scenes(found, noise(flights[-1].states), rng)
+        scenes = self.scenes(found, flights[-1], rng)
 
         def rehearsed(theta: np.ndarray) -> Sequence[Rehearsed]:
             jobs = [(theta, scene, self.preset, self.limits, self.costs) for scene in scenes]
@@ -128,24 +130,42 @@ class Teacher:
             rate_lags=np.array(box.rate_lags) + box.delay,
         )
 
+    def slower(self, box: GreyBox) -> GreyBox:
+        """Return a vehicle that is worse to control than a grey box, by what boxes leave out.
+
+        A rate loop is not two lags: weights that only hold for one set of them shake the vehicle.
+        """
+        vector = box.vector
+        vector[SLICES['rate_lags']] *= 1 + MARGIN
+        vector[SLICES['rate_shapes']] += MARGIN
+        vector[SLICES['delay']] += self.time_step / 2
+        return GreyBox.from_vector(np.clip(vector, LOW, HIGH))
+
     def scenes(
-        self, found: Identified, noise: np.ndarray, rng: np.random.Generator
+        self, found: Identified, flight: Recording, rng: np.random.Generator
     ) -> list[Scene]:
-        """Return what is rehearsed: equal parts of what is counted, or as much as is worth it."""
+        """Return what is rehearsed: equal parts of what is counted, or as much as is worth it.
+
+        The last flight tells the noise of sensors, and forces that no number of the grey box
+        explains: at the same moment of the same reference they come again.
+        """
+        std, forces = noise(flight.states), unexplained(flight, found.box)
         part = (self.end - self.begin) / SCENES
         length = min(LONGEST, part + SETTLING)
         steps = math.ceil(length / self.time_step)
+        begins = [max(0.0, self.begin + i * part - SETTLING) for i in range(SCENES)]
         return [
             Scene(
-                found.box if i == 0 else found.draw(rng),
+                found.box if i == 0 else self.slower(found.draw(rng)),
                 self.reference,
-                max(0.0, self.begin + i * part - SETTLING),
+                begin,
                 steps,
                 self.time_step,
-                noise,
+                std,
+                forces[round(begin / self.time_step) :],
                 seed=int(rng.integers(2**31)),
             )
-            for i in range(SCENES)
+            for i, begin in enumerate(begins)
         ]
 
 

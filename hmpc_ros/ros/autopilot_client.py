@@ -1,0 +1,95 @@
+"""Asks an adapter for what it stands at, and to engage or hand back, from another process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.context import Context
+from rclpy.executors import Executor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import Trigger
+
+from hmpc_ros.ros.adapter import LATCHED
+from hmpc_ros.ros.runner import refuse_domain
+from hmpc_ros.ros.spinning import make_executor
+
+REFRESH = 0.1  # s
+
+
+class AutopilotClient:
+    """What an adapter tells; see `open_client`."""
+
+    def __init__(self, node: Node, executor: Executor, adapter: str) -> None:
+        self._node, self._executor, self._adapter = node, executor, adapter
+        self._status: DiagnosticStatus | None = None
+        node.create_subscription(DiagnosticStatus, f'{adapter}/takeover', self._on_status, LATCHED)
+
+    def _on_status(self, message: DiagnosticStatus) -> None:
+        self._status = message
+
+    def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise ValueError(
+                    f'no {self._adapter} answered within {seconds:g} s; does it run, and is '
+                    'ROS_DOMAIN_ID right?'
+                )
+            self._executor.spin_once(timeout_sec=REFRESH)
+
+    def status(self, seconds: float) -> DiagnosticStatus:
+        """Return what the adapter tells about the take-over.
+
+        Raises:
+            ValueError: it told nothing in that time.
+        """
+        self._wait(lambda: self._status is not None, seconds)
+        return self._status
+
+    def ask(self, service: str, seconds: float) -> tuple[bool, str]:
+        """Ask it to ``engage`` or to ``hand_back``; returns whether it does, and its words.
+
+        Raises:
+            ValueError: it did not answer in that time.
+        """
+        client = self._node.create_client(Trigger, f'{self._adapter}/{service}')
+        self._wait(client.service_is_ready, seconds)
+        future = client.call_async(Trigger.Request())
+        self._wait(future.done, seconds)
+        response = future.result()
+        return bool(response.success), str(response.message)
+
+
+@contextmanager
+def open_client(adapter: str, namespace: str = '') -> Iterator[AutopilotClient]:
+    """Listen to an adapter, in the ROS domain of the environment.
+
+    Raises:
+        ValueError: ``ROS_DOMAIN_ID`` is no domain.
+    """
+    refuse_domain(os.environ)
+    context = Context()
+    rclpy.init(context=context, args=[], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = Node(
+            f'autopilot_client_{time.time_ns() % 1_000_000_000}',
+            namespace=namespace or None,
+            context=context,
+            start_parameter_services=False,
+        )
+        executor = make_executor(context)
+        executor.add_node(node)
+        try:
+            yield AutopilotClient(node, executor, adapter)
+        finally:
+            executor.remove_node(node)
+            executor.shutdown()
+            node.destroy_node()
+    finally:
+        context.try_shutdown()

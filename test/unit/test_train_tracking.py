@@ -1,0 +1,68 @@
+"""hmpc train with the tracking MPC: short flights of a vehicle that is heavier than believed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hmpc_ros.cli.main import main
+from hmpc_ros.learning.results import read_records
+
+EIGHT = [
+    '--config', 'tracking',
+    '--set', 'simulator.backend=model',
+    '--set', 'simulator.preset=reference',
+    '--set', 'simulator.mass_scale=1.2',
+    '--set', 'controller.reference.duration=5.0',
+    '--set', 'controller.reference.ramp=1.5',
+    '--set', 'controller.tracking.rmse_after=2.0',
+]  # fmt: skip
+
+
+def iterations(folder):
+    return [
+        {k: v for k, v in record.items() if k not in ('seconds', 'time', 'crc32', 'memory_crc32')}
+        for record in read_records(folder)[1]
+        if record['kind'] == 'iteration'
+    ]
+
+
+def test_two_flights_and_the_errors_are_a_third_and_the_mass_is_known(tmp_path, capsys):
+    out, summary = tmp_path / 'run', tmp_path / 'summary.json'
+    arguments = ['train', *EIGHT, '--flights', '2', '--seed', '3', '--out', str(out)]
+    assert main([*arguments, '--json', str(summary)]) == 0
+    told = json.loads(summary.read_text())
+    assert told['best']['rmse_m'] < told['start']['rmse_m'] / 3
+    assert told['final'] == {**told['best'], 'k': 2}
+    assert [each['flights'] for each in told['per_iteration']] == [1, 2]
+    for each in (told['start'], told['best'], told['final'], *told['per_iteration']):
+        assert 0 < each['rmse_m'] < each['max_m'] < 0.5
+    thrust = told['identified']['thrust_gain']
+    assert thrust['told']
+    assert thrust['estimate'] == pytest.approx(1 / 1.2, abs=0.005)
+    assert 0 < thrust['standard_error'] < 0.01
+    assert 'RMSE' in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_has_the_numbers_of_one_that_was_not_stopped(tmp_path):
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    few = [*EIGHT, '--set', 'simulator.velocity_noise_std=0.01']
+    assert main(['train', *few, '--iterations', '2', '--out', str(whole)]) == 0
+    assert main(['train', *few, '--iterations', '1', '--out', str(parts)]) == 0
+    assert main(['train', '--resume', '--iterations', '2', '--out', str(parts)]) == 0
+    assert iterations(parts) == iterations(whole)
+    assert np.isfinite(iterations(whole)[1]['J'])
+
+
+@pytest.mark.parametrize(
+    ('value', 'said'),
+    [
+        ('learner.rule=adam', 'few_flights'),
+        ('controller.reference.kind=topic', 'topic'),
+        ('controller.tracking.rmse_after=4.9', 'rmse_after'),
+    ],
+)
+def test_what_cannot_be_learned_is_said(value, said, tmp_path, capsys):
+    arguments = ['train', *EIGHT, '--set', value, '--out', str(tmp_path / 'run')]
+    assert main(arguments) == 1
+    assert said in capsys.readouterr().err
