@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +18,23 @@ from hmpc_ros.cli.train import ProgressBar, rehearsing
 from hmpc_ros.configuration import build_tracking, tracking_learner
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.figures.learned_tracking import draw_learned
+from hmpc_ros.learning.requests import NOMINAL, FlightRequest
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
+from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.policy.tracking.parameters import SPACE, TrackingParameters
+from hmpc_ros.policy.tracking.student import for_people
 from hmpc_ros.studies.tracking import flyer_over_ros
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
-    from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.policy.tracking.flying import TrackedFlight
 
 
 def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
     """Fly, learn and fly again over ROS; return 0 when the flight became better."""
-    for name in ('record',):
-        if getattr(arguments, name):
-            raise ValueError(f'--{name} is of policy.kind qp: leave it out with tracking')
+    if arguments.record:
+        raise ValueError('--record is of policy.kind qp: leave it out with tracking')
     console = Console(highlight=False)
     began = time.monotonic()
     out: Path = arguments.out
@@ -58,6 +61,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
             flights.append(over_ros(request))
             return flights[-1]
 
+        observed = over_ros(FlightRequest(_with_observer(known.start), NOMINAL))
         with ProgressBar(console) as bar:
             training = tracking_learner.train(
                 configuration, known, fly, results, bar.start, bar.update, rehearsing()
@@ -68,6 +72,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
         console.print(f'[red]the run diverged:[/] {training.stopped}')
         return 1
     before, after = records[0], records[-1]
+    beside = for_people(observed, known.begin, known.end)
     identified = [
         {'name': name, **found, 'truth': _truths(simulator).get(name)}
         for name, found in (summary['identified'] or {}).items()
@@ -77,6 +82,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
         flights[0],
         flights[-1],
         [number(record['rmse_m']) for record in records],
+        number(beside['rmse_m']),
         identified,
         counted=(known.begin, known.end),
         title=f'{simulator["preset"]}, {differs}: '
@@ -88,6 +94,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
     )
     wall_time = time.monotonic() - began
     report: dict[str, Any] = {
+        'before_with_observer': beside,
         'before': {name: before[name] for name in ('J', 'rmse_m', 'max_m')},
         'after': {name: after[name] for name in ('J', 'rmse_m', 'max_m')},
         'identified': identified,
@@ -96,7 +103,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
         **provenance(),
     }
     (out / 'demo.json').write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
-    _print(console, records, identified)
+    _print(console, records, beside, identified)
     console.print(
         f'{len(flights)} flights; seed {header["seed"]}; {wall_time:.0f} s in all\n'
         f'picture: {picture}\nnumbers: {out / "demo.json"}'
@@ -107,6 +114,13 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
 def _observer(controller: Any) -> str:
     gains = [controller[f'tracking.{name}_observer'] for name in ('thrust', 'force')]
     return 'on' if any(gains) else 'off'
+
+
+def _with_observer(start: TrackingParameters) -> Parameters:
+    """Return parameters that differ in the observer's gains only: they are the usual ones."""
+    usual = TrackingParameters()
+    gains = {'thrust_observer': usual.thrust_observer, 'force_observer': usual.force_observer}
+    return Parameters(SPACE, replace(start, **gains).theta)
 
 
 def _truths(simulator: Any) -> dict[str, float]:
@@ -121,14 +135,18 @@ def _mm(metres: Any) -> str:
     return f'{1e3 * number(metres):.3g}'
 
 
-def _print(console: Console, records: list[dict], identified: list[dict]) -> None:
+def _print(
+    console: Console, records: list[dict], beside: dict[str, Any], identified: list[dict]
+) -> None:
     table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
     for name in ('flight', r'RMSE \[mm]', r'largest \[mm]', ''):
         table.add_column(name, justify='right' if name else 'left')
+    note = 'nothing learned, observer on, for comparison'
+    table.add_row('', _mm(beside['rmse_m']), _mm(beside['max_m']), note)
     for i, record in enumerate(records):
         last = i == len(records) - 1
         word = 'before' if not i else 'after: the best that was found' if last else (
-            '' if record['accepted'] else 'no better, not kept'
+            '' if record.get('accepted', True) else 'no better, not kept'
         )  # fmt: skip
         table.add_row(str(i + 1), _mm(record['rmse_m']), _mm(record['max_m']), word)
     console.print(table)

@@ -24,6 +24,7 @@ def draw_learned(
     before: TrackedFlight,
     after: TrackedFlight,
     rmse: Sequence[float],
+    observed: float,
     identified: Sequence[Mapping[str, Any]],
     counted: tuple[float, float],
     *,
@@ -37,6 +38,7 @@ def draw_learned(
         before: the first flight.
         after: the last one.
         rmse: of every flight [m].
+        observed: of one with nothing learned and the observer on [m].
         identified: ``name``, ``estimate``, ``standard_error``, ``told`` and ``truth`` (or None) of
             each number.
         counted: the time in which errors count [s].
@@ -50,16 +52,17 @@ def draw_learned(
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(13.2, 8.4), width_ratios=(1.25, 1))
-        figure.subplots_adjust(
-            left=0.055, right=0.985, top=0.845, bottom=0.065, hspace=0.33, wspace=0.15
-        )
+        figure = plt.figure(figsize=(13.2, 8.4))
+        grid = figure.add_gridspec(
+            2, 2, width_ratios=(1.15, 1), left=0.055, right=0.985, top=0.845, bottom=0.065,
+            hspace=0.3, wspace=0.2,
+        )  # fmt: skip
         figure.text(0.055, 0.958, title, fontsize=16, fontweight='bold', va='center')
         figure.text(0.055, 0.912, subtitle, fontsize=11, color=MUTED, va='center')
-        _draw_paths(axes[0, 0], before, after, counted)
-        _draw_rmse(axes[0, 1], rmse)
-        _draw_errors(axes[1, 0], before, after, counted)
-        _draw_identified(axes[1, 1], identified)
+        _draw_paths(figure.add_subplot(grid[0, 0], projection='3d'), before, after, counted)
+        _draw_rmse(figure.add_subplot(grid[0, 1]), rmse, observed)
+        _draw_errors(figure.add_subplot(grid[1, 0]), before, after, counted)
+        _draw_identified(figure.add_subplot(grid[1, 1]), identified)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
         plt.close(figure)
@@ -71,26 +74,38 @@ def _flights(before: TrackedFlight, after: TrackedFlight) -> tuple:
 
 
 def _draw_paths(
-    axis: Axes, before: TrackedFlight, after: TrackedFlight, counted: tuple[float, float]
+    axis: Any, before: TrackedFlight, after: TrackedFlight, counted: tuple[float, float]
 ) -> None:
-    """Draw x and z: a wrong mass is seen from the side."""
     part = (before.times >= counted[0]) & (before.times <= counted[1])
     wanted = before.reference.position[part]
-    axis.plot(*wanted[:, :2].T, color=INK, lw=0.9, ls=(0, (4, 3)), label='reference', zorder=4)
     for flight, colour, label in _flights(before, after):
-        axis.plot(*flight.states[part, :2].T, color=colour, label=label, alpha=0.9)
-    axis.set_title('Path from above [m]')
-    axis.set_aspect('equal', adjustable='datalim')
-    axis.legend(loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=3)
+        axis.plot(*flight.states[part, :3].T, color=colour, label=label, lw=2)
+    axis.plot(*wanted.T, color=INK, lw=0.9, ls=(0, (4, 3)), label='reference')
+    every = np.concatenate([wanted, before.states[part, :3], after.states[part, :3]])
+    middle = 0.5 * (every.min(axis=0) + every.max(axis=0))
+    half = np.maximum(0.52 * np.ptp(every, axis=0), 0.15)
+    for name, centre, reach in zip('xyz', middle, half, strict=True):
+        getattr(axis, f'set_{name}lim')(centre - reach, centre + reach)
+    axis.set_box_aspect(np.maximum(half, 0.25 * half.max()), zoom=1.45)
+    axis.view_init(elev=18, azim=-70)
+    axis.tick_params(labelsize=7, pad=-1)
+    axis.locator_params(axis='z', nbins=3)
+    axis.set_title('Paths [m]')
+    axis.legend(loc='upper right', ncols=3)
 
 
-def _draw_rmse(axis: Axes, rmse: Sequence[float]) -> None:
+def _draw_rmse(axis: Axes, rmse: Sequence[float], observed: float) -> None:
     flights = np.arange(1, len(rmse) + 1)
     axis.semilogy(flights, 1e3 * np.asarray(rmse), color=BLUE, marker='o', ms=6)
     for flight, error in zip(flights, rmse, strict=True):
         axis.annotate(
             f'{1e3 * error:.3g}', (float(flight), 1e3 * error), (6, 6), textcoords='offset points'
         )
+    axis.axhline(
+        1e3 * observed, color=MUTED, lw=1, ls=(0, (4, 3)),
+        label=f'nothing learned, observer on: {1e3 * observed:.3g}',
+    )  # fmt: skip
+    axis.legend(loc='upper right')
     axis.set_title('RMSE of each flight [mm]')
     axis.set_xlabel('flight')
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -133,6 +148,6 @@ def _draw_identified(axis: Axes, identified: Sequence[Mapping[str, Any]]) -> Non
     axis.set_yticks(rows, [each['name'] for each in identified])
     axis.margins(x=0.1)
     low, high = axis.get_xlim()
-    axis.set_xlim(low, high + 0.9 * (high - low))  # room for the numbers
+    axis.set_xlim(low, high + 1.3 * (high - low))  # room for the numbers
     axis.grid(color=FAINT)
-    axis.set_title('Identified, with two standard errors; green: the truth, where it is known')
+    axis.set_title('Identified, ± standard error; green: the truth, where it is known')
