@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
 
     console.print(
         f'[bold]{simulator["preset"]}[/], {differs}, along {controller["reference.kind"]}; its '
-        f'controller does not know. Observer {_observer(controller)}.\n'
+        f'controller does not know. Observer {_observer(controller)} before it learns.\n'
         f'Every flight is flown over ROS 2 in lockstep; between flights this process identifies '
         'the vehicle, and tunes the MPC in rehearsals.'
     )
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
         f'{_mm(before["rmse_m"])} mm before, {_mm(after["rmse_m"])} mm after '
         f'{len(flights) - 1} flights over ROS 2',
         subtitle=f'RMSE of the true position from {known.begin:g} to {known.end:g} s.   Physics: '
-        f'{simulator["backend"]}.   Observer {_observer(controller)}.   '
+        f'{simulator["backend"]}.   Observer {_observer(controller)} before.   '
         f'Configuration: {Path(arguments.config).stem}, seed {header["seed"]}',
     )
     wall_time = time.monotonic() - began

@@ -79,8 +79,8 @@ def _draw_paths(
     part = (before.times >= counted[0]) & (before.times <= counted[1])
     wanted = before.reference.position[part]
     for flight, colour, label in _flights(before, after):
-        axis.plot(*flight.states[part, :3].T, color=colour, label=label, lw=2)
-    axis.plot(*wanted.T, color=INK, lw=0.9, ls=(0, (4, 3)), label='reference')
+        axis.plot(*flight.states[part, :3].T, color=colour, label=label, lw=2, clip_on=False)
+    axis.plot(*wanted.T, color=INK, lw=0.9, ls=(0, (4, 3)), label='reference', clip_on=False)
     every = np.concatenate([wanted, before.states[part, :3], after.states[part, :3]])
     middle = 0.5 * (every.min(axis=0) + every.max(axis=0))
     half = np.maximum(0.52 * np.ptp(every, axis=0), 0.15)
@@ -109,7 +109,7 @@ def _draw_rmse(axis: Axes, rmse: Sequence[float], observed: float) -> None:
     axis.set_title('RMSE of each flight [mm]')
     axis.set_xlabel('flight')
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.margins(x=0.08, y=0.15)
+    axis.margins(x=0.12, y=0.15)
 
 
 def _draw_errors(
@@ -123,7 +123,7 @@ def _draw_errors(
         axis.axvspan(*out, color='#F3F4F6', lw=0, zorder=0)
     axis.set_xlim(0, end)
     axis.set_ylim(bottom=0.05)
-    axis.set_title('Distance from the reference [mm], shaded: not counted')
+    axis.set_title('Distance from the reference [mm]')
     axis.set_xlabel('time [s]')
     axis.legend(loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=2)
 

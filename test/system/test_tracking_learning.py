@@ -24,20 +24,23 @@ SHORT = {
 }
 
 
-def learn(command: str, out: Path, *words: str) -> dict:
-    """Run a command as a user does; return its JSON."""
-    sets = [word for name, value in SHORT.items() for word in ('--set', f'{name}={value}')]
-    done = subprocess.run(
-        [
-            *(sys.executable, '-m', 'hmpc_ros.cli.main', command, '--config', 'tracking'),
-            *('--out', str(out), '--json', f'{out}.json', *words, *sets),
-        ],
+def run(command: str, *words: str, **values) -> subprocess.CompletedProcess:
+    """Run a command as a user does."""
+    sets = [word for name, value in values.items() for word in ('--set', f'{name}={value}')]
+    return subprocess.run(
+        [sys.executable, '-m', 'hmpc_ros.cli.main', command, *words, *sets],
         env=dict(os.environ),
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
+
+
+def learn(command: str, out: Path, *words: str) -> dict:
+    """Learn; return the JSON."""
+    words = ('--config', 'tracking', '--out', str(out), '--json', f'{out}.json', *words)
+    done = run(command, *words, **SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(Path(f'{out}.json').read_text())
 
@@ -56,3 +59,19 @@ def test_learning_over_ros_is_learning_offline(tmp_path: Path):
     for name, found in flown['identified'].items():
         expected = list(offline['identified'][name].values())
         np.testing.assert_allclose(list(found.values()), expected, atol=1e-6, err_msg=name)
+
+
+def test_the_demonstration_learns_over_ros_and_tells_what_it_found(tmp_path: Path):
+    words = ('--iterations', '2', '--out', str(tmp_path / 'demo'))
+    done = run('demo', '--config', 'demo', *words, **SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads((tmp_path / 'demo' / 'demo.json').read_text())
+    after, best = told['after'], told['learning']['best']
+    assert after['rmse_m'] == pytest.approx(best['rmse_m'], rel=0.2)
+    # The observer alone makes up for much, and what was learned for more.
+    assert after['rmse_m'] < told['before_with_observer']['rmse_m'] < told['before']['rmse_m']
+    (gain,) = [each for each in told['identified'] if each['name'] == 'thrust_gain']
+    assert gain['truth'] == pytest.approx(1 / 1.2)
+    assert gain['estimate'] == pytest.approx(gain['truth'], abs=0.01)
+    assert (tmp_path / 'demo' / 'demo.png').stat().st_size > 50_000
+    assert 'observer on, for comparison' in done.stdout
