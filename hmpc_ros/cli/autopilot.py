@@ -1,18 +1,30 @@
-"""``hmpc autopilot``: how the take-over from an autopilot stands; engage, hand back."""
+"""``hmpc autopilot``: controller and adapter in one terminal; engage and hand back in another."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+import time
 
 from hmpc_ros.cli.options import ros_name, ros_namespace
 
 ADAPTERS = ('mavlink_adapter', 'mavros_adapter', 'px4_adapter')
-ACTIONS = ('status', 'engage', 'hand-back')
+ACTIONS = ('run', 'status', 'engage', 'hand-back')
+CHECK_PERIOD = 0.2  # s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument('action', choices=ACTIONS, help='what to ask of the adapter')
+    parser.add_argument(
+        'action',
+        choices=ACTIONS,
+        help='run controller and adapter until Ctrl-C, or ask a running adapter',
+    )
+    parser.add_argument(
+        '--config', default='autopilot', help='with run: parameter file or preset (autopilot)'
+    )
+    parser.add_argument('--url', help='with run: of the autopilot, for the mavlink_adapter')
     parser.add_argument(
         '--adapter',
         type=ros_name,
@@ -31,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         from hmpc_ros.ros.autopilot_client import open_client
     except ImportError as error:
         raise ValueError(f'ROS 2 is not here ({error}): source its setup file first') from error
+    if arguments.action == 'run':
+        return _run(arguments)
     with open_client(arguments.adapter, arguments.namespace) as client:
         if arguments.action == 'status':
             status = client.status(arguments.timeout)
@@ -41,3 +55,31 @@ def run(arguments: argparse.Namespace) -> int:
         done, words = client.ask(arguments.action.replace('-', '_'), arguments.timeout)
         print(words if done else f'refused: {words}')
         return 0 if done else 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run controller and adapter until Ctrl-C, in this terminal's ROS domain."""
+    from hmpc_ros.ros.graph import vehicle
+    from hmpc_ros.ros.runner import LocalRunner, NodeDiedError
+
+    name = arguments.adapter
+    if arguments.url and name != 'mavlink_adapter':
+        raise ValueError(f'--url is of the mavlink_adapter, not of the {name}')
+    given = {name: {'url': arguments.url}} if arguments.url else {}
+    nodes = vehicle(name, arguments.config, given, namespace=arguments.namespace)
+    # The other terminals ask in the same domain.
+    domain = {'ROS_DOMAIN_ID': os.environ.get('ROS_DOMAIN_ID') or '0'}
+
+    def show(node: str, line: str) -> None:
+        print(f'{node}: {line}', flush=True)
+
+    try:
+        with LocalRunner(nodes, reader=show, environment=domain) as runner:
+            while True:
+                runner.check()
+                time.sleep(CHECK_PERIOD)
+    except NodeDiedError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0

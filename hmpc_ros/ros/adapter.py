@@ -43,7 +43,7 @@ from hmpc_ros.ros.spinning import tell_start
 
 TICK = 0.02  # s between two looks at the bounds
 DIAGNOSTICS_PERIOD = 1.0  # s
-PATIENCE = 5.0  # s; after it, what is waited for is said
+PATIENCE = 4.0  # s; after it, what is waited for is said
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(
     depth=1,

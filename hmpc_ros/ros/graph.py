@@ -248,7 +248,7 @@ def vehicle(
     *,
     namespace: str = '',
 ) -> list[NodeSpec]:
-    """List the processes that fly a vehicle through its autopilot: adapter and controller.
+    """List the processes that fly a vehicle through its autopilot: controller and adapter.
 
     Args:
         adapter: ``mavlink_adapter``, ``mavros_adapter`` or ``px4_adapter``.
@@ -262,7 +262,7 @@ def vehicle(
     file, given = find_config(config), parameters or {}
     return [
         _ours(name, file, given.get(name, {}), namespace, use_sim_time=False)
-        for name in (adapter, 'controller')
+        for name in ('controller', adapter)  # ended in the reverse order: it hands back first
     ]
 
 

@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ pytest.importorskip('acados', reason='the controller solves with acados')
 from geometry_msgs.msg import PoseStamped
 from scripted_autopilot import HOLD, OFFBOARD, FlyingAutopilot, ScriptedController
 
-from hmpc_ros.ros.graph import vehicle
+from hmpc_ros.ros.graph import find_config, vehicle
 from hmpc_ros.ros.runner import LocalRunner
 
 pytestmark = pytest.mark.system
@@ -51,6 +53,48 @@ def flight():
         finally:
             here.close()
             peer.stop()
+
+
+def test_one_command_runs_it_and_ctrl_c_hands_back(tmp_path):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    slow = (
+        find_config('autopilot')
+        .read_text()
+        .replace(
+            'mavlink_adapter:\n  ros__parameters:\n',
+            'mavlink_adapter:\n  ros__parameters:\n    solve_timeout: 1.0\n    max_latency: 0.5\n'
+            '    state_timeout: 1.0\n',
+        )
+    )
+    (tmp_path / 'mine.yaml').write_text(slow)
+    process = subprocess.Popen(
+        [
+            sys.executable, '-m', 'hmpc_ros.cli.main', 'autopilot', 'run',
+            '--config', str(tmp_path / 'mine.yaml'), '--url', f'udp:127.0.0.1:{port}',
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    peer = FlyingAutopilot(port)
+    here = ScriptedController(Anything(), 'mavlink_adapter')
+    here.answers = False
+    try:
+        here.wait_for(lambda: here.phase == 'ready', 'ready')
+        assert here.call('engage') == (True, 'engaging')
+        here.wait_for(lambda: here.phase == 'taken over', 'the take-over')
+        process.send_signal(signal.SIGINT)
+        here.wait_for(lambda: process.poll() is not None, 'the end')
+        here.wait_for(lambda: peer.mode == HOLD, 'hold')
+        assert process.returncode == 0
+        assert 'asked the autopilot to hold' in process.communicate()[0]
+    finally:
+        here.close()
+        peer.stop()
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.long

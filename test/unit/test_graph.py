@@ -144,6 +144,6 @@ def test_the_graph_is_read_without_ros():
 @pytest.mark.parametrize('adapter', ['mavlink_adapter', 'mavros_adapter', 'px4_adapter'])
 def test_a_vehicle_is_flown_by_its_adapter_and_the_controller(adapter: str):
     nodes = vehicle(adapter, parameters={adapter: {'hover_throttle': 0.5}}, namespace='one')
-    assert [node.name for node in nodes] == [adapter, 'controller']
-    assert nodes[0].parameters['hover_throttle'] == 0.5
-    assert nodes[1].parameters['policy.kind'] == 'tracking'  # from the file, in a namespace too
+    assert [node.name for node in nodes] == ['controller', adapter]
+    assert nodes[1].parameters['hover_throttle'] == 0.5
+    assert nodes[0].parameters['policy.kind'] == 'tracking'  # from the file, in a namespace too
