@@ -19,7 +19,7 @@ unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP
 export ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint bench soak figures clean
+.PHONY: help setup demo demo-paper test test-long lint bench soak figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,8 +27,11 @@ help: ## list the targets
 setup: ## make or renew the virtual environment (the other targets do it by themselves)
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) --ros-distro $(ROS_DISTRO)
 
-demo: setup ## fly, learn for a few flights over ROS 2 nodes, fly again; picture in build/demo
+demo: setup ## a vehicle that is too heavy flies an eight over ROS 2, learns, flies again; build/demo
 	@$(BIN)/hmpc demo --out build/demo $(ARGS)
+
+demo-paper: setup ## the reference experiment in short: fly, learn over ROS 2, fly again; build/demo-paper
+	@$(BIN)/hmpc demo --config demo_paper --out build/demo-paper $(ARGS)
 
 test: lint ## lint, then every test that is not long
 	@$(BIN)/python -m pytest $(ARGS)

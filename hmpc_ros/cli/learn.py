@@ -20,10 +20,12 @@ from hmpc_ros.cli.options import (
     refuse_to_mismatch,
     refuse_to_mix,
 )
-from hmpc_ros.configuration import learner
+from hmpc_ros.cli.train import ProgressBar, rehearsing, tell
+from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
 from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
+from hmpc_ros.studies.tracking import flyer_over_ros
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -34,7 +36,8 @@ DESCRIPTION = """\
 Let the vehicle tune its own MPC over ROS 2, flight by flight.
 
 Starts simulator, controller and learner, each a process of its own, and shows how learning goes.
-With --attach only the learner is started, beside a controller and a vehicle that run already.
+With --attach only the learner is started, beside a controller and a vehicle that run already. The
+tracking MPC is learned for by this process itself, with a simulator and a controller of its own.
 
 Every finished iteration is kept in the results folder at once: after Ctrl-C or a crash, --resume
 goes on with the same numbers. The folder is of the same format as that of hmpc train; hmpc plot
@@ -45,6 +48,7 @@ EXAMPLES = """\
 examples:
   hmpc learn --out results/learning
   hmpc learn --resume --out results/learning --iterations 400
+  hmpc learn --config tracking --flights 3 --set simulator.mass_scale=1.2 --out results/eight
   hmpc learn --attach --set learner.reset=fly --set learner.goal.position="[2, 0, 1.5]"
   hmpc fly --set controller.weights_file=results/learning/best_weights.yaml
 """
@@ -82,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = read_run(arguments)
     if not arguments.attach:
         refuse_to_mismatch(configuration)
+    if configuration['controller']['policy.kind'] == 'tracking':
+        return _learn_to_track(arguments, configuration)
     exit_code = learn_in_view(
         configuration,
         out,
@@ -101,6 +107,29 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
     return exit_code
+
+
+def _learn_to_track(arguments: argparse.Namespace, configuration: Configuration) -> int:
+    """Learn along a reference; return 0, 1 when the run diverged, 130 after Ctrl-C."""
+    for name in ('attach', 'record', 'rviz'):
+        if getattr(arguments, name):
+            raise ValueError(f'--{name} is of policy.kind qp: leave it out with tracking')
+    console = Console(stderr=True, highlight=False)
+    known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
+    steps = tracking_learner.steps(known)
+    try:
+        with (
+            flyer_over_ros(
+                configuration, known.reference, steps, reader=reader(arguments.verbose)
+            ) as fly,
+            ProgressBar(console) as bar,
+        ):
+            stopped = tracking_learner.train(
+                configuration, known, fly, arguments.out, bar.start, bar.update, rehearsing()
+            ).stopped
+    except KeyboardInterrupt:
+        exit_code = 130
+    return tell(arguments, console, stopped, exit_code)
 
 
 def learn_in_view(

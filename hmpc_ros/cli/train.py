@@ -70,10 +70,25 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(f'[yellow]warning:[/] {warning}')
     exit_code, stopped = 0, ''
     try:
-        with _ProgressBar(console) as bar:
+        with ProgressBar(console) as bar:
             stopped = _train(arguments, configuration, bar).stopped
     except KeyboardInterrupt:
         exit_code = 130
+    return tell(arguments, console, stopped, exit_code)
+
+
+def tell(
+    arguments: argparse.Namespace, console: Console, stopped: str, exit_code: int
+) -> int:
+    """Say what a run came to, and write its summary; return the exit code.
+
+    Args:
+        arguments: with ``out`` and ``json``.
+        console: where to say it.
+        stopped: why the run cannot go on, empty when it can.
+        exit_code: until now.
+    """
+    out: Path = arguments.out
     if not (out / HEADER).exists():  # interrupted while the solver was built
         return exit_code
     header, records = read_records(out)
@@ -89,12 +104,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(
-    arguments: argparse.Namespace, configuration: Configuration, bar: _ProgressBar
+    arguments: argparse.Namespace, configuration: Configuration, bar: ProgressBar
 ) -> TrainingRun:
     if configuration['controller']['policy.kind'] == 'tracking':
         if arguments.dask:
             raise ValueError('the tracking MPC learns on this machine: leave out --dask')
-        jobs = arguments.jobs if arguments.jobs > 1 else min(2, os.cpu_count() or 1)
+        jobs = arguments.jobs if arguments.jobs > 1 else rehearsing()
         return tracking_learner.train_offline(
             configuration, arguments.out, bar.start, bar.update, jobs
         )
@@ -104,7 +119,12 @@ def _train(
         )
 
 
-class _ProgressBar:
+def rehearsing() -> int:
+    """Return how many processes rehearse where nobody says: one per core, two at most."""
+    return min(2, os.cpu_count() or 1)
+
+
+class ProgressBar:
     """Iterations with cost, violation, lowest cost so far and time left."""
 
     def __init__(self, console: Console) -> None:
@@ -118,7 +138,7 @@ class _ProgressBar:
             console=console,
         )
 
-    def __enter__(self) -> _ProgressBar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *error: object) -> None:

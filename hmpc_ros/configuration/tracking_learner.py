@@ -121,8 +121,13 @@ def teacher(configuration: Configuration) -> Teacher:
     """Return what is known before any flight.
 
     Raises:
-        ValueError: values do not go together, or the reference comes over ROS.
+        ValueError: values do not go together, the rule is another, or the reference comes over ROS.
     """
+    rule = configuration['learner']['rule']
+    if rule != 'few_flights':
+        raise ValueError(
+            f"the tracking MPC learns by the default rule, few_flights, not by '{rule}'"
+        )
     controller, preset = configuration['controller'], build.assumed(configuration)
     if controller['reference.kind'] == 'topic':
         raise ValueError('reference.kind topic comes over ROS: offline there is none to listen to')
@@ -147,8 +152,33 @@ def teacher(configuration: Configuration) -> Teacher:
     )
 
 
+def steps(known: Teacher) -> int:
+    """Return the control steps of a flight, to the end of what counts of it."""
+    return math.ceil(known.end / known.time_step - 1e-9)
+
+
 def train_offline(
     configuration: Configuration,
+    out: Path,
+    on_start: Callable[[TrainingRun], None] | None = None,
+    on_record: Callable[[TrainingRun, Record], None] | None = None,
+    jobs: int = 1,
+) -> TrainingRun:
+    """Start or go on with a training run of the tracking MPC, and fly it here; see `train`."""
+    known = teacher(configuration)
+    fly = TrackingFlyer(
+        build.simulator(configuration['simulator']),
+        build.policy(configuration),
+        known.reference,
+        steps(known),
+    )
+    return train(configuration, known, fly, out, on_start, on_record, jobs)
+
+
+def train(
+    configuration: Configuration,
+    known: Teacher,
+    fly: Callable[[FlightRequest], flying.TrackedFlight],
     out: Path,
     on_start: Callable[[TrainingRun], None] | None = None,
     on_record: Callable[[TrainingRun, Record], None] | None = None,
@@ -158,6 +188,8 @@ def train_offline(
 
     Args:
         configuration: what to run.
+        known: of the configuration.
+        fly: flies a request.
         out: its results folder.
         on_start: called with the run before its first flight.
         on_record: called with the run and each record that was kept.
@@ -168,19 +200,8 @@ def train_offline(
         ResultsError: the folder is in use, damaged, or holds another run.
     """
     learner = configuration['learner']
-    if learner['rule'] != 'few_flights':
-        raise ValueError(
-            f"the tracking MPC learns by the default rule, few_flights, not by '{learner['rule']}'"
-        )
-    known = teacher(configuration)
     start = Parameters(SPACE, known.start.theta)
     wanted = _header(configuration, start)
-    fly = TrackingFlyer(
-        build.simulator(configuration['simulator']),
-        build.policy(configuration),
-        known.reference,
-        math.ceil(known.end / known.time_step - 1e-9),
-    )
     most = learner['flights'] or learner['iterations']
     with (
         ResultsFolder(out, wanted) as results,

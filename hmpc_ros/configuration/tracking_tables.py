@@ -100,11 +100,10 @@ CONTROLLER = (
         'reference.begin',
         -1.0,
         'stamp at which the reference begins; until then the vehicle hovers where it does; '
-        '-1: the first odometry',
+        '-1: the first odometry; a new value begins it anew',
         's',
         lower=-1.0,
         upper=1e9,
-        read_only=True,
     ),
     *declared(Values, 'reference.', 'reference: '),
 )

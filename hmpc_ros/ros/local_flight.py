@@ -1,4 +1,4 @@
-"""Flies one flight with node processes on this machine and records it."""
+"""Flies with node processes on this machine, and records what is flown."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ import contextlib
 import signal
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import GetParameters, SetParametersAtomically
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, RecordedFlight
 from hmpc_ros.ros.graph import NodeSpec
+from hmpc_ros.ros.parameter_client import NoAnswerError, RefusedError
 from hmpc_ros.ros.recorder import FlightRecorder
 from hmpc_ros.ros.reset_client import ResetClient, ResetRefusedError
 from hmpc_ros.ros.runner import DiscoveryError, LocalRunner, Reader
@@ -30,6 +37,8 @@ CONNECT_TIMEOUT = 180.0  # s
 STALL_TIMEOUT = 15.0  # s
 # What messages get that are still on their way when the last state is there.
 GRACE = 1.0  # s
+# What a node gets to answer about its parameters.
+ANSWER_TIMEOUT = 15.0  # s
 # Diagnostics come about once a second.
 DIAGNOSTICS_TIMEOUT = 2.5  # s
 
@@ -45,11 +54,13 @@ class LocalFlight:
         record: states and commands.
         diagnostics: last values of ``/diagnostics`` by status name.
         wall_time: how long the flight took [s].
+        signatures: of what its commands were found with.
     """
 
     record: RecordedFlight
     diagnostics: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     wall_time: float = 0.0
+    signatures: frozenset[str] = frozenset()
 
 
 def fly(
@@ -85,6 +96,29 @@ def fly(
         IncompleteFlightError: the flight stalled, or messages are missing.
     """
     progress('starting', 0)
+    with open_flights(
+        nodes,
+        interface=interface,
+        listen=listen,
+        reader=reader,
+        connect_timeout=connect_timeout,
+        environment=environment,
+    ) as flights:
+        flown = flights.fly(steps, time_step, hold_missing=hold_missing, progress=progress)
+        return replace(flown, diagnostics=flights.diagnostics())
+
+
+@contextlib.contextmanager
+def open_flights(
+    nodes: Sequence[NodeSpec],
+    *,
+    interface: CommandInterface = ROTORS,
+    listen: Listen = lambda _node: None,
+    reader: Reader | None = None,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[LocalFlights]:
+    """Start the nodes, and end them after the last flight; arguments and errors as for `fly`."""
     with LocalRunner(nodes, reader=reader, environment=environment) as runner, runner.joined():
         context = Context()
         # Ctrl-C stays Python's, so that the runner's own end is in order.
@@ -95,17 +129,9 @@ def fly(
             executor.add_node(node)
             try:
                 listen(node)
-                return _record(
-                    runner,
-                    node,
-                    executor,
-                    interface,
-                    steps,
-                    time_step,
-                    hold_missing,
-                    progress,
-                    connect_timeout,
-                )
+                flights = LocalFlights(runner, node, executor, interface)
+                flights.connect(connect_timeout)
+                yield flights
             finally:
                 executor.remove_node(node)
                 executor.shutdown()
@@ -134,86 +160,156 @@ def _interrupt_deferred() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _record(
-    runner: LocalRunner,
-    node: Node,
-    executor: Executor,
-    interface: CommandInterface,
-    steps: int,
-    time_step: float,
-    hold_missing: bool,
-    progress: Progress,
-    connect_timeout: float,
-) -> LocalFlight:
-    diagnostics: dict[str, dict[str, str]] = {}
-    reports = 0
+class LocalFlights:
+    """Flies with nodes that run, one flight after the other.
 
-    def on_diagnostics(message: DiagnosticArray) -> None:
-        nonlocal reports
-        reports += 1
+    Args:
+        runner: of the nodes.
+        node: the recorder's.
+        executor: which spins it.
+        interface: of the vehicle that is flown.
+    """
+
+    def __init__(
+        self, runner: LocalRunner, node: Node, executor: Executor, interface: CommandInterface
+    ) -> None:
+        self._runner, self._node, self._executor = runner, node, executor
+        self._diagnostics: dict[str, dict[str, str]] = {}
+        self._reports = 0
+        node.create_subscription(
+            DiagnosticArray, '/diagnostics', self._on_diagnostics, QoSProfile(depth=10)
+        )
+        self._recorder = FlightRecorder(node, interface=interface, source_times=True)
+        self._reset = ResetClient(node)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._reports += 1
         for status in message.status:
-            diagnostics[status.name] = {pair.key: pair.value for pair in status.values}
+            self._diagnostics[status.name] = {pair.key: pair.value for pair in status.values}
 
-    node.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, QoSProfile(depth=10))
-    recorder = FlightRecorder(node, interface=interface, source_times=True)
-    reset = ResetClient(node)
-
-    def spin_until(done: Callable[[], bool], timeout: float) -> bool:
+    def spin_until(self, done: Callable[[], bool], timeout: float) -> bool:
         """Spin until ``done()``, for at most ``timeout`` seconds; return whether it is done."""
         deadline = time.monotonic() + timeout
         checked = 0.0
         while not done():
             with _interrupt_deferred():
-                executor.spin_once(timeout_sec=0.05)
+                self._executor.spin_once(timeout_sec=0.05)
             now = time.monotonic()
             if now - checked > 0.1:  # a look at every process is a system call each
                 checked = now
-                runner.check()
+                self._runner.check()
             if now > deadline:
                 return False
         return True
 
-    runner.wait_until_discovered(node, connect_timeout)
+    def connect(self, timeout: float) -> None:
+        """Wait until simulator and controller talk; raises DiscoveryError."""
+        runner, recorder = self._runner, self._recorder
+        runner.wait_until_discovered(self._node, timeout)
 
-    def connected() -> bool:
-        return bool(recorder.states_heard and recorder.inputs_heard and reset.ready)
+        def connected() -> bool:
+            return bool(recorder.states_heard and recorder.inputs_heard and self._reset.ready)
 
-    if not spin_until(connected, connect_timeout):
-        heard = f'{recorder.states_heard} states and {recorder.inputs_heard} commands were heard'
-        raise DiscoveryError(
-            f'simulator and controller did not get to talk within {connect_timeout:g} s ({heard}); '
-            + '; '.join(f'{s.name} wrote: {runner.output(s.name)[-3:]}' for s in runner.nodes)
-        )
-
-    log = FlightLog(steps, time_step)
-    recorder.record(log)
-    answer = reset.ask()
-    started = False
-    begun = time.monotonic()
-    progress('flying', 0)
-    moved = begun
-    while not log.complete:
-        before = log.steps_recorded
-        spin_until(lambda: log.complete, timeout=0.1)
-        if answer.done() and not started:
-            try:
-                log.begin(reset.begun(answer.result())[0])
-            except (ResetRefusedError, ValueError) as error:
-                raise IncompleteFlightError(str(error)) from error
-            started = True
-        if log.steps_recorded > before:
-            moved = time.monotonic()
-            progress('flying', log.steps_recorded)
-        if log.over and not spin_until(lambda: log.complete, GRACE):
-            break
-        if time.monotonic() - moved > STALL_TIMEOUT:
-            raise IncompleteFlightError(
-                f'the flight stands still at step {log.steps_recorded} of {steps} for '
-                f'{STALL_TIMEOUT:g} s; {"; ".join(log.problems())}'
+        if not self.spin_until(connected, timeout):
+            heard = (
+                f'{recorder.states_heard} states and {recorder.inputs_heard} commands were heard'
             )
-    wall_time = time.monotonic() - begun
-    progress('flying', log.steps_recorded)
-    # The counts of the whole flight are in the first report that was made after it.
-    seen = reports
-    spin_until(lambda: reports > seen, DIAGNOSTICS_TIMEOUT)
-    return LocalFlight(log.flight(hold_missing=hold_missing), diagnostics, wall_time)
+            raise DiscoveryError(
+                f'simulator and controller did not get to talk within {timeout:g} s ({heard}); '
+                + '; '.join(f'{s.name} wrote: {runner.output(s.name)[-3:]}' for s in runner.nodes)
+            )
+
+    # -- parameters ----------------------------------------------------------------------------
+
+    def set_parameters(self, node: str, values: Mapping[str, Any]) -> None:
+        """Change parameters of a node, all or none.
+
+        Raises:
+            RefusedError: it refuses; the message is its reason.
+            NoAnswerError: it does not answer.
+        """
+        request = SetParametersAtomically.Request(
+            parameters=[
+                RosParameter(name, value=value).to_parameter_msg()
+                for name, value in values.items()
+            ]
+        )
+        service = f'{node}/set_parameters_atomically'
+        result = self._call(SetParametersAtomically, service, request).result
+        if not result.successful:
+            raise RefusedError(result.reason)
+
+    def parameters(self, node: str, names: Sequence[str]) -> dict[str, Any]:
+        """Return parameters of a node by name; raises NoAnswerError."""
+        request = GetParameters.Request(names=list(names))
+        answer = self._call(GetParameters, f'{node}/get_parameters', request)
+        values = [parameter_value_to_python(value) for value in answer.values]
+        return {
+            name: list(value) if isinstance(value, Sequence | array) and not isinstance(value, str)
+            else value
+            for name, value in zip(names, values, strict=True)
+        }  # fmt: skip
+
+    def _call(self, kind: Any, name: str, request: Any) -> Any:
+        client: Client = self._node.create_client(kind, name)
+        try:
+            if not self.spin_until(client.service_is_ready, ANSWER_TIMEOUT):
+                raise NoAnswerError(f'nobody offers the service {name}')
+            answer = client.call_async(request)
+            if not self.spin_until(answer.done, ANSWER_TIMEOUT):
+                raise NoAnswerError(
+                    f'no answer from the service {name} within {ANSWER_TIMEOUT:g} s'
+                )
+            return answer.result()
+        finally:
+            self._node.destroy_client(client)
+
+    # -- flights -------------------------------------------------------------------------------
+
+    def fly(
+        self,
+        steps: int,
+        time_step: float,
+        *,
+        hold_missing: bool = False,
+        progress: Progress = lambda _stage, _step: None,
+    ) -> LocalFlight:
+        """Fly once, from a reset of the simulator on; arguments and errors as of the module's."""
+        log = FlightLog(steps, time_step)
+        self._recorder.record(log)
+        answer = self._reset.ask()
+        started = False
+        begun = time.monotonic()
+        progress('flying', 0)
+        moved = begun
+        while not log.complete:
+            before = log.steps_recorded
+            self.spin_until(lambda: log.complete, timeout=0.1)
+            if answer.done() and not started:
+                try:
+                    log.begin(self._reset.begun(answer.result())[0])
+                except (ResetRefusedError, ValueError) as error:
+                    raise IncompleteFlightError(str(error)) from error
+                started = True
+            if log.steps_recorded > before:
+                moved = time.monotonic()
+                progress('flying', log.steps_recorded)
+            if log.over and not self.spin_until(lambda: log.complete, GRACE):
+                break
+            if time.monotonic() - moved > STALL_TIMEOUT:
+                raise IncompleteFlightError(
+                    f'the flight stands still at step {log.steps_recorded} of {steps} for '
+                    f'{STALL_TIMEOUT:g} s; {"; ".join(log.problems())}'
+                )
+        wall_time = time.monotonic() - begun
+        progress('flying', log.steps_recorded)
+        self._recorder.record(None)
+        record = log.flight(hold_missing=hold_missing)
+        return LocalFlight(record, {}, wall_time, log.signatures)
+
+    def diagnostics(self) -> Mapping[str, Mapping[str, str]]:
+        """Return what nodes report of themselves, with all that was flown until now."""
+        # The counts of a whole flight are in the first report that was made after it.
+        seen = self._reports
+        self.spin_until(lambda: self._reports > seen, DIAGNOSTICS_TIMEOUT)
+        return self._diagnostics

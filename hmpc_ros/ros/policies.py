@@ -200,37 +200,41 @@ class TrackingPolicy:
         self.heard = (Heard('trajectory', MultiDOFJointTrajectory, self._take_trajectory),)
 
     def prepare(self, values: Values) -> Any:
-        """Return parameters, limits and goal."""
+        """Return parameters, limits, goal, and the stamp at which the reference begins."""
         preset = build_tracking.assumed(build_tracking.alone(values))
         return (
             build_tracking.parameters(values, preset),
             build_tracking.limits(values, preset),
             build.goal(values),
+            float(values['reference.begin']),
         )
 
     def start(self, prepared: Any, values: Values) -> TrackingPilot:
         """Return the MPC along its reference."""
-        begin = values['reference.begin']
+        self._begin = float(values['reference.begin'])
         policy = build_tracking.policy(build_tracking.alone(values))
         # A process' first solve takes longer than a control period: not in flight.
         policy.solve(resting_state(), self._reference, 0.0)
         self._pilot = TrackingPilot(
             policy,
             self._reference,
-            None if begin < 0 else round(1e9 * begin),
+            _stamp(self._begin),
             build_tracking.pace(values),
         )
         self.apply(prepared)
         return self._pilot
 
     def apply(self, prepared: Any) -> None:
-        """Set weights, model and limits; a goal that is new is flown to."""
-        parameters, limits, goal = prepared
+        """Set weights, model and limits; a goal or a beginning that is new is flown."""
+        parameters, limits, goal, begin = prepared
         if self._pilot is None:
             self._goal = goal
             return
         self._pilot.set_limits(limits)
         self._pilot.set_parameters(parameters)
+        if begin != self._begin:
+            self._begin = begin
+            self._pilot.begin_at(_stamp(begin))
         if goal != self._goal:
             self._goal = goal
             self.go_to(goal)
@@ -286,6 +290,11 @@ class TrackingPolicy:
         path = new_path(self._frame_id, count)
         set_rigid_body_path(states, answer.time, _SHOWN_STEP, path)
         return path
+
+
+def _stamp(begin: float) -> int | None:
+    """Return ``reference.begin`` as a stamp [ns]; None: the first odometry's."""
+    return None if begin < 0 else round(1e9 * begin)
 
 
 #: By ``policy.kind``.

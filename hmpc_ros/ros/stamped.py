@@ -39,6 +39,11 @@ class Stamped:
         RATES.read_state(message, state)
         self._truth[nanoseconds(message.header.stamp)] = state
 
+    def heard(self, estimate: int, state: int) -> bool:
+        """Return whether the estimates and, if asked for, the truth of two stamps have come."""
+        told = state in self._truth or not self._truth_is_wanted
+        return estimate in self._estimates and told
+
     def estimates(self, stamps: Sequence[int], length: int) -> np.ndarray:
         """Return the estimates (T, length) at stamps [ns]; NaN where there are none."""
         none = np.full(length, np.nan)

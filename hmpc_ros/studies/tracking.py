@@ -1,24 +1,35 @@
-"""One flight of the tracking MPC over ROS 2, with the real nodes."""
+"""Flights of the tracking MPC over ROS 2, with the real nodes: one, or those that it learns by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hmpc_ros.configuration.schema import validate_all
+from hmpc_ros.configuration.signature import signature
+from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
-from hmpc_ros.ros.graph import simulation
+from hmpc_ros.policy.tracking.parameters import SPACE
+from hmpc_ros.ros.graph import NodeSpec, simulation
 from hmpc_ros.studies.flying import controller_counts, nobody, ros_is_missing
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
+    from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.plant.reference.protocol import Reference
+    from hmpc_ros.ros.local_flight import LocalFlight, LocalFlights
+    from hmpc_ros.ros.stamped import Stamped
     from hmpc_ros.studies.flying import Progress
 
-# Stamp of a flight's first state [s]: the stamps of a vehicle that waits do not get there.
+# Between the first stamps of two flights [s]: those of a vehicle that waits do not get there.
 BEGIN = 1000.0
+# What messages get that are still on their way when a flight is over.
+_GRACE = 5.0  # s
 _DISTURBED = ('_noise_std', 'measurement_delay')  # of the simulator: what sensors do wrong
 
 
@@ -55,35 +66,138 @@ def fly_over_ros(
     except ImportError as error:
         raise ros_is_missing(error) from error
 
-    simulator = configuration['simulator']
-    paced = float(simulator['real_time_factor'])
-    period = float(simulator['time_step'])
-    values = configuration.besides_file()
-    values['simulator'].update(start_paused=True, episode_steps=steps, next_start=BEGIN)
-    values['controller']['reference.begin'] = BEGIN
-    if not paced:
-        # Whoever waits for an answer is not late: no fallback may be taken for one by its stamp.
-        values['controller']['state_timeout'] = 600.0
-    nodes = simulation(configuration.path, values, rviz=rviz)
-    # What sensors tell of an undisturbed vehicle is the truth.
-    off = [np.any(value) for name, value in simulator.items() if name.endswith(_DISTURBED)]
-    heard = Stamped(truth=any(off))
+    paced = float(configuration['simulator']['real_time_factor'])
+    period = float(configuration['simulator']['time_step'])
+    nodes = _nodes(configuration, steps, rviz=rviz)
+    heard = Stamped(truth=_truth_differs(configuration))
     local = local_flight.fly(
         nodes, steps, period, interface=RATES, listen=heard.listen, hold_missing=paced > 0,
         reader=reader, progress=progress,
     )  # fmt: skip
-    record = local.record
+    counts = controller_counts(local.diagnostics, lockstep=not paced)
+    flight = _tracked(local, heard, reference, period)
+    return flight, _told(local.diagnostics, local.record, counts), local.wall_time
+
+
+@dataclass(eq=False)
+class NodesFlyer:
+    """Flies the requests of a training run with nodes that run.
+
+    Each flight's parameters are set over ROS before it; afterwards every command of it is found to
+    carry their signature.
+    """
+
+    flights: LocalFlights
+    heard: Stamped
+    reference: Reference
+    steps: int
+    time_step: float
+    begun: int = field(default=0)  # flights of these nodes
+
+    def __call__(self, request: FlightRequest) -> flying.TrackedFlight:
+        """Fly a request; its number selects noise and wind, as it does offline.
+
+        Raises:
+            RefusedError: the controller refuses the parameters.
+            NoAnswerError, NodeDiedError, IncompleteFlightError: it was not flown whole, or not with
+                what it should be.
+        """
+        from hmpc_ros.ros.flight_log import IncompleteFlightError
+
+        self.begun += 1
+        begin = BEGIN * self.begun
+        lent: dict[str, Any] = {}
+        for block, values in SPACE.unpack(request.theta).items():
+            name = f'tracking.{block}'
+            lent[name] = values.tolist() if CONTROLLER[name].is_list else float(values[0])
+        self.flights.set_parameters('controller', {**lent, 'reference.begin': begin})
+        self.flights.set_parameters(
+            'simulator', {'next_flight': request.number, 'next_start': begin}
+        )
+        found = self.flights.parameters('controller', list(CONTROLLER))
+        expected = signature({**validate_all(CONTROLLER, found), **lent, 'reference.begin': begin})
+        local = self.flights.fly(self.steps, self.time_step)
+        if local.signatures != {expected}:
+            raise IncompleteFlightError(
+                f'flight {request.number} was not flown with the parameters that it was to be '
+                'flown with: somebody else sets or commands the vehicle'
+            )
+        start, step = local.record.start, round(1e9 * self.time_step)
+        last = (start + (self.steps - 1) * step, start + self.steps * step)
+        self.flights.spin_until(lambda: self.heard.heard(*last), _GRACE)
+        return _tracked(local, self.heard, self.reference, self.time_step)
+
+
+@contextmanager
+def flyer_over_ros(
+    configuration: Configuration,
+    reference: Reference,
+    steps: int,
+    *,
+    reader: Callable[[str, str], None] | None = None,
+) -> Iterator[NodesFlyer]:
+    """Start simulator and controller, and end them after the last flight.
+
+    Args:
+        configuration: what flies.
+        reference: of the configuration.
+        steps: control steps of each flight.
+        reader: is called with each line of output of a node, and the node's name before it.
+
+    Raises:
+        ValueError: ROS 2 is not installed, or the vehicle is paced by the clock.
+        NodeDiedError, DiscoveryError: see `LocalRunner`.
+    """
+    try:
+        from hmpc_ros.ros import local_flight
+        from hmpc_ros.ros.command_interface import RATES
+        from hmpc_ros.ros.stamped import Stamped
+    except ImportError as error:
+        raise ros_is_missing(error) from error
+
+    if configuration['simulator']['real_time_factor'] > 0:
+        raise ValueError(
+            'the tracking MPC learns in lockstep: leave simulator.real_time_factor at 0'
+        )
+    heard = Stamped(truth=_truth_differs(configuration))
+    nodes = _nodes(configuration, steps)
+    with local_flight.open_flights(
+        nodes, interface=RATES, listen=heard.listen, reader=reader
+    ) as flights:
+        period = float(configuration['simulator']['time_step'])
+        yield NodesFlyer(flights, heard, reference, steps, period)
+
+
+def _nodes(configuration: Configuration, steps: int, *, rviz: bool = False) -> list[NodeSpec]:
+    values = configuration.besides_file()
+    values['simulator'].update(start_paused=True, episode_steps=steps, next_start=BEGIN)
+    values['controller']['reference.begin'] = BEGIN
+    if not configuration['simulator']['real_time_factor']:
+        # Whoever waits for an answer is not late: no fallback may be taken for one by its stamp.
+        values['controller']['state_timeout'] = 600.0
+    return simulation(configuration.path, values, rviz=rviz)
+
+
+def _truth_differs(configuration: Configuration) -> bool:
+    """Return whether sensors do not tell the truth; those of an undisturbed vehicle do."""
+    simulator = configuration['simulator']
+    return any(np.any(v) for name, v in simulator.items() if name.endswith(_DISTURBED))
+
+
+def _tracked(
+    local: LocalFlight, heard: Stamped, reference: Reference, period: float
+) -> flying.TrackedFlight:
+    """Return what was recorded as a flight along a reference."""
+    record, steps = local.record, len(local.record.inputs)
     stamps = [record.start + k * round(1e9 * period) for k in range(steps + 1)]
     estimates = heard.estimates(stamps[:-1], N_ESTIMATE)
     solved = np.isfinite(estimates).all(axis=1)
     others = tuple(np.flatnonzero(~solved).tolist())
-    counts = controller_counts(local.diagnostics, lockstep=not paced)
-    flight = flying.TrackedFlight(
+    return flying.TrackedFlight(
         period, heard.truth(stamps, record.states), record.states, record.inputs,
         reference.sample(period * np.arange(steps + 1)), estimates, (),
         others, others, np.full(steps, np.nan), steps,
     )  # fmt: skip
-    return flight, _told(local.diagnostics, record, counts), local.wall_time
 
 
 def _told(

@@ -237,7 +237,7 @@ def test_a_real_vehicle_is_flown_to_the_start_of_every_task(stack, tmp_path: Pat
 
 def test_the_command_learns_records_and_resumes_after_a_power_failure(tmp_path: Path):
     out = tmp_path / 'run'
-    options = ('learn', '--config', 'demo', '--set', 'learner.rule=paper', '--out', str(out))
+    options = ('learn', '--config', 'demo_paper', '--set', 'learner.rule=paper', '--out', str(out))
     options += ('--iterations',)
     victim = subprocess.Popen(hmpc(*options, '100', '--record'), stdout=subprocess.DEVNULL)
     try:

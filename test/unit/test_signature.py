@@ -10,6 +10,7 @@ VALUES = {name: parameter.default for name, parameter in CONTROLLER.items()}
 
 def test_all_that_may_change_in_flight_takes_part_but_the_lease():
     free = {name for name, parameter in CONTROLLER.items() if not parameter.read_only}
+    assert {'tracking.position', 'tracking.drag', 'reference.begin'} <= set(FLOWN)
     assert {'policy.q', 'policy.model', 'goal.yaw', 'limits.rates', 'max_tilt'} <= set(FLOWN)
     assert all(name.startswith('policy.') for name in free - set(FLOWN))
     assert signature({**VALUES, 'policy.lease': 2.0}) == signature(VALUES)

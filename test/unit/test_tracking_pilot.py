@@ -78,6 +78,18 @@ def test_at_the_given_stamp_a_flight_begins_anew_whatever_was_before(policy):
     np.testing.assert_allclose(states, fresh, atol=1e-12)
 
 
+def test_a_reference_begins_anew_at_another_stamp_whatever_was_before(policy):
+    reference = a_circle()
+    start = resting_state(reference.sample(np.zeros(1)).position[0])
+    pilot, controller = new(policy, reference, SECOND)
+    first, _ = fly(controller, start, 1.5)
+    pilot.begin_at(9 * SECOND)
+    waiting = controller.respond(first[-1], 3 * SECOND)
+    assert waiting.source is Source.SOLUTION
+    again, _ = fly(controller, start, 1.5, stamp=9 * SECOND)
+    np.testing.assert_allclose(again, first, atol=1e-12)
+
+
 def test_until_the_given_stamp_the_vehicle_hovers_where_the_reference_begins(policy):
     reference = a_circle()
     begin = reference.sample(np.zeros(1)).position[0]

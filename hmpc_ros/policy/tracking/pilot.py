@@ -72,6 +72,11 @@ class TrackingPilot:
         """Fly within other limits from now on, fallbacks included."""
         self._policy.set_limits(limits)
 
+    def begin_at(self, begin: int | None) -> None:
+        """Begin the reference anew, its time 0 at a stamp [ns]; None: at the next state."""
+        self._begin = begin
+        self.reset()
+
     def go_to(self, goal: np.ndarray, yaw: float) -> Feasibility:
         """Fly to a goal (3,) [m] with a heading [rad] along a bounded path, from the next state on.
 
