@@ -55,9 +55,11 @@ def test_every_command_that_is_shown_parses(
 ):
     monkeypatch.chdir(tmp_path)  # folders that are named need not exist
     words = [word for word in words if word not in ('...', '--help')]
-    if words in ([], ['COMMAND'], ['plot']):  # spoken of, not called
+    if words in ([], ['COMMAND']):
         return
     assert words[0] in COMMANDS
+    if len(words) == 1:  # spoken of, not called
+        return
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
