@@ -196,8 +196,8 @@ def test_odometry_in_a_frame_that_the_controller_does_not_take_is_waited_for_wit
 
 @pytest.mark.parametrize('who', ['a publisher', 'another controller'])
 def test_somebody_else_who_commands_the_vehicle_is_named_and_waited_for(graph, unbroken, who: str):
-    graph = graph().start()
-    graph.until_flight('nominal', after=1)
+    graph = graph().held_in('nominal', after=1).start()
+    graph.until_held()
     node = graph.monitor.node
     if who == 'a publisher':
         publisher = node.create_publisher(JointState, 'rotor_command', 10)
@@ -208,6 +208,8 @@ def test_somebody_else_who_commands_the_vehicle_is_named_and_waited_for(graph, u
         graph.specs['twin'] = graph.specs['controller']
         graph.start('twin')
         rival = '/controller, /controller'
+    graph.until(lambda: node.count_publishers('rotor_command') == 2, 'the second publisher')
+    graph.signal('learner', signal.SIGCONT)
     words = f'several nodes publish on /rotor_command: {rival}'
     graph.until(lambda: words in graph.monitor.progress.message, 'the learner to wait')
     assert graph.state == 'waiting'

@@ -61,6 +61,7 @@ def test_learning_over_ros_is_learning_offline(tmp_path: Path):
         np.testing.assert_allclose(list(found.values()), expected, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 def test_the_demonstration_learns_over_ros_and_tells_what_it_found(tmp_path: Path):
     words = ('--iterations', '2', '--out', str(tmp_path / 'demo'))
     done = run('demo', '--config', 'demo', *words, **SHORT)
