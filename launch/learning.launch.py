@@ -17,7 +17,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'config',
         default_value='reference',
-        description='ROS 2 parameter file, or a preset: reference, demo, ...',
+        description='ROS 2 parameter file, or a preset: reference, demo_paper, ...',
     ),
     DeclareLaunchArgument(
         'results',

@@ -3,39 +3,15 @@
 Nothing is commanded before ``ros2 service call /mavlink_adapter/engage std_srvs/srv/Trigger``.
 """
 
-from collections.abc import Mapping
-
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 
-from hmpc_ros.ros.graph import NodeSpec, vehicle
-from hmpc_ros.ros.launching import describe
+from hmpc_ros.ros.launching import describe_adapter
 
-ARGUMENTS = [
-    DeclareLaunchArgument(
-        'config', default_value='autopilot', description='ROS 2 parameter file, or a preset'
-    ),
-    DeclareLaunchArgument('namespace', default_value='', description='namespace of all nodes'),
-    DeclareLaunchArgument(
-        'hover_throttle',
-        default_value='',
-        description='throttle of a hover; empty: as the file says',
-    ),
-    DeclareLaunchArgument(
-        'url', default_value='', description='of the autopilot; empty: as the parameter file says'
-    ),
-]
-
-
-def nodes(given: Mapping[str, str]) -> list[NodeSpec]:
-    adapter: dict[str, float | str] = {}
-    if given['hover_throttle']:
-        adapter['hover_throttle'] = float(given['hover_throttle'])
-    if given['url']:
-        adapter['url'] = given['url']
-    name = 'mavlink_adapter'
-    return vehicle(name, given['config'], {name: adapter}, namespace=given['namespace'])
+URL = DeclareLaunchArgument(
+    'url', default_value='', description='of the autopilot; empty: as the parameter file says'
+)
 
 
 def generate_launch_description() -> LaunchDescription:
-    return describe(ARGUMENTS, nodes)
+    return describe_adapter('mavlink_adapter', URL)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.context import Context
 from rclpy.executors import Executor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from hmpc_ros.ros.adapter import LATCHED
-from hmpc_ros.ros.runner import refuse_domain
-from hmpc_ros.ros.spinning import make_executor
+from hmpc_ros.ros.spinning import open_node
 
 REFRESH = 0.1  # s
 
@@ -73,23 +68,6 @@ def open_client(adapter: str, namespace: str = '') -> Iterator[AutopilotClient]:
     Raises:
         ValueError: ``ROS_DOMAIN_ID`` is no domain.
     """
-    refuse_domain(os.environ)
-    context = Context()
-    rclpy.init(context=context, args=[], signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = Node(
-            f'autopilot_client_{time.time_ns() % 1_000_000_000}',
-            namespace=namespace or None,
-            context=context,
-            start_parameter_services=False,
-        )
-        executor = make_executor(context)
-        executor.add_node(node)
-        try:
-            yield AutopilotClient(node, executor, adapter)
-        finally:
-            executor.remove_node(node)
-            executor.shutdown()
-            node.destroy_node()
-    finally:
-        context.try_shutdown()
+    name = f'autopilot_client_{time.time_ns() % 1_000_000_000}'
+    with open_node(name, namespace) as (node, executor):
+        yield AutopilotClient(node, executor, adapter)

@@ -5,7 +5,7 @@ The arithmetic between the frames of odometry and of the state is in `hmpc_ros.p
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -249,24 +249,36 @@ def set_path(states: np.ndarray, time: int, time_step: float, message: Path) -> 
 
     ``message`` comes from `new_path` with as many poses.
     """
-    set_stamp(message.header.stamp, time)
-    step = round(time_step * NANOSECONDS)
-    rows: Sequence[Sequence[Any]] = states.tolist()
-    for row, stamped in zip(rows, message.poses, strict=True):
-        set_stamp(stamped.header.stamp, time)
-        time += step
-        _set_pose(stamped, row, quaternion_from_euler(row[6], row[7], row[8]))
+
+    def attitude(row: Sequence[Any]) -> Four:
+        return quaternion_from_euler(row[6], row[7], row[8])
+
+    _set_poses(states, attitude, time, time_step, message)
 
 
 def set_rigid_body_path(states: np.ndarray, time: int, time_step: float, message: Path) -> None:
     """Write states (N+1, 10 or more), p, v, q (wxyz) first, to a path as `set_path` does."""
+
+    def attitude(row: Sequence[Any]) -> Four:
+        return row[7], row[8], row[9], row[6]
+
+    _set_poses(states, attitude, time, time_step, message)
+
+
+def _set_poses(
+    states: np.ndarray,
+    attitude: Callable[[Sequence[Any]], Four],
+    time: int,
+    time_step: float,
+    message: Path,
+) -> None:
     set_stamp(message.header.stamp, time)
     step = round(time_step * NANOSECONDS)
     rows: Sequence[Sequence[Any]] = states.tolist()
     for row, stamped in zip(rows, message.poses, strict=True):
         set_stamp(stamped.header.stamp, time)
         time += step
-        _set_pose(stamped, row, (row[7], row[8], row[9], row[6]))
+        _set_pose(stamped, row, attitude(row))
 
 
 def _set_pose(stamped: PoseStamped, position_first: Sequence[Any], quaternion: Four) -> None:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import rclpy
 from nav_msgs.msg import Odometry
-from rclpy.context import Context
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
 from hmpc_ros.ros.conversions import nanoseconds, odometry_from_state
 from hmpc_ros.ros.graph import NodeSpec
 from hmpc_ros.ros.runner import DiscoveryError, LocalRunner
-from hmpc_ros.ros.spinning import make_executor
+from hmpc_ros.ros.spinning import open_node
 
 # A command that has not come by then is counted as lost.
 LOST_AFTER = 1.0  # s
@@ -47,40 +44,30 @@ def measure(
     Raises:
         NodeDiedError, DiscoveryError: the controller did not get to work.
     """
-    with LocalRunner([controller]) as runner, runner.joined():
-        context = Context()
-        rclpy.init(context=context, args=[], signal_handler_options=SignalHandlerOptions.NO)
-        try:
-            node = Node('latency_probe', context=context, start_parameter_services=False)
-            probe = _Probe(node)
-            try:
-                probe.connect(runner, connect_timeout)
-                return {rate: probe.run(states, rate, progress) for rate in rates}
-            finally:
-                probe.close()
-                node.destroy_node()
-        finally:
-            context.try_shutdown()
+    with (
+        LocalRunner([controller]) as runner,
+        runner.joined(),
+        open_node('latency_probe') as (node, executor),
+    ):
+        probe = _Probe(node, executor)
+        probe.connect(runner, connect_timeout)
+        return {rate: probe.run(states, rate, progress) for rate in rates}
 
 
 class _Probe:
     """Publishes odometry and notes when its command arrives."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, executor: Executor) -> None:
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         self._publisher = node.create_publisher(Odometry, 'odom', reliable)
         node.create_subscription(JointState, 'rotor_command', self._on_command, reliable)
-        self._executor: Any = make_executor(node.context)
-        self._executor.add_node(node)
+        self._executor = executor
         self._odometry = Odometry()
         self._odometry.header.frame_id = 'map'
         self._odometry.child_frame_id = 'base_link'
         self._stamp = 0
         self._answered = 0
         self._arrival = 0.0
-
-    def close(self) -> None:
-        self._executor.shutdown()
 
     def _on_command(self, command: JointState) -> None:
         self._arrival = time.perf_counter()

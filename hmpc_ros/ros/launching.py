@@ -17,7 +17,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage
 
-from hmpc_ros.ros.graph import NodeSpec
+from hmpc_ros.ros.graph import NodeSpec, vehicle
 from hmpc_ros.ros.spinning import END_WITH_PARENT
 
 RESPAWN_DELAY = 2.0  # s
@@ -33,10 +33,14 @@ def flag(name: str, default: bool, description: str) -> DeclareLaunchArgument:
     )
 
 
-#: Arguments that every launch file has.
+NAMESPACE = DeclareLaunchArgument(
+    'namespace', default_value='', description='namespace of all nodes'
+)
+
+#: Arguments that every launch file of a simulated vehicle has.
 COMMON = (
     flag('use_sim_time', False, 'let controller and visualizer read their clock from /clock'),
-    DeclareLaunchArgument('namespace', default_value='', description='namespace of all nodes'),
+    NAMESPACE,
     flag('rviz', False, 'start RViz'),
 )
 
@@ -58,6 +62,35 @@ def describe(
         return [action for spec in specs for action in _actions(spec)]
 
     return LaunchDescription([*arguments, OpaqueFunction(function=start)])
+
+
+def describe_adapter(adapter: str, *arguments: DeclareLaunchArgument) -> LaunchDescription:
+    """Return the description that flies a vehicle through its autopilot.
+
+    Args:
+        adapter: the adapter's node.
+        arguments: parameters of it beside the hover throttle, by their names; empty: as the file
+            says.
+    """
+    own = (
+        DeclareLaunchArgument(
+            'hover_throttle',
+            default_value='',
+            description='throttle of a hover; empty: as the file says',
+        ),
+        *arguments,
+    )
+
+    def nodes(given: Mapping[str, str]) -> list[NodeSpec]:
+        values: dict[str, float | str] = {a.name: given[a.name] for a in own if given[a.name]}
+        if 'hover_throttle' in values:
+            values['hover_throttle'] = float(values['hover_throttle'])
+        return vehicle(adapter, given['config'], {adapter: values}, namespace=given['namespace'])
+
+    config = DeclareLaunchArgument(
+        'config', default_value='autopilot', description='ROS 2 parameter file, or a preset'
+    )
+    return describe([config, NAMESPACE, *own], nodes)
 
 
 def _refuse_missing(spec: NodeSpec, context: LaunchContext) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.client import Client
@@ -21,7 +20,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 
 from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, RecordedFlight
@@ -30,6 +28,7 @@ from hmpc_ros.ros.parameter_client import NoAnswerError, RefusedError
 from hmpc_ros.ros.recorder import FlightRecorder
 from hmpc_ros.ros.reset_client import ResetClient, ResetRefusedError
 from hmpc_ros.ros.runner import DiscoveryError, LocalRunner, Reader
+from hmpc_ros.ros.spinning import open_node
 
 # The controller compiles its solver at its first start on a machine.
 CONNECT_TIMEOUT = 180.0  # s
@@ -119,25 +118,19 @@ def open_flights(
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[LocalFlights]:
     """Start the nodes, and end them after the last flight; arguments and errors as for `fly`."""
-    with LocalRunner(nodes, reader=reader, environment=environment) as runner, runner.joined():
-        context = Context()
-        # Ctrl-C stays Python's, so that the runner's own end is in order.
-        rclpy.init(context=context, args=[], signal_handler_options=SignalHandlerOptions.NO)
-        try:
-            node = Node('flight_recorder', context=context, start_parameter_services=False)
-            executor = SingleThreadedExecutor(context=context)
-            executor.add_node(node)
-            try:
-                listen(node)
-                flights = LocalFlights(runner, node, executor, interface)
-                flights.connect(connect_timeout)
-                yield flights
-            finally:
-                executor.remove_node(node)
-                executor.shutdown()
-                node.destroy_node()
-        finally:
-            context.try_shutdown()
+    with (
+        LocalRunner(nodes, reader=reader, environment=environment) as runner,
+        runner.joined(),
+        open_node('flight_recorder', executor_of=_single_threaded) as (node, executor),
+    ):
+        listen(node)
+        flights = LocalFlights(runner, node, executor, interface)
+        flights.connect(connect_timeout)
+        yield flights
+
+
+def _single_threaded(context: Context) -> Executor:
+    return SingleThreadedExecutor(context=context)
 
 
 @contextlib.contextmanager

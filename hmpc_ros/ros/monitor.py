@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
-from rclpy.context import Context
 from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64MultiArray
 
 from hmpc_ros.ros.progress import (
@@ -24,8 +20,7 @@ from hmpc_ros.ros.progress import (
     history_from_message,
     progress_from_message,
 )
-from hmpc_ros.ros.runner import refuse_domain
-from hmpc_ros.ros.spinning import make_executor
+from hmpc_ros.ros.spinning import open_node
 
 
 class Monitor:
@@ -72,24 +67,6 @@ def open_monitor(learner: str = 'learner', namespace: str = '') -> Iterator[Moni
     Raises:
         ValueError: ``ROS_DOMAIN_ID`` is no domain.
     """
-    refuse_domain(os.environ)
-    context = Context()
-    # Ctrl-C stays Python's.
-    rclpy.init(context=context, args=[], signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = Node(
-            f'monitor_{time.time_ns() % 1_000_000_000}',
-            namespace=namespace or None,
-            context=context,
-            start_parameter_services=False,
-        )
-        executor = make_executor(context)
-        executor.add_node(node)
-        try:
-            yield Monitor(node, executor, learner)
-        finally:
-            executor.remove_node(node)
-            executor.shutdown()
-            node.destroy_node()
-    finally:
-        context.try_shutdown()
+    name = f'monitor_{time.time_ns() % 1_000_000_000}'
+    with open_node(name, namespace) as (node, executor):
+        yield Monitor(node, executor, learner)

@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import rclpy
 from rclpy.context import Context
@@ -51,6 +51,43 @@ def make_executor(context: Context | None = None) -> Executor:
     """Return the fastest single-threaded executor of this ROS distribution, without nodes."""
     kind = SingleThreadedExecutor if EventsExecutor is None else EventsExecutor
     return kind(context=context)
+
+
+@contextlib.contextmanager
+def open_node(
+    name: str,
+    namespace: str = '',
+    executor_of: Callable[[Context], Executor] = make_executor,
+) -> Iterator[tuple[Node, Executor]]:
+    """Join ROS for a while with a node of this process, which spins its executor by itself.
+
+    Ctrl-C stays Python's.
+
+    Args:
+        name: of the node.
+        namespace: of the node.
+        executor_of: makes the executor.
+
+    Raises:
+        ValueError: ``ROS_DOMAIN_ID`` is no domain.
+    """
+    refuse_domain(os.environ)
+    context = Context()
+    rclpy.init(context=context, args=[], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = Node(
+            name, namespace=namespace or None, context=context, start_parameter_services=False
+        )
+        executor = executor_of(context)
+        executor.add_node(node)
+        try:
+            yield node, executor
+        finally:
+            executor.remove_node(node)
+            executor.shutdown()
+            node.destroy_node()
+    finally:
+        context.try_shutdown()
 
 
 def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:

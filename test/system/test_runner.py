@@ -23,7 +23,7 @@ pytestmark = pytest.mark.system
 WAIT = 60.0  # s; a bound for what must happen, not a measurement
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from hmpc_ros.ros.graph import simulation
 from hmpc_ros.ros.runner import LocalRunner
 
@@ -32,7 +32,7 @@ with LocalRunner(simulation()) as runner:
         while not runner.output('controller'):  # it says that it is ready
             time.sleep(0.05)
     print(*(runner.pid(spec.name) for spec in runner.nodes), flush=True)
-    time.sleep(600)
+    signal.pause()
 """
 
 
@@ -82,11 +82,11 @@ def test_nodes_die_with_a_runner_that_is_killed(moment: str, tmp_path: Path):
 def test_leaving_the_context_ends_the_nodes_and_what_they_started(tmp_path: Path):
     module = tmp_path / 'stubborn_node.py'
     module.write_text(
-        'import signal, subprocess, sys, time\n'
+        'import signal, subprocess, sys\n'
         'signal.signal(signal.SIGINT, signal.SIG_IGN)\n'
-        'child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])\n'
+        'child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])\n'
         'print(child.pid, flush=True)\n'
-        'time.sleep(600)\n'
+        'signal.pause()\n'
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
     spec = NodeSpec(executable='stubborn', module='stubborn_node', name='stubborn')
