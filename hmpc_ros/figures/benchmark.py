@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.figures.style import GREEN, INK, MUTED, STYLE
+from hmpc_ros.figures.page import page
+from hmpc_ros.figures.style import GREEN, INK, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,16 +60,12 @@ def draw_benchmark(
     Returns:
         The path that was written.
     """
-    mpl.use('Agg')
-    import matplotlib.pyplot as plt
-
     cases = summary['cases']
     rules = [name for name in known if any(name in found for found in cases.values())]
     rows = -(-len(cases) // COLUMNS)
     matrix = ROW * (len(rules) + 1)
     height = HEAD + PANEL * rows + matrix + 1.05
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(WIDTH, height))
+    with page(path, (WIDTH, height)) as figure:
         figure.text(
             0.045, 1 - 0.3 / height, 'Which rule to use when',
             fontsize=16, fontweight='bold', va='center',
@@ -102,9 +99,6 @@ def draw_benchmark(
         )  # fmt: skip
         where = figure.add_axes((0.155, 0.12 / height, 0.83, matrix / height))
         _draw_shares(where, summary, rules, known)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-        plt.close(figure)
     return path
 
 

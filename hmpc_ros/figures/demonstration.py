@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, STYLE
+from hmpc_ros.figures.page import head, page
+from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE
 from hmpc_ros.learning.results import number
 from hmpc_ros.plant.quadcopter import STATE_NAMES
 from hmpc_ros.policy.linear.limits import BOUNDED_STATES
@@ -50,22 +50,15 @@ def draw_before_and_after(
     Returns:
         The path that was written.
     """
-    mpl.use('Agg')
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(13.2, 8.4))
+    with page(path) as figure:
+        axes = figure.subplots(2, 2)
         figure.subplots_adjust(
             left=0.055, right=0.985, top=0.845, bottom=0.065, hspace=0.33, wspace=0.15
         )
-        figure.text(0.055, 0.958, title, fontsize=16, fontweight='bold', va='center')
-        figure.text(0.055, 0.912, subtitle, fontsize=11, color=MUTED, va='center')
+        head(figure, title, subtitle)
         _draw_costs(axes[0, 0], axes[0, 1], records)
         _draw_paths(axes[1, 0], before, after)
         _draw_worst_state(axes[1, 1], before, after, limits, time_step)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-        plt.close(figure)
     return path
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, ROTORS, STYLE, XYZ
+from hmpc_ros.figures.page import head, page
+from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, ROTORS, XYZ
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,11 +58,8 @@ def draw_flight(
     Returns:
         The path that was written.
     """
-    mpl.use('Agg')
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(13.2, 8.4))
+    path = Path(path)
+    with page(path) as figure:
         grid = figure.add_gridspec(
             3,
             3,
@@ -74,8 +71,7 @@ def draw_flight(
             hspace=0.36,
             wspace=0.21,
         )
-        figure.text(0.045, 0.958, title, fontsize=16, fontweight='bold', va='center')
-        figure.text(0.045, 0.918, subtitle, fontsize=11, color=MUTED, va='center')
+        head(figure, title, subtitle, left=0.045, heights=(0.958, 0.918))
 
         times = np.arange(flight.steps + 1, dtype=np.float64) * time_step
         x = flight.states
@@ -84,33 +80,23 @@ def draw_flight(
         draw_timing(figure.add_subplot(grid[2, 0]), times[:-1], timing)
 
         axes = [figure.add_subplot(grid[row, column]) for row in range(3) for column in (1, 2)]
-        _draw_lines(axes[0], times, x[:, 0:3], 'Position [m]', ('x', 'y', 'z'))
+        draw_lines(axes[0], times, x[:, 0:3], 'Position [m]', ('x', 'y', 'z'))
         for value, colour in zip(goal[0:3], XYZ, strict=True):
             axes[0].axhline(value, color=colour, lw=0.9, ls=(0, (4, 3)), alpha=0.7, zorder=1)
-        _draw_lines(axes[1], times, x[:, 3:6], 'Velocity [m/s]', ('x', 'y', 'z'))
+        draw_lines(axes[1], times, x[:, 3:6], 'Velocity [m/s]', ('x', 'y', 'z'))
         _draw_bounds(axes[1], limits.velocity)
         degrees = np.degrees(flight.deviations[:, 6:12])
-        _draw_lines(axes[2], times, degrees[:, 0:3], 'Attitude [deg]', ('roll', 'pitch', 'yaw'))
+        draw_lines(axes[2], times, degrees[:, 0:3], 'Attitude [deg]', ('roll', 'pitch', 'yaw'))
         _draw_bounds(axes[2], np.degrees(limits.attitude))
-        _draw_lines(axes[3], times, degrees[:, 3:6], 'Body rates [deg/s]', ('p', 'q', 'r'))
+        draw_lines(axes[3], times, degrees[:, 3:6], 'Body rates [deg/s]', ('p', 'q', 'r'))
         _draw_bounds(axes[3], np.degrees(limits.rates))
         _draw_rotors(axes[4], times, flight, limits)
         _draw_distance(axes[5], times, flight)
-        for axis in axes:
-            axis.set_xlim(0, times[-1])
-            round_ticks(axis)
-        for axis in axes[:4]:
-            axis.tick_params(labelbottom=False)
-        for axis in axes[4:]:
-            axis.set_xlabel('time [s]')
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-        plt.close(figure)
+        share_time(axes, times[-1])
     return path
 
 
-def _draw_lines(
+def draw_lines(
     axis: Axes,
     times: NDArray[np.float64],
     values: NDArray[np.float64],
@@ -118,10 +104,22 @@ def _draw_lines(
     names: Sequence[str],
     colours: Sequence[str] = XYZ,
 ) -> None:
+    """Draw the columns of values (n, m) over times (n,), m at most three."""
     for column, (name, colour) in enumerate(zip(names, colours, strict=True)):
         axis.plot(times, values[:, column], color=colour, label=name)
     axis.set_title(title)
     legend(axis, len(names))
+
+
+def share_time(axes: Sequence[Axes], end: float) -> None:
+    """Let panels in two columns, row by row, show the same time, told below the last two."""
+    for axis in axes:
+        axis.set_xlim(0, end)
+        round_ticks(axis)
+    for axis in axes[:-2]:
+        axis.tick_params(labelbottom=False)
+    for axis in axes[-2:]:
+        axis.set_xlabel('time [s]')
 
 
 def round_ticks(axis: Axes) -> None:

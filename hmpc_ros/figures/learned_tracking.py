@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.figures.style import BLUE, FAINT, GREEN, INK, MUTED, ORANGE, STYLE
+from hmpc_ros.figures.page import head, page
+from hmpc_ros.figures.style import BLUE, FAINT, GREEN, INK, MUTED, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,24 +48,16 @@ def draw_learned(
     Returns:
         The path that was written.
     """
-    mpl.use('Agg')
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(13.2, 8.4))
+    with page(path) as figure:
         grid = figure.add_gridspec(
             2, 2, width_ratios=(1.15, 1), left=0.055, right=0.985, top=0.845, bottom=0.065,
             hspace=0.3, wspace=0.2,
         )  # fmt: skip
-        figure.text(0.055, 0.958, title, fontsize=16, fontweight='bold', va='center')
-        figure.text(0.055, 0.912, subtitle, fontsize=11, color=MUTED, va='center')
+        head(figure, title, subtitle)
         _draw_paths(figure.add_subplot(grid[0, 0], projection='3d'), before, after, counted)
         _draw_rmse(figure.add_subplot(grid[0, 1]), rmse, observed)
         _draw_errors(figure.add_subplot(grid[1, 0]), before, after, counted)
         _draw_identified(figure.add_subplot(grid[1, 1]), identified)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-        plt.close(figure)
     return path
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, STYLE
+from hmpc_ros.figures.page import head, page
+from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE
 from hmpc_ros.learning.results import iterations, number, read_records
 
 if TYPE_CHECKING:
@@ -55,14 +55,10 @@ def draw_learning(
     Returns:
         The path that was written.
     """
-    mpl.use('Agg')
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(12.4, 5.0))
+    with page(path, (12.4, 5.0)) as figure:
+        left, right = figure.subplots(1, 2)
         figure.subplots_adjust(left=0.055, right=0.98, top=0.8, bottom=0.2, wspace=0.16)
-        figure.text(0.055, 0.945, title, fontsize=16, fontweight='bold', va='center')
-        figure.text(0.055, 0.885, subtitle, fontsize=11, color=MUTED, va='center')
+        head(figure, title, subtitle, heights=(0.945, 0.885))
         for arm in arms:
             _draw_band(left, arm.C, arm)
             _draw_band(right, arm.V, arm)
@@ -86,7 +82,7 @@ def draw_learning(
         figure.legend(
             handles, labels, loc='lower center', ncols=len(labels), bbox_to_anchor=(0.5, 0.01)
         )
-        return _save(figure, path)
+    return path
 
 
 def draw_comparison(
@@ -112,9 +108,6 @@ def draw_comparison(
     Returns:
         The path that was written.
     """
-    mpl.use('Agg')
-    import matplotlib.pyplot as plt
-
     panels = (
         ('x [m]', 0, 1.0, None),
         ('y [m]', 1, 1.0, None),
@@ -128,13 +121,12 @@ def draw_comparison(
         ('roll rate [deg/s]', 9, 180 / np.pi, limits.rates[0]),
         ('pitch rate [deg/s]', 10, 180 / np.pi, limits.rates[1]),
     )
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(4, 3, figsize=(12.4, 8.8), sharex=True)
+    with page(path, (12.4, 8.8)) as figure:
+        axes = figure.subplots(4, 3, sharex=True)
         figure.subplots_adjust(
             left=0.05, right=0.985, top=0.86, bottom=0.1, hspace=0.32, wspace=0.17
         )
-        figure.text(0.05, 0.965, title, fontsize=16, fontweight='bold', va='center')
-        figure.text(0.05, 0.93, subtitle, fontsize=11, color=MUTED, va='center')
+        head(figure, title, subtitle, left=0.05, heights=(0.965, 0.93))
         for axis, (name, state, scale, bound) in zip(axes.flat, panels, strict=False):
             for i, ((label, flight), colour) in enumerate(
                 zip(flights.items(), colours, strict=True)
@@ -153,7 +145,7 @@ def draw_comparison(
         figure.legend(
             handles, labels, loc='lower center', ncols=len(labels), bbox_to_anchor=(0.5, 0.005)
         )
-        return _save(figure, path)
+    return path
 
 
 def _draw_band(axis: Axes, values: NDArray[np.float64], arm: Curves) -> None:
@@ -296,21 +288,15 @@ def draw_run(
     Returns:
         The path that was written.
     """
-    mpl.use('Agg')
-    import matplotlib.pyplot as plt
-
     C, V, J = (costs[key] for key in 'CVJ')
-    with plt.rc_context(STYLE):
-        ratios, width = ((1.7, 1, 0.85), 14.6) if changes is not None else ((1, 1), 12.4)
-        figure, axes = plt.subplots(
-            1, len(ratios), figsize=(width, 4.6), gridspec_kw={'width_ratios': ratios}
-        )
+    ratios, width = ((1.7, 1, 0.85), 14.6) if changes is not None else ((1, 1), 12.4)
+    with page(path, (width, 4.6)) as figure:
+        axes = figure.subplots(1, len(ratios), gridspec_kw={'width_ratios': ratios})
         left, right = axes[:2]
         figure.subplots_adjust(left=0.055, right=0.98, top=0.78, bottom=0.12, wspace=0.2)
         if changes is not None:
             _draw_changes(axes[2], *changes, colours[0])
-        figure.text(0.055, 0.94, title, fontsize=16, fontweight='bold', va='center')
-        figure.text(0.055, 0.875, subtitle, fontsize=11, color=MUTED, va='center')
+        head(figure, title, subtitle, heights=(0.94, 0.875))
         best = np.fmin.accumulate(np.where(accepted, J, np.inf))
         left.plot(iterations, C, color=colours[0], label='C')
         left.plot(iterations, J, color=colours[1], label='J = C + penalty V')
@@ -331,7 +317,7 @@ def draw_run(
         if finite.size:
             low, high = finite.min(), min(finite.max(), 1.3 * np.median(finite))
             left.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
-        return _save(figure, path)
+    return path
 
 
 def _draw_changes(
@@ -354,12 +340,3 @@ def _draw_changes(
     axis.set_yticks(ticks, [f'{v:g}' for v in ticks])
     axis.set_title('Change of J, as measured')
     axis.set_xlabel('as predicted')
-
-
-def _save(figure: mpl.figure.Figure, path: Path) -> Path:
-    import matplotlib.pyplot as plt
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    plt.close(figure)
-    return path

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 
-from hmpc_ros.figures.flight import Timing, draw_timing, legend, round_ticks
-from hmpc_ros.figures.style import FORBIDDEN, INK, MUTED, ORANGE, STYLE, XYZ
+from hmpc_ros.figures.flight import Timing, draw_lines, draw_timing, legend, share_time
+from hmpc_ros.figures.page import head, page
+from hmpc_ros.figures.style import FORBIDDEN, INK, MUTED, ORANGE, XYZ
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,17 +42,12 @@ def draw_tracking(
     Returns:
         The path that was written.
     """
-    mpl.use('Agg')
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(13.2, 8.4))
+    with page(path) as figure:
         grid = figure.add_gridspec(
             3, 3, width_ratios=(1.3, 1, 1), left=0.045, right=0.985, top=0.855, bottom=0.065,
             hspace=0.36, wspace=0.21,
         )  # fmt: skip
-        figure.text(0.045, 0.958, title, fontsize=16, fontweight='bold', va='center')
-        figure.text(0.045, 0.918, subtitle, fontsize=11, color=MUTED, va='center')
+        head(figure, title, subtitle, left=0.045, heights=(0.958, 0.918))
         times, errors = flight.times, 100 * flight.errors
         _draw_paths(figure, grid, flight)
         draw_timing(
@@ -60,7 +55,7 @@ def draw_tracking(
         )
         axes = [figure.add_subplot(grid[row, column]) for row in range(3) for column in (1, 2)]
 
-        _lines(axes[0], times, errors, 'Error [cm]', ('x', 'y', 'z'))
+        draw_lines(axes[0], times, errors, 'Error [cm]', ('x', 'y', 'z'))
         axes[1].plot(times, np.linalg.norm(errors, axis=1), color=INK)
         axes[1].axhline(
             100 * counted.rmse, color=ORANGE, lw=1, label=f'RMSE {100 * counted.rmse:.2f}'
@@ -90,25 +85,8 @@ def draw_tracking(
             limits.thrust_max,
         )  # fmt: skip
         _rates(axes[5], times, flight, limits)
-        for axis in axes:
-            axis.set_xlim(0, times[-1])
-            round_ticks(axis)
-        for axis in axes[:4]:
-            axis.tick_params(labelbottom=False)
-        for axis in axes[4:]:
-            axis.set_xlabel('time [s]')
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-        plt.close(figure)
+        share_time(axes, times[-1])
     return path
-
-
-def _lines(axis: Axes, times: Any, values: Any, title: str, names: tuple[str, ...]) -> None:
-    for column, (name, colour) in enumerate(zip(names, XYZ, strict=True)):
-        axis.plot(times, values[:, column], color=colour, label=name)
-    axis.set_title(title)
-    legend(axis, len(names))
 
 
 def _bounded(
