@@ -22,6 +22,7 @@ from hmpc_ros.cli.options import (
     reader,
     refuse_to_mismatch,
 )
+from hmpc_ros.cli.report import write_json
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.figures.demonstration import draw_before_and_after
@@ -111,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         name: {key: getattr(cost, key) for key in 'CVJ'} for name, cost in costs.items()
     }
     report |= {'learning': summary, 'wall_time': wall_time, **provenance()}
-    (out / 'demo.json').write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
+    write_json(report, out / 'demo.json')
     _print(console, costs, objective.penalty)
     best = best_record(records)
     console.print(

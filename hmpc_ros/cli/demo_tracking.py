@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hmpc_ros.cli.options import reader
+from hmpc_ros.cli.report import write_json
 from hmpc_ros.cli.train import ProgressBar, rehearsing
 from hmpc_ros.configuration import build_tracking, tracking_learner
 from hmpc_ros.configuration.provenance import provenance
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
         'wall_time': wall_time,
         **provenance(),
     }
-    (out / 'demo.json').write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
+    write_json(report, out / 'demo.json')
     _print(console, records, beside, identified)
     console.print(
         f'{len(flights)} flights; seed {header["seed"]}; {wall_time:.0f} s in all\n'

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from hmpc_ros.cli import fly_tracking
-from hmpc_ros.cli.flight_report import flight_progress, what_was_run, write_json
 from hmpc_ros.cli.options import (
     MOST_STEPS,
     add_configuration,
@@ -22,6 +21,7 @@ from hmpc_ros.cli.options import (
     reader,
     refuse_to_mismatch,
 )
+from hmpc_ros.cli.report import flight_progress, what_was_run, write_json
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.policy.linear.flight_file import save_flight
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     outcome = learner.objective(configuration['learner'], limits).cost(flown.flight)
     result = summary(flown, outcome, configuration)
     result.update(what_was_run(arguments, path, configuration))
-    write_json(result, arguments)
+    write_json(result, arguments.out / 'flight.json', arguments.json, allow_nan=False)
     save_flight(flown.flight, arguments.out / 'flight.npz')
     picture = None
     if flown.flight.steps:

@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hmpc_ros.cli.flight_report import flight_progress, what_was_run, write_json
 from hmpc_ros.cli.options import reader
+from hmpc_ros.cli.report import flight_progress, what_was_run, write_json
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.plant.reference.feasibility import Feasibility
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace, path: Path, configuration: Configuration)
     result = summary(flight, reference, demand, configuration, wall_time)
     result.update(told)
     result.update(what_was_run(arguments, path, configuration))
-    write_json(result, arguments)
+    write_json(result, arguments.out / 'flight.json', arguments.json, allow_nan=False)
     flight.save(arguments.out / 'flight.npz')
     picture = _picture(arguments.out / 'flight.png', flight, result, configuration)
     _print(console, flight, result, demand)

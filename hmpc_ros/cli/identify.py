@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from hmpc_ros.cli.options import (
     output_file,
     read_configuration,
 )
+from hmpc_ros.cli.report import write_json
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.plant.quadcopter import STATE_NAMES
 from hmpc_ros.policy.linear.flight_file import load_flight
@@ -101,11 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     _print(console, found)
     console.print(f'model {found.model.identity}: {arguments.out}', soft_wrap=True)
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(
-            json.dumps({**statistics(found), **source, **provenance()}, indent=2) + '\n',
-            encoding='utf-8',
-        )
+        write_json({**statistics(found), **source, **provenance()}, arguments.json)
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from hmpc_ros.cli.options import (
     refuse_to_mismatch,
     refuse_to_mix,
 )
+from hmpc_ros.cli.report import write_json
 from hmpc_ros.cli.train import ProgressBar, rehearsing, tell
 from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.learning.results import HEADER, number, read_records
@@ -103,9 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     summary = summarise(header, records)
     summary['timing'] = timing(out)
     report(console, summary, out, stopped=exit_code != 0)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
+    write_json(summary, arguments.json)
     return exit_code
 
 

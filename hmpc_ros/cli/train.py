@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hmpc_ros.cli.options import MOST_JOBS, add_run, address, count, read_run, refuse_to_mix
+from hmpc_ros.cli.report import write_json
 from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.learning.parallel import workers
 from hmpc_ros.learning.results import HEADER, number, read_records
@@ -97,9 +97,7 @@ def tell(
         exit_code = 1
         console.print(f'[red]the run diverged:[/] {stopped}')
     _report(console, summary, out, interrupted=exit_code == 130)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
+    write_json(summary, arguments.json)
     return exit_code
 
 

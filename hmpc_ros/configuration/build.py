@@ -27,10 +27,15 @@ from hmpc_ros.policy.parameters import Parameters
 Values = Mapping[str, Any]
 
 
+def given(kind: Any, values: Values, prefix: str = '') -> dict[str, Any]:
+    """Return the values that carry a dataclass's fields' names, by field."""
+    names = [field.name for field in fields(kind)]
+    return {name: values[prefix + name] for name in names if prefix + name in values}
+
+
 def dataclass_from(kind: Any, values: Values, prefix: str = '', **others: Any) -> Any:
     """Build a dataclass from the values that carry its fields' names, and from others."""
-    given = {f.name: values[prefix + f.name] for f in fields(kind) if prefix + f.name in values}
-    return kind(**given, **others)
+    return kind(**given(kind, values, prefix), **others)
 
 
 def vehicle_parameters(values: Values) -> QuadcopterParameters:

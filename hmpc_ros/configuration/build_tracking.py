@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.configuration.tracking_tables import LIMITS, MODEL
 from hmpc_ros.plant import presets
@@ -29,7 +30,7 @@ Values = Mapping[str, Any]
 
 def _given(kind: type, values: Values, prefix: str = '') -> dict[str, Any]:
     """Return the values of a dataclass's fields; a list is a tuple there."""
-    found = {f.name: values[prefix + f.name] for f in fields(kind) if prefix + f.name in values}
+    found = build.given(kind, values, prefix)
     return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
 
 

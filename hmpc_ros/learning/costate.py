@@ -64,7 +64,7 @@ def gradient(
         flight: T measured steps.
         policy: Derivative of the MPC at each of the flight's states, under the weights flown.
         plant: Jacobians of the plant, asked for at the flight's states in the goal frame (where
-            the vehicle's dynamics are the same as in the world frame) and rotor speeds [rad/s].
+            the vehicle's dynamics are the same as in the world frame) and inputs.
         objective: What the flight costs.
 
     Returns:

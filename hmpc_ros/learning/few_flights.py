@@ -778,9 +778,9 @@ class _Session(State):
         )
 
     def _flight(self, point: Point, task: int) -> Flight:
-        hover, origin = self.policy.hover_input, self.policy.origin
+        trim, origin = self.policy.trim_input, self.policy.origin
         solutions = point.solutions[task] if point.solutions else ()
-        return Flight(point.states[task], point.inputs[task] + hover, origin, hover, solutions)
+        return Flight(point.states[task], point.inputs[task] + trim, origin, trim, solutions)
 
 
 def _objection(flights: list[Flight]) -> str:

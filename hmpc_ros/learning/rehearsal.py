@@ -55,7 +55,7 @@ class Rehearsal:
             The flight; its goal is the origin, as its states are deviations. It ends where a solve
             fails or it runs away.
         """
-        hover, step, disturbance = policy.hover_input, self.predictor.step, self.disturbance
+        trim, step, disturbance = policy.trim_input, self.predictor.step, self.disturbance
         first_input, solve = policy.first_input, policy.solve_deviation
 
         def answer(x: NDArray[np.float64], t: int) -> Answer | str:
@@ -63,7 +63,7 @@ class Rehearsal:
                 if keep_solutions:
                     solution = solve(x)
                     if solution.ok:
-                        return solution.input - hover, solution, False
+                        return solution.input - trim, solution, False
                 elif (u := first_input(x)) is not None:
                     return u, None, False
             return f'no rehearsal beyond step {t}'
@@ -74,6 +74,6 @@ class Rehearsal:
         policy.reset()
         self.predictor.begin()
         return closed_loop(
-            self.start, len(disturbance), answer, advance, policy.origin, hover,
+            self.start, len(disturbance), answer, advance, policy.origin, trim,
             keep_solutions=keep_solutions, deviations=True,
         )  # fmt: skip

@@ -14,15 +14,20 @@ import ctypes
 import inspect
 import io
 import os
+import platform
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ctypes import c_int, c_void_p
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import casadi as ca
+
+from hmpc_ros.policy.solver_cache import load_or_build
 
 _MISSING = (
     'acados is not installed: either `pip install --no-deps comma-deps-acados==0.2.2.post92` (and '
@@ -128,12 +133,32 @@ class _Acados:
             paths.json_file = json_file
         return solver_class(ocp, **options)
 
-    def set_horizon(self, ocp: Any, horizon: int) -> None:
-        """Set the number of stages."""
-        if hasattr(ocp.solver_options, 'N_horizon'):
-            ocp.solver_options.N_horizon = horizon
+    def real_time(
+        self, ocp: Any, horizon: int, condensed: int, qp_tolerance: float, qp_max_iterations: int
+    ) -> None:
+        """Let a problem with discrete dynamics be solved by real-time iterations with HPIPM.
+
+        Args:
+            ocp: an ``AcadosOcp``.
+            horizon: stages N.
+            condensed: stages of the QP after partial condensing; with N nothing is condensed.
+            qp_tolerance: of HPIPM's residuals.
+            qp_max_iterations: of HPIPM.
+        """
+        solver = ocp.solver_options
+        if hasattr(solver, 'N_horizon'):
+            solver.N_horizon = horizon
         else:
             ocp.dims.N = horizon
+        solver.nlp_solver_type = 'SQP_RTI'
+        solver.integrator_type = 'DISCRETE'
+        solver.hessian_approx = 'GAUSS_NEWTON'
+        solver.qp_solver = 'PARTIAL_CONDENSING_HPIPM'
+        solver.qp_solver_cond_N = condensed
+        solver.tf = float(horizon)  # acados scales stage costs by the step, which is 1
+        solver.qp_solver_iter_max = qp_max_iterations
+        for kind in ('stat', 'eq', 'ineq', 'comp'):
+            setattr(solver, f'qp_solver_tol_{kind}', qp_tolerance)
 
 
 _loaded: _Acados | None = None
@@ -149,6 +174,45 @@ def acados() -> _Acados:
     if _loaded is None:
         _loaded = _Acados()
     return _loaded
+
+
+def cached_solver(
+    name: str,
+    formulate: Callable[[], Any],
+    module: str,
+    request: Any,
+    **ingredients: Any,
+) -> Any:
+    """Return an ``AcadosOcpSolver``, generated and compiled if this machine has not done so yet.
+
+    Args:
+        name: as for `load_or_build`.
+        formulate: makes the ``AcadosOcp``.
+        module: as for `load_or_build`; calls `generate`.
+        request: as for `load_or_build`.
+        ingredients: what the code depends on beside the versions of acados and CasADi.
+
+    Raises:
+        AcadosMissingError: none is installed.
+        CodeGenerationError: see `load_or_build`.
+    """
+    ingredients |= {
+        'acados': acados().cache_tag,
+        'casadi': ca.__version__,
+        'machine': platform.machine(),
+    }
+
+    def load(code: Path) -> Any:
+        with quiet():
+            return acados().load(formulate(), code, build=False)
+
+    return load_or_build(name, ingredients, module, request, load)
+
+
+def generate(ocp: Any, folder: str) -> None:
+    """Generate and compile in this process, a child of `load_or_build`."""
+    Path(folder).mkdir()
+    acados().load(ocp, Path(folder), build=True)
 
 
 def c_function(solver: Any, name: str, *types: Any) -> tuple[Any, tuple[c_void_p, ...]]:

@@ -90,8 +90,8 @@ class Policy(Protocol):
         ...
 
     @property
-    def hover_input(self) -> NDArray[np.float64]:
-        """The command (nu,) that input deviations are from."""
+    def trim_input(self) -> NDArray[np.float64]:
+        """The command (nu,) that holds the origin, which input deviations are from."""
         ...
 
     def use(self, parameters: Parameters) -> None:

@@ -6,20 +6,17 @@ nothing is ever generated again for a new vehicle, goal, limit or weight.
 
 import ctypes
 import json
-import platform
 import sys
 from ctypes import c_char_p, c_double, c_int, c_void_p
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import casadi as ca
 import numpy as np
 
-from hmpc_ros.policy.acados import acados, c_function, quiet, vectors
+from hmpc_ros.policy.acados import acados, c_function, cached_solver, generate, vectors
 from hmpc_ros.policy.linear.limits import SLACK_L1, SLACK_L2
 from hmpc_ros.policy.linear.weights import QP_TOLERANCE
-from hmpc_ros.policy.solver_cache import load_or_build
 
 # The name of the generated C functions.
 _NAME = 'hmpc_qp'
@@ -263,7 +260,6 @@ def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
     ocp.model = model
     if hasattr(ocp, 'name'):
         ocp.name = _NAME
-    acados().set_horizon(ocp, d.horizon)
     ocp.parameter_values = np.zeros(model.p.shape[0])
 
     ocp.cost.cost_type = ocp.cost.cost_type_e = 'LINEAR_LS'
@@ -288,47 +284,23 @@ def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
             setattr(ocp.cost, f'Z{side}{suffix}', quadratic)
             setattr(ocp.cost, f'z{side}{suffix}', linear)
 
-    solver = ocp.solver_options
-    solver.nlp_solver_type = 'SQP_RTI'
-    solver.integrator_type = 'DISCRETE'
-    solver.hessian_approx = 'GAUSS_NEWTON'
-    # With cond_N = N nothing is condensed; acados scales stage costs by the step, which is 1.
-    solver.qp_solver = 'PARTIAL_CONDENSING_HPIPM'
-    solver.qp_solver_cond_N = d.horizon
-    solver.tf = float(d.horizon)
-    solver.hpipm_mode = options.hpipm_mode
-    solver.qp_solver_iter_max = options.qp_max_iterations
-    for kind in ('stat', 'eq', 'ineq', 'comp'):
-        setattr(solver, f'qp_solver_tol_{kind}', options.qp_tolerance)
+    acados().real_time(ocp, d.horizon, d.horizon, options.qp_tolerance, options.qp_max_iterations)
+    ocp.solver_options.hpipm_mode = options.hpipm_mode
     return ocp
 
 
 def _load_or_build(dimensions: QpDimensions, options: SolverOptions) -> Any:
     """Load the solver of these dimensions and options, generated and compiled if need be."""
     asked = {'dimensions': asdict(dimensions), 'options': asdict(options)}
-    ingredients = {
-        **asked,
-        'formulation': _FORMULATION_VERSION,
-        'slack': [SLACK_L1, SLACK_L2],
-        'acados': acados().cache_tag,
-        'casadi': ca.__version__,
-        'machine': platform.machine(),
-    }
-
-    def load(code: Path) -> Any:
-        with quiet():
-            return acados().load(_formulate(dimensions, options), code, build=False)
-
-    return load_or_build('qp', ingredients, __name__, asked, load)
-
-
-def _build_here(request: str, folder: str) -> None:
-    """Generate and compile in this process, a child of `load_or_build`."""
-    asked = json.loads(request)
-    ocp = _formulate(QpDimensions(**asked['dimensions']), SolverOptions(**asked['options']))
-    Path(folder).mkdir()
-    acados().load(ocp, Path(folder), build=True)
+    return cached_solver(
+        'qp', lambda: _formulate(dimensions, options), __name__, asked,
+        **asked, formulation=_FORMULATION_VERSION, slack=[SLACK_L1, SLACK_L2],
+    )  # fmt: skip
 
 
 if __name__ == '__main__':
-    _build_here(*sys.argv[1:])
+    asked = json.loads(sys.argv[1])
+    generate(
+        _formulate(QpDimensions(**asked['dimensions']), SolverOptions(**asked['options'])),
+        sys.argv[2],
+    )

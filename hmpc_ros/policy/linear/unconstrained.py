@@ -158,7 +158,7 @@ class OfflineMpc:
         return self.mpc.weights
 
     @property
-    def hover_input(self) -> np.ndarray:
+    def trim_input(self) -> np.ndarray:
         """Rotor speeds (4,) [rad/s] that input deviations are from."""
         return self.mpc.model.hover_input
 
@@ -237,7 +237,7 @@ class OfflineMpc:
             if plan.holds(deviation):
                 return plan.first_input(deviation)
         solution = self.solve_deviation(deviation)
-        return solution.input - self.hover_input if solution.ok else None
+        return solution.input - self.trim_input if solution.ok else None
 
     def differentiate(self, solutions: Sequence[Solution]) -> Sensitivity:
         """Differentiate at the solutions of a flight, flown with the present weights and model."""

@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import platform
 import sys
 from ctypes import c_char_p, c_double, c_int, c_void_p
 from dataclasses import asdict, dataclass
@@ -12,8 +11,8 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from hmpc_ros.policy.acados import acados, c_function, quiet, vectors
-from hmpc_ros.policy.solver_cache import load_or_build
+from hmpc_ros.policy import acados as acados_module
+from hmpc_ros.policy.acados import acados, c_function, cached_solver, generate, vectors
 from hmpc_ros.policy.tracking import model
 
 _NAME = 'hmpc_tracking'
@@ -161,7 +160,6 @@ def _formulate(options: TrackingSolverOptions) -> Any:
     ocp.model = m
     if hasattr(ocp, 'name'):
         ocp.name = _NAME
-    acados().set_horizon(ocp, options.horizon)
     ocp.parameter_values = np.zeros(NP)
     ocp.cost.cost_type = ocp.cost.cost_type_e = 'NONLINEAR_LS'
     ocp.cost.W, ocp.cost.W_e = np.eye(model.N_RESIDUAL), np.eye(model.N_STATE_RESIDUAL)
@@ -171,42 +169,20 @@ def _formulate(options: TrackingSolverOptions) -> Any:
     ocp.constraints.idxbu = np.arange(NU)
     ocp.constraints.lbu, ocp.constraints.ubu = -np.ones(NU), np.ones(NU)
 
-    solver = ocp.solver_options
-    solver.nlp_solver_type = 'SQP_RTI'
-    solver.integrator_type = 'DISCRETE'
-    solver.hessian_approx = 'GAUSS_NEWTON'
-    solver.qp_solver = 'PARTIAL_CONDENSING_HPIPM'
-    solver.qp_solver_cond_N = options.condensed
-    solver.tf = float(options.horizon)  # acados scales stage costs by the step, which is 1
-    solver.qp_solver_iter_max = options.qp_max_iterations
-    for kind in ('stat', 'eq', 'ineq', 'comp'):
-        setattr(solver, f'qp_solver_tol_{kind}', options.qp_tolerance)
+    acados().real_time(
+        ocp, options.horizon, options.condensed, options.qp_tolerance, options.qp_max_iterations
+    )
     return ocp
 
 
 def _load(options: TrackingSolverOptions) -> Any:
-    sources = [Path(__file__), Path(str(model.__file__))]
-    ingredients = {
-        'formulation': [source.read_text(encoding='utf-8') for source in sources],
-        'options': asdict(options),
-        'acados': acados().cache_tag,
-        'casadi': ca.__version__,
-        'machine': platform.machine(),
-    }
-
-    def load(code: Path) -> Any:
-        with quiet():
-            return acados().load(_formulate(options), code, build=False)
-
-    return load_or_build('tracking', ingredients, __name__, asdict(options), load)
-
-
-def _build_here(request: str, folder: str) -> None:
-    """Generate and compile in this process, a child of `load_or_build`."""
-    ocp = _formulate(TrackingSolverOptions(**json.loads(request)))
-    Path(folder).mkdir()
-    acados().load(ocp, Path(folder), build=True)
+    sources = [Path(str(file)) for file in (__file__, model.__file__, acados_module.__file__)]
+    return cached_solver(
+        'tracking', lambda: _formulate(options), __name__, asdict(options),
+        formulation=[source.read_text(encoding='utf-8') for source in sources],
+        options=asdict(options),
+    )  # fmt: skip
 
 
 if __name__ == '__main__':
-    _build_here(*sys.argv[1:])
+    generate(_formulate(TrackingSolverOptions(**json.loads(sys.argv[1]))), sys.argv[2])

@@ -1,4 +1,4 @@
-"""What is shown and written of a flight, whatever flies it."""
+"""What is shown and written of a flight or a run, whatever flies it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ def flight_progress(console: Console, steps: int) -> Iterator[Any]:
         yield lambda stage, step: bar.update(task, description=stage, completed=step)
 
 
-def write_json(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
-    """Write the numbers of a flight to the folder of results, and to the file of --json."""
-    text = json.dumps(result, indent=2, allow_nan=False) + '\n'
-    for file in filter(None, (arguments.out / 'flight.json', arguments.json)):
+def write_json(result: Mapping[str, Any], *files: Path | None, allow_nan: bool = True) -> None:
+    """Write what came of a command to each of the files that is given.
+
+    Raises:
+        ValueError: a number is not finite, and ``allow_nan`` is not set.
+    """
+    text = json.dumps(result, indent=2, allow_nan=allow_nan) + '\n'
+    for file in filter(None, files):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding='utf-8')
 
