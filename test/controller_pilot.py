@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -196,6 +197,21 @@ def stop(process, sent=signal.SIGINT):
             process.kill()
             raise
     return process.returncode
+
+
+@contextmanager
+def connected(pilot, process, output):
+    """Connect the pilot to its controller; at the end that must go without an error."""
+    try:
+        pilot.connect()
+        yield pilot
+    finally:
+        pilot.close()
+        code = stop(process)
+        text = output.read_text()
+        print(text)
+    assert code == 0
+    assert 'Traceback' not in text
 
 
 def set_field(path, value):

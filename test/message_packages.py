@@ -7,6 +7,7 @@ needs, too. ``build`` keeps what it made in a folder named after all it was made
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,6 +142,21 @@ def definitions(package: Package) -> dict[str, str]:
     for name, (request, response) in package.services.items():
         add('srv', name, {f'{name}_Request': request, f'{name}_Response': response})
     return files
+
+
+@contextlib.contextmanager
+def built(package: Package) -> Iterator[None]:
+    """Make a package importable, here and in the processes that are started meanwhile."""
+    folder = build(Path(os.environ['HMPC_CACHE_DIR']) / 'messages', package)
+    before = dict(os.environ)
+    os.environ.update(environment(folder))
+    load(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def build(cache: Path, package: Package) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from controller_pilot import WAIT, Pilot, set_field, start_controller, stop
+from controller_pilot import WAIT, Pilot, connected, set_field, start_controller, stop
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
@@ -64,16 +64,8 @@ def running(tmp_path_factory):
         *('-p', 'qos_overrides./odom.subscription.depth:=100'),
     )
     pilot = make_pilot(process)
-    try:
-        pilot.connect()
+    with connected(pilot, process, output):
         yield pilot
-    finally:
-        pilot.close()
-        code = stop(process)
-        text = output.read_text()
-        print(text)
-    assert code == 0
-    assert 'Traceback' not in text
 
 
 @pytest.fixture

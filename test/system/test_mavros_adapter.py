@@ -3,9 +3,7 @@
 import contextlib
 import importlib.util
 import math
-import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -31,18 +29,11 @@ BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 @pytest.fixture(scope='module')
 def mavros():
     """Return the built package, importable here and in the processes that are started."""
-    package = message_packages.build(
-        Path(os.environ['HMPC_CACHE_DIR']) / 'messages', message_packages.MAVROS
-    )
-    before = dict(os.environ)
-    os.environ.update(message_packages.environment(package))
-    message_packages.load(package)
-    import mavros_msgs.msg
-    import mavros_msgs.srv
+    with message_packages.built(message_packages.MAVROS):
+        import mavros_msgs.msg
+        import mavros_msgs.srv
 
-    yield mavros_msgs
-    os.environ.clear()
-    os.environ.update(before)
+        yield mavros_msgs
 
 
 class ScriptedMavros:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,18 +41,10 @@ def messages():
     """Return the built package, importable here and in the processes that are started."""
     if 'px4_msgs' in sys.modules:
         pytest.skip("a px4_msgs of the environment's own is imported already")
-    package = message_packages.build(
-        Path(os.environ['HMPC_CACHE_DIR']) / 'messages', message_packages.PX4
-    )
-    before = dict(os.environ)
-    os.environ.update(message_packages.environment(package))
-    message_packages.load(package)
-    import px4_msgs.msg as built
+    with message_packages.built(message_packages.PX4):
+        import px4_msgs.msg
 
-    yield built
-    sys.path.remove(str(package))
-    os.environ.clear()
-    os.environ.update(before)
+        yield px4_msgs.msg
 
 
 class ScriptedPx4:

@@ -1,9 +1,6 @@
 """`hmpc fly --config tracking` over ROS, with real processes: the offline flight to 1e-9."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +8,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
+
+from command_line import run_command
 
 pytestmark = pytest.mark.system
 
@@ -31,18 +30,8 @@ SHAKEN = {
 
 def fly(out: Path, *words: str, **values) -> tuple[dict, dict]:
     """Run `hmpc fly` as a user does; return its JSON and its arrays."""
-    sets = [word for name, value in values.items() for word in ('--set', f'{name}={value}')]
-    done = subprocess.run(
-        [
-            *(sys.executable, '-m', 'hmpc_ros.cli.main', 'fly', '--config', 'tracking'),
-            *('--out', str(out), '--json', str(out / 'result.json'), *words, *sets),
-        ],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    given = ('--config', 'tracking', '--out', str(out), '--json', str(out / 'result.json'))
+    done = run_command('fly', *given, *words, **values)
     assert done.returncode == 0, done.stdout + done.stderr
     with np.load(out / 'flight.npz') as arrays:
         return json.loads((out / 'result.json').read_text()), dict(arrays)

@@ -1,15 +1,14 @@
 """`hmpc learn --config tracking`, with real processes: the numbers of `hmpc train`."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
+
+from command_line import run_command
 
 pytestmark = pytest.mark.system
 
@@ -24,23 +23,10 @@ SHORT = {
 }
 
 
-def run(command: str, *words: str, **values) -> subprocess.CompletedProcess:
-    """Run a command as a user does."""
-    sets = [word for name, value in values.items() for word in ('--set', f'{name}={value}')]
-    return subprocess.run(
-        [sys.executable, '-m', 'hmpc_ros.cli.main', command, *words, *sets],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
 def learn(command: str, out: Path, *words: str) -> dict:
     """Learn; return the JSON."""
     words = ('--config', 'tracking', '--out', str(out), '--json', f'{out}.json', *words)
-    done = run(command, *words, **SHORT)
+    done = run_command(command, *words, **SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(Path(f'{out}.json').read_text())
 
@@ -64,7 +50,7 @@ def test_learning_over_ros_is_learning_offline(tmp_path: Path):
 @pytest.mark.long
 def test_the_demonstration_learns_over_ros_and_tells_what_it_found(tmp_path: Path):
     words = ('--iterations', '2', '--out', str(tmp_path / 'demo'))
-    done = run('demo', '--config', 'demo', *words, **SHORT)
+    done = run_command('demo', '--config', 'demo', *words, **SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads((tmp_path / 'demo' / 'demo.json').read_text())
     after, best = told['after'], told['learning']['best']

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from controller_pilot import Pilot, set_field, start_controller, stop
+from controller_pilot import Pilot, connected, set_field, start_controller
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, Transform, Twist
 from nav_msgs.msg import Path
@@ -63,16 +63,8 @@ def running(tmp_path_factory):
     limits = make_policy().limits
     pilot.low, pilot.high, pilot.rest = limits.input_min, limits.input_max, REST
     pilot.output = output
-    try:
-        pilot.connect()
+    with connected(pilot, process, output):
         yield pilot
-    finally:
-        pilot.close()
-        code = stop(process)
-        text = output.read_text()
-        print(text)
-    assert code == 0
-    assert 'Traceback' not in text
 
 
 @pytest.fixture
