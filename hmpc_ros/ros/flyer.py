@@ -27,7 +27,8 @@ from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.rollout import Task
 from hmpc_ros.learning.safety import Envelope
-from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY, YAW
+from hmpc_ros.plant.kinds import POSITION, ROTORS, VELOCITY
+from hmpc_ros.plant.quadcopter import YAW
 from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.parameters import Parameters
@@ -156,7 +157,7 @@ class RosFlyer:
         self._sets_start = self._resets and bool(settings['tasks.starts'])
         self._own: dict[str, NDArray[np.float64]] = {}  # blocks that the controller has by itself
         self._time_step = math.nan
-        self._hover = np.full(NU, math.nan)
+        self._hover = np.full(ROTORS.nu, math.nan)
         self._flown: dict[str, Any] = {}  # of the controller: what may change, as it was found
         self._accepted: dict[str, Any] = {}
         self._lent: dict[str, Any] = {}
@@ -406,7 +407,7 @@ class RosFlyer:
 
     def _not_begun(self, reason: str) -> Flight:
         state = self._task.goal.state if self._newest is None else self._newest[1]
-        return self._flight(state[None].copy(), np.empty((0, NU)), reason)
+        return self._flight(state[None].copy(), np.empty((0, ROTORS.nu)), reason)
 
     async def _reset(self, number: int) -> None:
         """Have the simulator begin flight ``number``."""
