@@ -2,7 +2,7 @@
 
     controller:
       ros__parameters:
-        policy: {q: [...], r: [...], p: [...], model: [...]}
+        policy: {q: [...], r: [...], p: [...], slack: [...], model: [...]}
     learned:
       ros__parameters:                 # a node of this name does not exist: ROS reads over it
         format: 1
@@ -122,6 +122,7 @@ def read_weights(
 
 
 def _checksum(policy: Mapping[str, Any], model_identity: str, horizon: int) -> str:
-    parts = [policy.get(name, []) for name in _PARTS]
+    # Files from before a part was there are as good as those that leave it out.
+    parts = [policy.get(name, []) for name in _PARTS if name != 'slack' or policy.get(name)]
     content = json.dumps([FORMAT, parts, model_identity, horizon])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

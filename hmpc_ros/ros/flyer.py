@@ -31,6 +31,7 @@ from hmpc_ros.plant.kinds import POSITION, ROTORS, VELOCITY
 from hmpc_ros.plant.quadcopter import YAW
 from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.weights import SLACK
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
@@ -188,7 +189,7 @@ class RosFlyer:
             )
             await self._patience.sleep(POLL_PERIOD)
         model = build.model(values)
-        self._own = {'model': model.entries}
+        self._own = {'model': model.entries, 'slack': SLACK.ravel()}
         self._flown = {name: values[name] for name in FLOWN}
         self._time_step, self._hover = model.time_step, model.hover_input
         only = self._tasks[0]
