@@ -20,12 +20,10 @@ from hmpc_ros.cli.options import (
     refuse_to_mix,
 )
 from hmpc_ros.cli.report import write_json
-from hmpc_ros.cli.train import ProgressBar, rehearsing, tell
-from hmpc_ros.configuration import learner, tracking_learner
+from hmpc_ros.configuration import learner
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
 from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
-from hmpc_ros.studies.tracking import flyer_over_ros
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -86,8 +84,6 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = read_run(arguments)
     if not arguments.attach:
         refuse_to_mismatch(configuration)
-    if configuration['controller']['policy.kind'] == 'tracking':
-        return _learn_to_track(arguments, configuration)
     exit_code = learn_in_view(
         configuration,
         out,
@@ -105,29 +101,6 @@ def run(arguments: argparse.Namespace) -> int:
     report(console, summary, out, stopped=exit_code != 0)
     write_json(summary, arguments.json)
     return exit_code
-
-
-def _learn_to_track(arguments: argparse.Namespace, configuration: Configuration) -> int:
-    """Learn along a reference; return 0, 1 when the run diverged, 130 after Ctrl-C."""
-    for name in ('attach', 'record', 'rviz'):
-        if getattr(arguments, name):
-            raise ValueError(f'--{name} is of policy.kind qp: leave it out with tracking')
-    console = Console(stderr=True, highlight=False)
-    known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
-    steps = tracking_learner.steps(known)
-    try:
-        with (
-            flyer_over_ros(
-                configuration, known.reference, steps, reader=reader(arguments.verbose)
-            ) as fly,
-            ProgressBar(console) as bar,
-        ):
-            stopped = tracking_learner.train(
-                configuration, known, fly, arguments.out, bar.start, bar.update, rehearsing()
-            ).stopped
-    except KeyboardInterrupt:
-        exit_code = 130
-    return tell(arguments, console, stopped, exit_code)
 
 
 def learn_in_view(
