@@ -20,6 +20,7 @@ from hmpc_ros.cli.options import (
     refuse_to_mix,
 )
 from hmpc_ros.cli.report import write_json
+from hmpc_ros.cli.train import tell_identified
 from hmpc_ros.configuration import learner
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
@@ -34,8 +35,7 @@ DESCRIPTION = """\
 Let the vehicle tune its own MPC over ROS 2, flight by flight.
 
 Starts simulator, controller and learner, each a process of its own, and shows how learning goes.
-With --attach only the learner is started, beside a controller and a vehicle that run already. The
-tracking MPC is learned for by this process itself, with a simulator and a controller of its own.
+With --attach only the learner is started, beside a controller and a vehicle that run already.
 
 Every finished iteration is kept in the results folder at once: after Ctrl-C or a crash, --resume
 goes on with the same numbers. The folder is of the same format as that of hmpc train; hmpc plot
@@ -145,6 +145,15 @@ def learn_in_view(
     return 0
 
 
+_ROWS = (
+    ('rmse_m', 'RMSE of the position [m]'),
+    ('max_m', 'largest error [m]'),
+    ('C', 'tracking cost C'),
+    ('V', 'violation V'),
+    ('J', 'objective J'),
+)
+
+
 def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: bool) -> None:
     """Print before, after and the totals."""
     start, best = summary['start'], summary['best']
@@ -154,11 +163,13 @@ def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: boo
     table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
     for name in ('', 'before', 'best', 'change'):
         table.add_column(name, justify='left' if not name else 'right')
-    for name, meaning in (('C', 'tracking cost C'), ('V', 'violation V'), ('J', 'objective J')):
-        before, after = number(start[name]), number(best[name])
-        change = f'{100 * (after / before - 1):+.2f} %' if before else ''
-        table.add_row(meaning, f'{before:.4f}', f'{after:.4f}', change)
+    for name, meaning in _ROWS:
+        if name in start:
+            before, after = number(start[name]), number(best[name])
+            change = f'{100 * (after / before - 1):+.2f} %' if before else ''
+            table.add_row(meaning, f'{before:.8g}', f'{after:.8g}', change)
     console.print(table)
+    tell_identified(console, summary)
     seconds = summary['seconds_per_iteration']
     console.print(
         f'{summary["iterations"]} iterations, {summary["flights"]} flights, '

@@ -326,7 +326,7 @@ class Learner(Node):
     async def _keep(self, training_run: TrainingRun, record: Record) -> None:
         """Hand over what an iteration accepted, and tell."""
         records = training_run.results.records
-        cost = f'J = {number(record["J"]):.4f}'
+        cost = f'J = {number(record["J"]):.6g}'
         if record['kind'] == 'closing':
             self.get_logger().info(f'the closing flight: {cost}')
         elif record['accepted']:
@@ -397,8 +397,8 @@ class Learner(Node):
             raise CannotGoOnError(f'the run diverged: {training_run.stopped}')
         self._tell(DONE, f'{training_run.k} iterations; the best weights fly')
         self.get_logger().info(
-            f'{self._progress.message}: best J = {self._progress.best:.4f}, last J = '
-            f'{self._progress.J:.4f}; results in {self._progress.results}'
+            f'{self._progress.message}: best J = {self._progress.best:.6g}, last J = '
+            f'{self._progress.J:.6g}; results in {self._progress.results}'
         )
 
     def _best(self, training_run: TrainingRun) -> Policy:
