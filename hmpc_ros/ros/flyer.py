@@ -380,7 +380,7 @@ class RosFlyer:
         """Have the simulator begin flight ``number``."""
         assert self._recording is not None
         started = time.monotonic()
-        if values := self._trials.reset():
+        if values := self._trials.reset(number):
             await self._set_simulator(values)
         for _ in range(2):
             response = await call(
@@ -414,6 +414,9 @@ class RosFlyer:
     def _begin(self, first: int) -> None:
         recording = self._recording
         assert recording is not None
+        late = 1e-9 * (first - self._trials.not_before)
+        if self._trials.not_before and late >= self._trials.time_step:
+            raise NotFlownError(f'the flight began {late:.2f} s later than it was to begin')
         recording.first = first
         recording.log.begin(first)
         for stamp, state in recording.early:

@@ -74,8 +74,8 @@ class Trials(Protocol):
     def not_before(self) -> int:
         """Stamp that the flight does not begin before [ns]."""
 
-    def reset(self) -> dict[str, Any]:
-        """Return the simulator's parameters for the flight that was chosen."""
+    def reset(self, number: int) -> dict[str, Any]:
+        """Return the simulator's parameters for the flight that was chosen, by its number."""
 
     def staying(self) -> dict[str, Any]:
         """Return the controller's parameters between flights, beside the accepted ones."""
@@ -147,7 +147,7 @@ class GoalTrials:
         self._task = self._tasks[task]
         return _goal_values(self._task.goal) if self._sets_goal else {}
 
-    def reset(self) -> dict[str, Any]:
+    def reset(self, number: int) -> dict[str, Any]:
         """Return the task's start."""
         return {'initial_state': list(self._task.start)} if self._sets_start else {}
 
@@ -244,9 +244,9 @@ class ReferenceTrials:
         """Where the reference begins."""
         return round(1e9 * self._begin)
 
-    def reset(self) -> dict[str, Any]:
-        """Return the stamp of the flight's first state."""
-        return {'next_start': self._begin}
+    def reset(self, number: int) -> dict[str, Any]:
+        """Return the stamp of the flight's first state, which only one reset begins at."""
+        return {'next_start': self._begin, 'next_flight': number}
 
     def staying(self) -> dict[str, Any]:
         """Return a beginning that never comes, which sends the vehicle to where it will be."""
