@@ -260,14 +260,16 @@ class ReferenceTrials:
     def deviation(self, state: Array, age: float) -> Array:
         """Return the distance from the reference, and the tilt, of a state (13,)."""
         errors = np.zeros(12)
-        errors[POSITION_ERROR] = state[POSITION] - self.reference.sample(np.array([age])).position[0]
+        wanted = self.reference.sample(np.array([age])).position[0]
+        errors[POSITION_ERROR] = state[POSITION] - wanted
         errors[TILT_ERROR] = math.acos(min(1.0, rotation_matrix(state[QUATERNION])[2, 2])), 0.0
         return errors
 
     def from_start(self, state: Array) -> tuple[float, float]:
         """Return distance from the reference's beginning, and speed."""
         start = self.reference.sample(np.zeros(1)).position[0]
-        return float(np.linalg.norm(state[POSITION] - start)), float(np.linalg.norm(state[VELOCITY]))
+        moved, speed = state[POSITION] - start, state[VELOCITY]
+        return float(np.linalg.norm(moved)), float(np.linalg.norm(speed))
 
     def heard(self, stamps: Sequence[int]) -> bool:
         """Return whether the last step's estimates, and the last truth, have come."""
