@@ -16,7 +16,7 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from hmpc_ros.configuration import build, build_tracking
 from hmpc_ros.configuration.signature import WEIGHTS
-from hmpc_ros.plant.quadcopter import POSITION
+from hmpc_ros.plant.kinds import POSITION
 from hmpc_ros.plant.reference.splines import from_points
 from hmpc_ros.plant.rigid_body import resting_state
 from hmpc_ros.policy.flight_controller import Answer, Pilot
@@ -295,9 +295,9 @@ class TrackingPolicy:
         now = self._pilot.time(answer.time)
         count = int(min(max(reference.duration - now, 0.0) / _SHOWN_STEP + 2, _SHOWN))
         samples = reference.sample(now + _SHOWN_STEP * np.arange(count))
-        states = np.zeros((count, 10))
-        states[:, :3] = samples.position
-        states[:, 6], states[:, 9] = np.cos(samples.yaw / 2), np.sin(samples.yaw / 2)
+        states = np.array([
+            resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)
+        ])
         path = new_path(self._frame_id, count)
         set_rigid_body_path(states, answer.time, _SHOWN_STEP, path)
         return path
