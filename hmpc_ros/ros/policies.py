@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from nav_msgs.msg import Path
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from hmpc_ros.configuration import build, build_tracking
@@ -28,6 +29,7 @@ from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.pilot import TrackingPilot
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import (
+    nanoseconds,
     new_path,
     points_from_trajectory,
     set_path,
@@ -61,8 +63,8 @@ class Heard:
 
     Attributes:
         topic: its name.
-        message: its type, with a header.
-        take: takes a message in and says what became of it; raises ValueError with a sentence.
+        message: its type, with a header, or a header itself.
+        take: takes a message in and says what became of it, if it is worth a word; raises ValueError with a sentence.
     """
 
     topic: str
@@ -197,7 +199,10 @@ class TrackingPolicy:
             Told('estimates', JointState, self._told_estimates),
             Told('reference_path', Path, self._reference_path, latched=True),
         )
-        self.heard = (Heard('trajectory', MultiDOFJointTrajectory, self._take_trajectory),)
+        self.heard = (
+            Heard('trajectory', MultiDOFJointTrajectory, self._take_trajectory),
+            Heard('flight_start', Header, self._take_flight_start),
+        )
 
     def prepare(self, values: Values) -> Any:
         """Return parameters, limits, goal, and the stamp at which the reference begins."""
@@ -260,6 +265,13 @@ class TrackingPolicy:
         yaw = 'path' if self._yaw == 'path' else 'given'
         demand = self._pilot.follow(from_points(**points, yaw=yaw), self._infeasible)
         return f'flying a trajectory of {len(message.points)} points, which asks for {demand}'
+
+    def _take_flight_start(self, message: Header) -> str:
+        """Begin the reference anew where a simulator was reset, unless its beginning is set."""
+        if self._pilot is None or self._begin >= 0.0:
+            return ''
+        self._pilot.restart(nanoseconds(message.stamp))
+        return 'the simulator was reset: the reference begins anew'
 
     def _predicted_path(self, answer: Answer) -> Path:
         assert self._pilot is not None
