@@ -64,7 +64,8 @@ class Heard:
     Attributes:
         topic: its name.
         message: its type, with a header, or a header itself.
-        take: takes a message in and says what became of it, if it is worth a word; raises ValueError with a sentence.
+        take: takes a message in and says what became of it, if it is worth a word; raises
+            ValueError with a sentence.
     """
 
     topic: str

@@ -40,6 +40,7 @@ class TrackingPilot:
     """
 
     plan_step = STAGE_TIME
+    _restart: int | None = None  # stamp at which a run begins
 
     def __init__(
         self,
@@ -157,7 +158,7 @@ class TrackingPilot:
         """Begin a run: the reference from its beginning."""
         self._policy.reset()
         self._zero = self._begin
-        self._restart: int | None = None  # stamp at which a run begins
+        self._restart = None
         self._last: int | None = None  # stamp of the last state
         self._reference = self._wanted
 
