@@ -188,10 +188,12 @@ class Controller(LifecycleNode):
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         overridable = QoSOverridingOptions.with_default_policies
+        # A recorder that falls behind for a moment must not lose a command to the history's end.
+        history = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         self._command_publisher = self.create_lifecycle_publisher(
             self._interface.message,
             self._interface.topic,
-            reliable,
+            history,
             qos_overriding_options=overridable(),
         )
         latched = QoSProfile(

@@ -40,6 +40,8 @@ from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, numbe
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.policy.flight import resolved
+from hmpc_ros.ros.command_interface import ROTORS
+from hmpc_ros.ros.flight_topics import flight_topics
 from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
 from hmpc_ros.ros.parameter_client import RefusedError
 from hmpc_ros.ros.parameters import NodeParameters
@@ -62,11 +64,6 @@ from hmpc_ros.ros.recording import Recording, RecordingError, Topic
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.timings import append_timing
 
-try:
-    from tf2_msgs.msg import TFMessage
-except ImportError:
-    TFMessage = None
-
 TICK = 0.05  # s
 HEARTBEAT = 1.0  # s, of wall-clock time between two messages on ~/progress at most
 LISTEN = 0.5  # s, to hear of another learner before the first flight
@@ -76,14 +73,7 @@ WEIGHTS_FILE = 'weights.yaml'
 BEST_WEIGHTS_FILE = 'best_weights.yaml'
 
 RECORDED = (
-    Topic('odom', Odometry),
-    Topic('rotor_command', JointState),
-    Topic('goal_pose', PoseStamped),
-    Topic('predicted_path', PathMessage),
-    Topic('/clock', ClockMessage),
-    *([] if TFMessage is None else [Topic('/tf', TFMessage)]),
-    Topic('/parameter_events', ParameterEvent),  # tells which weights flew, from when to when
-    Topic('/diagnostics', DiagnosticArray),
+    *flight_topics(ROTORS),
     Topic('~/policy', Float64MultiArray, latched=True),
     Topic('~/progress', DiagnosticArray, latched=True),
     *(Topic(f'~/progress/{name}', Float64) for name in DRAWN),

@@ -5,6 +5,7 @@ The node knows nothing else of what it flies: `POLICIES` has one entry for each 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -193,6 +194,7 @@ class TrackingPolicy:
         self._yaw = str(values['reference.yaw'])
         self._frame_id = str(values['frame_id'])
         self._shown: Any = None
+        self._shown_until = math.inf  # time [s] of the reference up to which it was told
         self._estimates = JointState(name=list(ESTIMATES))
         self._path: Path | None = None
         self.told = (
@@ -291,11 +293,14 @@ class TrackingPolicy:
         """Return what is to be flown from now on, when that is news."""
         assert self._pilot is not None
         reference = self._pilot.reference
-        if reference is self._shown:
+        now = self._pilot.time(answer.time)
+        if reference is self._shown and now < self._shown_until:
             return None
         self._shown = reference
-        now = self._pilot.time(answer.time)
         count = int(min(max(reference.duration - now, 0.0) / _SHOWN_STEP + 2, _SHOWN))
+        # Told on before its end is reached, where it goes on.
+        goes_on = count == _SHOWN
+        self._shown_until = now + _SHOWN_STEP * (count - 2) if goes_on else math.inf
         samples = reference.sample(now + _SHOWN_STEP * np.arange(count))
         states = np.zeros((count, 10))
         states[:, :3] = samples.position
