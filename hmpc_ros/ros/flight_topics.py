@@ -22,7 +22,7 @@ except ImportError:
 
 
 def flight_topics(interface: CommandInterface) -> tuple[Topic, ...]:
-    """Return all that nodes publish about a flight of a kind of vehicle, and what they listen to."""
+    """Return what nodes publish and hear about a flight of a kind of vehicle."""
     tracking = (
         Topic('estimates', JointState),
         Topic('reference_path', Path, latched=True),
