@@ -45,10 +45,10 @@ class TrackingParameters:
     # The last stage weighs this many times as much: it stands for all that comes after.
     terminal: np.ndarray = _weight('the last stage: it counts this many times', 3.0, unit='1')
     # Of going beyond the soft limits: 1/2 (w excess)^2, excess of 1 - R33 and of the speed.
-    # What is within costs nothing, which an iteration that stands there cannot see beyond: from a
-    # tilt weight of about 100 on, one iteration a step swings from one side to the other.
+    # What is within costs nothing, and an iteration that stands there does not see what comes:
+    # with 60 for the tilt commands begin to swing about the limit, with 100 they never stop.
     tilt_slack: np.ndarray = _weight(
-        'tilting beyond the limit (of 1 - cos)', 50.0, unit='1', high=60.0
+        'tilting beyond the limit (of 1 - cos)', 50.0, unit='1', high=52.0
     )
     speed_slack: np.ndarray = _weight('flying beyond the speed limit', 10.0, unit='s/m')
     thrust_gain: np.ndarray = _block(
