@@ -49,7 +49,7 @@ SIMULATOR = (
         'backend',
         'ours',
         'what is simulated: ours, the vehicle.* that takes rotor speeds; or a vehicle that takes '
-        "thrust and rates, with our own model as physics or RotorPy's",
+        "thrust and rates, with our own model as physics, RotorPy's, or crazyflow's (an extra)",
         choices=(ROTOR_SPEEDS, *BACKENDS),
         read_only=True,
     ),
