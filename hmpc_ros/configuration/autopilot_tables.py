@@ -78,3 +78,19 @@ MAVROS_ADAPTER = (
     ),
     *ADAPTER,
 )
+CRAZYFLIE_ADAPTER = (
+    Parameter(
+        'vehicle', 'cf231', "the vehicle's name, which its topics begin with", read_only=True
+    ),
+    Parameter(
+        'command',
+        'full_state',
+        "what is commanded: full_state (the plan's next state; the firmware's controller flies "
+        'there) or rates (thrust and body rates)',
+        choices=('full_state', 'rates'),
+        read_only=True,
+    ),
+    Parameter('battery_empty', 3.0, 'voltage of an empty battery', 'V', lower=0.0, read_only=True),
+    Parameter('battery_full', 4.2, 'voltage of a full battery', 'V', lower=0.0, read_only=True),
+    *ADAPTER,
+)

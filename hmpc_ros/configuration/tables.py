@@ -394,4 +394,5 @@ TABLES = {
     'mavlink_adapter': table(*autopilot_tables.MAVLINK_ADAPTER),
     'mavros_adapter': table(*autopilot_tables.MAVROS_ADAPTER),
     'px4_adapter': table(*autopilot_tables.PX4_ADAPTER),
+    'crazyflie_adapter': table(*autopilot_tables.CRAZYFLIE_ADAPTER),
 }

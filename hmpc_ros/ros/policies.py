@@ -29,6 +29,7 @@ from hmpc_ros.policy.tracking.pilot import TrackingPilot
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import (
     new_path,
+    planned_state,
     points_from_trajectory,
     set_path,
     set_rigid_body_path,
@@ -194,6 +195,7 @@ class TrackingPolicy:
         self._path: Path | None = None
         self.told = (
             Told('predicted_path', Path, self._predicted_path),
+            Told('planned_state', MultiDOFJointTrajectory, self._planned_state),
             Told('estimates', JointState, self._told_estimates),
             Told('reference_path', Path, self._reference_path, latched=True),
         )
@@ -268,6 +270,11 @@ class TrackingPolicy:
             self._path = new_path(self._frame_id, len(states))
         set_rigid_body_path(states, answer.time, self._pilot.plan_step, self._path)
         return self._path
+
+    def _planned_state(self, answer: Answer) -> MultiDOFJointTrajectory:
+        assert self._pilot is not None
+        step = self._pilot.plan_step
+        return planned_state(answer.solution.states, answer.time, step, self._frame_id)
 
     def _told_estimates(self, answer: Answer) -> JointState:
         set_stamp(self._estimates.header.stamp, answer.time)
