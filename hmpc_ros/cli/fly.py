@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.policy.linear.flight_file import save_flight
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.studies.flying import Flown, fly_offline, fly_over_ros, summary
+from hmpc_ros.studies.vehicle import PATIENCE
 
 STEPS = 200
 
@@ -38,6 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--offline',
         action='store_true',
         help='fly in this process, without ROS: the same flight, the same cost',
+    )
+    parser.add_argument(
+        '--vehicle',
+        choices=('mavlink', 'px4', 'mavros', 'crazyflie'),
+        help='fly a vehicle behind an autopilot instead of a simulated one: engage, fly the '
+        'reference, hand back (docs/autopilots.md); of the preset autopilot if no --config is given',
+    )
+    parser.add_argument('--url', help='with --vehicle mavlink: where the autopilot is')
+    parser.add_argument(
+        '--patience',
+        type=float,
+        metavar='S',
+        default=PATIENCE,
+        help=f'with --vehicle: time that the pilot has to be in a hover (default: {PATIENCE:g})',
     )
     parser.add_argument(
         '--steps',
@@ -71,6 +87,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fly, then print the cost and write picture, JSON and arrays."""
+    if arguments.vehicle:
+        return _fly_vehicle(arguments)
+    if arguments.url:
+        raise ValueError('--url is where a vehicle is: give --vehicle mavlink too')
     if arguments.rviz and arguments.real_time is None:
         arguments.real_time = 1.0
     if arguments.offline and arguments.real_time is not None:
@@ -109,6 +129,27 @@ def run(arguments: argparse.Namespace) -> int:
         picture = _picture(arguments.out / 'flight.png', flown, outcome, limits, path, simulator)
     _print(console, flown, result, picture)
     return 0 if flown.flight.complete and outcome.finite else 1
+
+
+def _fly_vehicle(arguments: argparse.Namespace) -> int:
+    for name in ('offline', 'rviz', 'real_time'):
+        if getattr(arguments, name):
+            option = name.replace('_', '-')
+            raise ValueError(f'--{option} is of a simulated vehicle: leave it out with --vehicle')
+    if arguments.config == 'reference':
+        arguments.config = 'autopilot'
+    if arguments.url:
+        if arguments.vehicle != 'mavlink':
+            raise ValueError(f'--url is of --vehicle mavlink, not of {arguments.vehicle}')
+        arguments.overrides.append(f'mavlink_adapter.url={json.dumps(arguments.url)}')
+    path, configuration = read_configuration(arguments)
+    if configuration['controller']['policy.kind'] != 'tracking':
+        raise ValueError(
+            'an autopilot takes thrust and body rates: controller.policy.kind must be tracking, '
+            f'in {path} it is {configuration["controller"]["policy.kind"]}'
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    return fly_tracking.run(arguments, path, configuration)
 
 
 # -- what is shown and written ---------------------------------------------------------------------

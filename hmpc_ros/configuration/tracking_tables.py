@@ -103,7 +103,7 @@ CONTROLLER = (
         '-1: the first odometry; a new value begins it anew',
         's',
         lower=-1.0,
-        upper=1e9,
+        upper=2.0**31 - 1.0,  # the last stamp
     ),
     *declared(Values, 'reference.', 'reference: '),
 )

@@ -319,6 +319,7 @@ class Adapter(Node):
             'phase': takeover.phase.value,
             'why': takeover.why,
             'refusals': '; '.join(takeover.refusals),
+            'connected': str(s.connected).lower(),
             'mode': s.mode,
             'armed': str(s.armed).lower(),
             'state age [s]': f'{s.state_age:.3f}',

@@ -191,6 +191,7 @@ class TrackingPolicy:
         self._yaw = str(values['reference.yaw'])
         self._frame_id = str(values['frame_id'])
         self._shown: Any = None
+        self._shown_begin = 0.0
         self._estimates = JointState(name=list(ESTIMATES))
         self._path: Path | None = None
         self.told = (
@@ -284,11 +285,11 @@ class TrackingPolicy:
     def _reference_path(self, answer: Answer) -> Path | None:
         """Return what is to be flown from now on, when that is news."""
         assert self._pilot is not None
-        reference = self._pilot.reference
-        if reference is self._shown:
+        reference, now = self._pilot.reference, self._pilot.time(answer.time)
+        begin = self._pilot.time(0)  # the same one is news when it begins at another stamp
+        if reference is self._shown and begin == self._shown_begin:
             return None
-        self._shown = reference
-        now = self._pilot.time(answer.time)
+        self._shown, self._shown_begin = reference, begin
         count = int(min(max(reference.duration - now, 0.0) / _SHOWN_STEP + 2, _SHOWN))
         samples = reference.sample(now + _SHOWN_STEP * np.arange(count))
         states = np.zeros((count, 10))
