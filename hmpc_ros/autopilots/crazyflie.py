@@ -14,7 +14,7 @@ from hmpc_ros.autopilots.state import VehicleState, from_enu
 from hmpc_ros.plant.odometry import Four, Three, euler_from_quaternion, to_body
 
 # Bits of Status.supervisor_info.
-FLYING, TUMBLED, LOCKED = 16, 32, 64
+CAN_FLY, FLYING, TUMBLED, LOCKED = 8, 16, 32, 64
 LOW_POWER = 3  # Status.pm_state: this, or 4, which is about to switch off
 # cmd_vel_legacy: what the firmware makes of thrust; below the least, motors stop.
 FULL_THRUST, MOST_THRUST, LEAST_THRUST = 65535.0, 60000.0, 1000.0

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--vehicle',
         choices=('mavlink', 'px4', 'mavros', 'crazyflie'),
         help='fly a vehicle behind an autopilot instead of a simulated one: engage, fly the '
-        'reference, hand back (docs/autopilots.md); of the preset autopilot if no --config is given',
+        'reference, hand back (docs/autopilots.md); --config autopilot where none is given',
     )
     parser.add_argument('--url', help='with --vehicle mavlink: where the autopilot is')
     parser.add_argument(

@@ -40,6 +40,20 @@ ADAPTER = (
         lower=1e-3,
         read_only=True,
     ),
+    Parameter(
+        'allow_arming',
+        False,
+        'whether the service ~/take_off arms the vehicle and takes off; else that is the pilot\'s',
+        read_only=True,
+    ),
+    Parameter(
+        'take_off_height',
+        2.0,
+        'height to take off to, above home; PX4 goes by its own MIS_TAKEOFF_ALT',
+        'm',
+        lower=0.2,
+        read_only=True,
+    ),
     *declared(Gates, ''),
 )
 _SYSTEM = Parameter(

@@ -22,7 +22,8 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from hmpc_ros.autopilots import crazyflie
 from hmpc_ros.autopilots.state import BadEstimateError
-from hmpc_ros.autopilots.takeover import Phase, Request
+from hmpc_ros.autopilots.take_off import Step
+from hmpc_ros.autopilots.takeover import Phase, Request, Situation
 from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.plant.odometry import Four, Three
 from hmpc_ros.ros.adapter import NEWEST, Adapter
@@ -31,6 +32,7 @@ from hmpc_ros.ros.spinning import run
 
 SILENCE = 3.5  # s without a status, which comes once a second
 OTHERS = 2.5  # s; a vehicle obeys the last set-point for 2 s at most
+CLIMB_TIME = 3  # s of a take-off
 HOLD_TIME = 1  # s that it takes to come to rest
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _HIGH_LEVEL, _OURS, _OTHERS = 'high-level commander', 'set-points', 'set-points of others'
@@ -68,7 +70,7 @@ class CrazyflieAdapter(Adapter):
         self._rates = crazyflie.TurnRates()
         self._heard_at = self._others_at = -math.inf
         self._ours = False  # whether set-points of ours are what it obeys
-        self._failure = ''
+        self._failure, self._can_fly = '', False
         self._sent: deque[Any] = deque(maxlen=200)
         self._orientation: Four = (1.0, 0.0, 0.0, 0.0)
 
@@ -96,6 +98,8 @@ class CrazyflieAdapter(Adapter):
             for name, kind in (
                 ('notify_setpoints_stop', services.NotifySetpointsStop),
                 ('go_to', services.GoTo),
+                ('arm', services.Arm),
+                ('takeoff', services.Takeoff),
             )
         }
         self.situation.silence = (
@@ -123,6 +127,7 @@ class CrazyflieAdapter(Adapter):
         self._heard_at = time.monotonic()
         s = self.situation
         s.armed = bool(message.supervisor_info & crazyflie.FLYING)
+        self._can_fly = bool(message.supervisor_info & crazyflie.CAN_FLY)
         self.voltage = message.battery_voltage if message.battery_voltage > 0.0 else math.nan
         s.battery = crazyflie.charge(
             self.voltage, self.settings['battery_empty'], self.settings['battery_full']
@@ -193,7 +198,7 @@ class CrazyflieAdapter(Adapter):
                 self._publish(Twist())  # the firmware takes no thrust before it has seen a zero
             return
         # Until it can be told, the last set-point would be obeyed, and then none: fly on.
-        clients = [client for client, _ in self._asked_of_server.values()]
+        clients = [self._asked_of_server[n][0] for n in ('notify_setpoints_stop', 'go_to')]
         missing = [client.srv_name for client in clients if not client.service_is_ready()]
         if missing:
             self.get_logger().error(f'the server offers no {", ".join(missing)}')
@@ -202,6 +207,21 @@ class CrazyflieAdapter(Adapter):
         # A set-point that is still under way would take control again: once the server has
         # answered, it is told a second time.
         self._stay().add_done_callback(lambda _done: self._stay())
+
+    def _take_off_steps(self, height: float) -> Sequence[Step]:
+        def arm() -> None:
+            self._call('arm', arm=True)
+
+        def take_off() -> None:
+            self._call('takeoff', height=height, duration=Duration(sec=CLIMB_TIME))
+
+        def flies(s: Situation) -> bool:
+            return s.armed and s.position is not None and s.position[2] > 0.9 * height
+
+        return (
+            Step('armed motors', arm, lambda _s: self._can_fly, (_HIGH_LEVEL,)),
+            Step('its height', take_off, flies, (_HIGH_LEVEL,), 5.0 * CLIMB_TIME),
+        )
 
     def _stay(self) -> Any:
         """Tell the server that set-points stop, and the vehicle to stay where it is."""

@@ -27,7 +27,7 @@ from hmpc_ros.ros.runner import LocalRunner, NodeDiedError
 pytestmark = pytest.mark.system
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-FLYING, LOCKED = 16, 64
+CAN_FLY, FLYING, LOCKED = 8, 16, 64
 
 
 @pytest.fixture(scope='module')
@@ -45,6 +45,7 @@ class ScriptedServer:
 
     def __init__(self, controller: ScriptedController, crazyflie):
         self.node, self.crazyflie = controller.node, crazyflie
+        self.z = 2.0
         self.x, self.supervisor, self.voltage, self.power = 0.0, FLYING, 4.0, 0
         self.talks = True
         self.full_states: list = []
@@ -87,7 +88,7 @@ class ScriptedServer:
         message = Odometry()
         message.header.stamp = self.node.get_clock().now().to_msg()
         at, turned = message.pose.pose.position, message.pose.pose.orientation
-        at.x, at.z = self.x, 2.0
+        at.x, at.z = self.x, self.z
         turned.w, turned.z = math.cos(angle), math.sin(angle)
         message.twist.twist.linear.x = 0.1  # in the world
         self._odometry.publish(message)
@@ -204,6 +205,23 @@ def test_full_states_are_flown_from_engage_to_hand_back(crazyflie):
         assert (goal.goal.x, goal.goal.z, goal.relative) == (0.0, 2.0, False)
         assert goal.duration.sec == 1
         expect_rest(server, controller)
+
+
+def test_it_arms_and_takes_off_where_that_is_allowed(crazyflie):
+    height = {'allow_arming': True, 'take_off_height': 1.0}
+    with flight(crazyflie, **height) as (server, controller):
+        server.supervisor, server.z = 0, 0.0
+        controller.wait_for(lambda: controller.call('take_off')[0], 'an answer')
+        controller.wait_for(lambda: server.events, 'a request to arm')
+        assert server.events[0][1].arm
+        server.supervisor = CAN_FLY
+        controller.wait_for(lambda: server.events[-1][0] == 'takeoff', 'a take-off')
+        assert server.events[-1][1].height == 1.0
+        server.supervisor, server.z = CAN_FLY | FLYING, 1.0
+        controller.wait_for(
+            lambda: any(p.value == 'in the air' for p in controller.takeover.values), 'the air'
+        )
+        assert not server.full_states
 
 
 def test_rates_unlock_the_thrust_and_go_out_in_the_firmwares_directions(crazyflie):
