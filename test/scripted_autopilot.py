@@ -55,6 +55,7 @@ class MavlinkAutopilot:
     quality: int = 0
     throttle: float = 0.49
     obeys: bool = True
+    battery: int = 80  # per cent
     options: int = 0
     answers_time: bool = True
     after_take_off: int = 0  # mode, if not the same
@@ -91,7 +92,7 @@ class MavlinkAutopilot:
         mav = self._link.mav
         if turn % 10 == 0:
             mav.heartbeat_send(2, self.autopilot, 128 if self.armed else 0, self.mode, 4)
-            mav.sys_status_send(0, 0, 0, 0, 15800, -1, 80, 0, 0, 0, 0, 0, 0)
+            mav.sys_status_send(0, 0, 0, 0, 15800, -1, self.battery, 0, 0, 0, 0, 0, 0)
         microseconds = round(1e6 * (time.monotonic() - self.boot))
         if mavlink.ATTITUDE_TARGET in self.intervals and turn % 5 == 0:
             level = [1.0, 0.0, 0.0, 0.0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,15 @@ from hmpc_ros.cli import fly_tracking
 from hmpc_ros.cli.options import (
     MOST_STEPS,
     add_configuration,
+    add_vehicle,
     count,
     output_file,
     output_folder,
     read_configuration,
     reader,
+    refuse_to_fly,
     refuse_to_mismatch,
+    take_url,
 )
 from hmpc_ros.cli.report import flight_progress, what_was_run, write_json
 from hmpc_ros.configuration import build, learner
@@ -28,7 +30,6 @@ from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.policy.linear.flight_file import save_flight
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.studies.flying import Flown, fly_offline, fly_over_ros, summary
-from hmpc_ros.studies.vehicle import PATIENCE
 
 STEPS = 200
 
@@ -41,20 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='fly in this process, without ROS: the same flight, the same cost',
     )
-    parser.add_argument(
-        '--vehicle',
-        choices=('mavlink', 'px4', 'mavros', 'crazyflie'),
-        help='fly a vehicle behind an autopilot instead of a simulated one: engage, fly the '
-        'reference, hand back (docs/autopilots.md); --config autopilot where none is given',
-    )
-    parser.add_argument('--url', help='with --vehicle mavlink: where the autopilot is')
-    parser.add_argument(
-        '--patience',
-        type=float,
-        metavar='S',
-        default=PATIENCE,
-        help=f'with --vehicle: time that the pilot has to be in a hover (default: {PATIENCE:g})',
-    )
+    add_vehicle(parser)
     parser.add_argument(
         '--steps',
         type=count(MOST_STEPS),
@@ -89,8 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Fly, then print the cost and write picture, JSON and arrays."""
     if arguments.vehicle:
         return _fly_vehicle(arguments)
-    if arguments.url:
-        raise ValueError('--url is where a vehicle is: give --vehicle mavlink too')
+    take_url(arguments)
     if arguments.rviz and arguments.real_time is None:
         arguments.real_time = 1.0
     if arguments.offline and arguments.real_time is not None:
@@ -138,16 +125,9 @@ def _fly_vehicle(arguments: argparse.Namespace) -> int:
             raise ValueError(f'--{option} is of a simulated vehicle: leave it out with --vehicle')
     if arguments.config == 'reference':
         arguments.config = 'autopilot'
-    if arguments.url:
-        if arguments.vehicle != 'mavlink':
-            raise ValueError(f'--url is of --vehicle mavlink, not of {arguments.vehicle}')
-        arguments.overrides.append(f'mavlink_adapter.url={json.dumps(arguments.url)}')
+    take_url(arguments)
     path, configuration = read_configuration(arguments)
-    if configuration['controller']['policy.kind'] != 'tracking':
-        raise ValueError(
-            'an autopilot takes thrust and body rates: controller.policy.kind must be tracking, '
-            f'in {path} it is {configuration["controller"]["policy.kind"]}'
-        )
+    refuse_to_fly(configuration)
     arguments.out.mkdir(parents=True, exist_ok=True)
     return fly_tracking.run(arguments, path, configuration)
 

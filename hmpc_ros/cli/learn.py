@@ -14,10 +14,13 @@ from rich.table import Table
 from hmpc_ros.cli.live import duration, view
 from hmpc_ros.cli.options import (
     add_run,
+    add_vehicle,
     read_run,
     reader,
+    refuse_to_fly,
     refuse_to_mismatch,
     refuse_to_mix,
+    take_url,
 )
 from hmpc_ros.cli.report import write_json
 from hmpc_ros.cli.train import ProgressBar, rehearsing, tell
@@ -26,9 +29,14 @@ from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
 from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
 from hmpc_ros.studies.tracking import flyer_over_ros
+from hmpc_ros.studies.vehicle import vehicle_flyer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hmpc_ros.configuration.files import Configuration
+    from hmpc_ros.learning.requests import FlightRequest
+    from hmpc_ros.policy.tracking.flying import TrackedFlight
     from hmpc_ros.ros.monitor import Monitor
     from hmpc_ros.ros.runner import LocalRunner
 
@@ -49,6 +57,7 @@ examples:
   hmpc learn --out results/learning
   hmpc learn --resume --out results/learning --iterations 400
   hmpc learn --config tracking --flights 3 --set simulator.mass_scale=1.2 --out results/eight
+  hmpc learn --vehicle mavlink --config mine.yaml --flights 3 --out results/monday
   hmpc learn --attach --set learner.reset=fly --set learner.goal.position="[2, 0, 1.5]"
   hmpc fly --set controller.weights_file=results/learning/best_weights.yaml
 """
@@ -59,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_run(parser, 'results/learning')
+    add_vehicle(parser)
     parser.add_argument(
         '--attach',
         action='store_true',
@@ -83,8 +93,15 @@ def run(arguments: argparse.Namespace) -> int:
                     f'--set {override}: with --attach only the learner is started; change other '
                     'nodes where they run'
                 )
+    take_url(arguments)
+    if arguments.vehicle and arguments.config is None and not arguments.resume:
+        arguments.config = 'autopilot'
     configuration = read_run(arguments)
-    if not arguments.attach:
+    if arguments.vehicle:
+        refuse_to_fly(configuration)
+        if arguments.config is None:
+            raise ValueError('--vehicle needs --config with --resume: the folder keeps no adapter')
+    elif not arguments.attach:
         refuse_to_mismatch(configuration)
     if configuration['controller']['policy.kind'] == 'tracking':
         return _learn_to_track(arguments, configuration)
@@ -115,13 +132,18 @@ def _learn_to_track(arguments: argparse.Namespace, configuration: Configuration)
     console = Console(stderr=True, highlight=False)
     known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
     steps = tracking_learner.steps(known)
+    flyer: contextlib.AbstractContextManager[Callable[[FlightRequest], TrackedFlight]]
+    if arguments.vehicle:
+        flyer = vehicle_flyer(
+            configuration, f'{arguments.vehicle}_adapter', known.reference, steps,
+            say=console.print, patience=arguments.patience, reader=reader(arguments.verbose),
+        )  # fmt: skip
+    else:
+        flyer = flyer_over_ros(
+            configuration, known.reference, steps, reader=reader(arguments.verbose)
+        )
     try:
-        with (
-            flyer_over_ros(
-                configuration, known.reference, steps, reader=reader(arguments.verbose)
-            ) as fly,
-            ProgressBar(console) as bar,
-        ):
+        with flyer as fly, ProgressBar(console) as bar:
             stopped = tracking_learner.train(
                 configuration, known, fly, arguments.out, bar.start, bar.update, rehearsing()
             ).stopped

@@ -79,6 +79,15 @@ def fly_over_ros(
     return flight, _told(local.diagnostics, local.record, counts), local.wall_time
 
 
+def controller_values(theta: np.ndarray) -> dict[str, Any]:
+    """Return the controller's parameters that a policy's theta stands for."""
+    values: dict[str, Any] = {}
+    for block, numbers in SPACE.unpack(theta).items():
+        name = f'tracking.{block}'
+        values[name] = numbers.tolist() if CONTROLLER[name].is_list else float(numbers[0])
+    return values
+
+
 @dataclass(eq=False)
 class NodesFlyer:
     """Flies the requests of a training run with nodes that run.
@@ -106,10 +115,7 @@ class NodesFlyer:
 
         self.begun += 1
         begin = BEGIN * self.begun
-        lent: dict[str, Any] = {}
-        for block, values in SPACE.unpack(request.theta).items():
-            name = f'tracking.{block}'
-            lent[name] = values.tolist() if CONTROLLER[name].is_list else float(values[0])
+        lent = controller_values(request.theta)
         self.flights.set_parameters('controller', {**lent, 'reference.begin': begin})
         self.flights.set_parameters(
             'simulator', {'next_flight': request.number, 'next_start': begin}

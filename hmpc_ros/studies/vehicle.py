@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hmpc_ros.autopilots.takeover import BROKEN_BY_FLYING
+from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.ros.graph import vehicle
 from hmpc_ros.studies.flying import nobody, ros_is_missing
+from hmpc_ros.studies.tracking import controller_values
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
+    from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.plant.reference.protocol import Reference
     from hmpc_ros.ros.vehicle_flight import VehicleFlights
     from hmpc_ros.studies.flying import Progress
@@ -63,6 +70,107 @@ def open_vehicle(
     ) as flights:
         flights.wait_for_autopilot()
         yield flights
+
+
+@dataclass(eq=False)
+class VehicleFlyer:
+    """Flies the requests of a training run with a vehicle behind an autopilot.
+
+    Between two flights the vehicle is flown to where the reference begins, under the weights of the
+    configuration. It is engaged once, as somebody began the run; whatever ends that, battery and
+    pilot included, it waits until somebody engages again (``hmpc autopilot engage``), and goes on.
+    A flight that a bound ended which weights can break counts as lost; any other is flown again.
+
+    Args:
+        flights: of controller and adapter that run.
+        configuration: of the run.
+        reference: of the configuration.
+        steps: control steps of each flight.
+        say: is called with what is to be done.
+        patience: time that the pilot has for the first take-off [s].
+    """
+
+    flights: VehicleFlights
+    configuration: Configuration
+    reference: Reference
+    steps: int
+    say: Say = silent
+    patience: float = PATIENCE
+    engaged: float = field(default=-math.inf, init=False)  # since when [s]; -inf: not yet
+
+    def __call__(self, request: FlightRequest) -> TrackedFlight:
+        """Fly a request to an end that it is to blame for.
+
+        Raises:
+            NotEngagedError: the vehicle was not ready in the first place.
+            RefusedError, NoAnswerError, NodeDiedError: controller or adapter failed.
+        """
+        from hmpc_ros.ros.vehicle_flight import NotEngagedError
+
+        controller, preset = self.configuration['controller'], build.assumed(self.configuration)
+        own = controller_values(build.parameters(controller, preset).theta)
+        period = float(controller['time_step'])
+        while True:
+            self._be_engaged()
+            try:
+                self.flights.wait_at_beginning(own)
+                self.flights.settle(self.reference)
+            except NotEngagedError as error:
+                self.flights.hand_back()
+                self.say(f'{error}; engage again to go on: hmpc autopilot engage')
+                continue
+            lent = controller_values(request.theta)
+            flown = self.flights.fly(self.reference, self.steps, period, lent)
+            self.flights.wait_at_beginning(own)
+            flight = flown.flight
+            if flight.complete and len(flown.signatures) == 1:
+                return flight
+            if flight.steps and any(name in flight.ended for name in BROKEN_BY_FLYING):
+                self.say(f'flight {request.number} is lost: {flight.ended}')
+                return flight
+            why = flight.ended or 'somebody else set the controller meanwhile'
+            self.say(f'flight {request.number} is flown again: {why}')
+
+    def _be_engaged(self) -> None:
+        """Have control, with charge and time for a flight."""
+        from hmpc_ros.ros.vehicle_flight import TAKEN_OVER
+
+        flights = self.flights
+        if self.engaged == -math.inf:
+            flights.wait_until_ready(self.patience, self.say)
+            flights.engage()
+            self.engaged = time.monotonic()
+        while True:
+            empty = self._empty() if flights.phase == TAKEN_OVER else ''
+            if flights.phase == TAKEN_OVER and not empty:
+                return
+            flights.hand_back()
+            why = empty or flights.told['why']
+            self.say(
+                f'paused: {why}; land and change the battery if need be, take off, and engage: '
+                'hmpc autopilot engage'
+            )
+            while not flights.spin_until(lambda: flights.phase == TAKEN_OVER, 1.0):
+                pass
+            self.engaged = time.monotonic()
+
+    def _empty(self) -> str:
+        """Say why there is no charge or time for another flight; empty: there is."""
+        learner = self.configuration['learner']
+        reserve, most = learner['vehicle.battery_reserve'], learner['vehicle.flight_time']
+        if self.flights.battery < reserve:
+            return (
+                f'the battery has {100 * self.flights.battery:.0f} % left, '
+                f'vehicle.battery_reserve is {100 * reserve:.0f} %'
+            )
+        flown = time.monotonic() - self.engaged
+        needed = self.steps * float(self.configuration['controller']['time_step'])
+        if 0.0 < most < flown + needed:
+            return (
+                f'it has flown for {flown:.0f} s, and another flight takes {needed:.0f} s: '
+                f'vehicle.flight_time is {most:g} s'
+            )
+        return ''
 
 
 def fly_vehicle(
@@ -122,3 +230,19 @@ def fly_vehicle(
         if key in values:
             told[f'solve_ms.{name}'] = float(values[key])
     return flown.flight, told, steps * period
+
+
+@contextlib.contextmanager
+def vehicle_flyer(
+    configuration: Configuration,
+    adapter: str,
+    reference: Reference,
+    steps: int,
+    *,
+    say: Say = silent,
+    patience: float = PATIENCE,
+    reader: Callable[[str, str], None] | None = None,
+) -> Iterator[VehicleFlyer]:
+    """Start controller and adapter for a training run; arguments as for `fly_vehicle`."""
+    with open_vehicle(configuration, adapter, reader=reader) as flights:
+        yield VehicleFlyer(flights, configuration, reference, steps, say, patience)
