@@ -150,6 +150,8 @@ class FlyingAutopilot(MavlinkAutopilot):
         super().__post_init__()
 
     def _tell(self, turn):
+        # On a machine that is too busy it loses time instead of falling silent to catch up.
+        self._until = max(self._until, time.monotonic() - 0.2)
         while self._until < time.monotonic():
             self._until += self.STEP
             self._fly(self.STEP)

@@ -208,7 +208,8 @@ class VehicleFlights(RunningNodes):
         """Give control back to the autopilot's hold, where it is had."""
         if self.phase in ('engaging', TAKEN_OVER):
             self._client.ask('hand_back', ANSWER_TIMEOUT)
-            self.spin_until(lambda: self.phase in ('waiting', 'ready'), ANSWER_TIMEOUT)
+        # Also where the adapter has begun to, by itself.
+        self.spin_until(lambda: self.phase in ('', 'waiting', 'ready'), ANSWER_TIMEOUT)
 
     # -- flights -------------------------------------------------------------------------------
 
