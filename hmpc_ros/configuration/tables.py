@@ -291,6 +291,22 @@ LEARNING = table(
 # How the learner node goes about its flights. None of it decides what a run comes to: a run may be
 # resumed with other values.
 LEARNER_OPERATION = table(
+    Parameter(
+        'vehicle.battery_reserve',
+        0.35,
+        'hmpc learn --vehicle: charge below which no flight begins before the battery is changed',
+        lower=0.0,
+        upper=1.0,
+        read_only=True,
+    ),
+    Parameter(
+        'vehicle.flight_time',
+        0.0,
+        'hmpc learn --vehicle: time in control after which the battery is changed; 0: no bound',
+        's',
+        lower=0.0,
+        read_only=True,
+    ),
     Parameter('autostart', True, 'begin to learn at once, without ~/start', read_only=True),
     Parameter(
         'results',
@@ -410,4 +426,5 @@ TABLES = {
     'mavlink_adapter': table(*autopilot_tables.MAVLINK_ADAPTER),
     'mavros_adapter': table(*autopilot_tables.MAVROS_ADAPTER),
     'px4_adapter': table(*autopilot_tables.PX4_ADAPTER),
+    'crazyflie_adapter': table(*autopilot_tables.CRAZYFLIE_ADAPTER),
 }
