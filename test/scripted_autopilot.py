@@ -55,6 +55,7 @@ class MavlinkAutopilot:
     throttle: float = 0.49
     obeys: bool = True
     options: int = 0
+    system: int = 1
     boot: float = field(default_factory=time.monotonic)
     setpoints: list = field(default_factory=list)  # (time, roll rate, pitch rate, yaw rate, thrust)
     modes: list = field(default_factory=list)  # asked for
@@ -64,8 +65,9 @@ class MavlinkAutopilot:
         from pymavlink import mavutil
 
         self._link = mavutil.mavlink_connection(
-            f'udpout:127.0.0.1:{self.port}', source_system=1, source_component=1, dialect='common'
-        )
+            f'udpout:127.0.0.1:{self.port}', source_system=self.system, source_component=1,
+            dialect='common',
+        )  # fmt: skip
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
