@@ -299,8 +299,9 @@ class Pilot:
         """Arm, climb to MIS_TAKEOFF_ALT, and hold there still."""
         self.ask(_ARM, (1.0,), lambda: self.armed, 60.0, 'arm')
         self.ask(
-            _SET_MODE, (1.0, *TAKEOFF), lambda: self.mode in ('takeoff', 'hold'), 10.0, 'take off'
-        )
+            _SET_MODE, (1.0, *TAKEOFF),
+            lambda: self.mode == 'takeoff' or self.estimate[-1][3] > 1.0, 10.0, 'take off',
+        )  # fmt: skip
         height = 0.8 * float(PARAMETERS['MIS_TAKEOFF_ALT'])
         if not wait(lambda: self.estimate[-1][3] > height and self.speed < 0.3, 30.0):
             raise Px4Error(f'PX4 did not reach its take-off height; it said: {self.texts[-5:]}')

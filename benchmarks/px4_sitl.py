@@ -525,7 +525,8 @@ def ratios(results: dict[str, Any]) -> dict[str, Any]:
         for who, errors in flights.items():
             if who != 'PX4' and 'PX4' in flights:
                 found[f'{what}, {who}'] = {
-                    name: e['rmse'] / flights['PX4'][name]['rmse'] for name, e in errors.items()
+                    name: e['rmse'] / max(flights['PX4'][name]['rmse'], 1e-9)
+                    for name, e in errors.items()
                 }
     return found
 
@@ -600,6 +601,15 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Fly, and write what came of it; 1 when something went wrong."""
     options = read_arguments()
+    try:
+        return fly(options)
+    except (Px4Error, RuntimeError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+
+
+def fly(options: argparse.Namespace) -> int:
+    """Start PX4, fly all parts, and end it."""
     binary, parts = Path(options.binary).absolute(), tuple(options.parts)
     options.out = options.out.absolute()
     options.out.mkdir(parents=True, exist_ok=True)

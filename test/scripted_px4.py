@@ -56,6 +56,7 @@ class ScriptedPx4(FlyingAutopilot):
             dialect='common',
         )  # fmt: skip
         self.targets: list = []  # (time, position ENU)
+        self._heard = False  # of the ground station
         super().__init__(14540 + number, armed=False, mode=HOLD, system=self.system)
         self.place[2] = 0.0
 
@@ -85,8 +86,9 @@ class ScriptedPx4(FlyingAutopilot):
         super()._tell(turn)
         mav = self._ground.mav
         while (message := self._ground.recv_msg()) is not None:
+            self._heard = True
             self._hear(message)
-        if not self._ground.last_address:
+        if not self._heard:
             return
         now = round(1e6 * (time.monotonic() - self.boot))
         if turn % 10 == 0:
