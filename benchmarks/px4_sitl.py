@@ -7,14 +7,15 @@ the controller and an adapter take over in hover, fly eights, learn from their f
 back. What is written: px4_sitl.json and px4_sitl.png. Errors are told against PX4's own estimate,
 which is all that either controller knows, and against the simulator's truth.
 
-Through MAVLink all is flown; with AGENT, the take-overs and the eights through uXRCE-DDS too, which
-needs px4_msgs of that PX4.
+Through MAVLink all is flown; with AGENT all but the learning through uXRCE-DDS too, which needs
+px4_msgs of that PX4.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import math
 import os
 import signal
@@ -76,6 +77,7 @@ EIGHTS = {'eight, 1.5 m/s': 0.7071, 'eight, 3 m/s': 1.4142}
 FAST = 'eight, 3 m/s'
 COUNTED, END = 3.0, 12.0  # s of an eight that count
 HOVERED = 10.0  # s
+HOVER = 0.49  # throttle of a hover of the SIH quadcopter
 _HISTORY = QoSProfile(depth=5000)
 PARTS = ('hover', 'eights', 'learning', 'engagements', 'kills')
 
@@ -171,10 +173,14 @@ class Vehicle:
         if not self.spin(lambda: bool(self._states) and self._goals.get_subscription_count() > 0
                          and self._trajectories.get_subscription_count() > 0, 120.0):  # fmt: skip
             raise Px4Error(f'the controller hears no state: {self.told()["words"]}')
-        x, y, z = np.mean([state[:3] for _, state in self._states[-100:]], axis=0).tolist()
-        self.goal((x, y, z))
-        if not self.spin(lambda: self.told()['phase'] == 'ready', 60.0):
-            raise Px4Error(f'not ready to engage: {self.told()["words"]}')
+        end = time.monotonic() + 60.0
+        ready = False
+        while not ready:  # PX4's hold wanders with its estimate: the reference goes with it
+            if time.monotonic() > end:
+                raise Px4Error(f'not ready to engage: {self.told()["words"]}')
+            x, y, z = np.mean([state[:3] for _, state in self._states[-100:]], axis=0).tolist()
+            self.goal((x, y, z))
+            ready = self.spin(lambda: self.told()['phase'] == 'ready', 4.0)
         done, words = self._client.ask('engage', 10.0)
         if not done:
             raise Px4Error(f'does not engage: {words}')
@@ -185,7 +191,10 @@ class Vehicle:
     def hand_back(self, pilot: Pilot) -> None:
         """Give control back to PX4's hold; raises Px4Error when it does not take it."""
         done, words = self._client.ask('hand_back', 10.0)
-        if not done or not self.spin(lambda: pilot.mode == 'hold', 10.0):
+        given = ('waiting', 'ready')
+        if not done or not self.spin(
+            lambda: pilot.mode == 'hold' and self.told()['phase'] in given, 10.0
+        ):
             raise Px4Error(f'did not hand back: {words}; PX4 is in {pilot.mode}')
 
     def hover(self) -> tuple[Reference, float]:
@@ -331,12 +340,14 @@ class Run:
         adapter: name of the node.
         parameters: of adapter and controller.
         options: the command line's.
+        bridge: the agent, where there is one.
     """
 
     def __init__(
         self, pilot: Pilot, adapter: str, parameters: dict[str, dict[str, Any]],
-        options: argparse.Namespace,
+        options: argparse.Namespace, bridge: Agent | None = None,
     ) -> None:  # fmt: skip
+        self.bridge = bridge
         self.pilot, self.adapter, self.options = pilot, adapter, options
         self.parameters = {
             **parameters,
@@ -464,11 +475,16 @@ class Run:
             self.to_the_centre(vehicle)
             begun, since = time.monotonic(), len(self.pilot.modes)
             where = len(self.pilot.estimate)
-            os.kill(self.pid(vehicle, victim), signal.SIGKILL)
+            if victim == 'agent' and self.bridge is not None:
+                self.bridge.kill()
+            else:
+                os.kill(vehicle.runner.pid(victim), signal.SIGKILL)
             held = wait(lambda: self.pilot.mode != 'offboard', 10.0)
             seconds, mode = time.monotonic() - begun, self.pilot.mode
             time.sleep(5.0)
         path = np.array(self.pilot.estimate[where:])[:, 1:]
+        if victim == 'agent' and self.bridge is not None:
+            self.bridge.start()
         with self.vehicle() as vehicle:  # all is well again
             vehicle.spin(lambda: vehicle.told()['phase'] != 'waiting', 30.0)
             vehicle.spin(lambda: False, 3.0)
@@ -482,10 +498,6 @@ class Run:
         if not held or self.pilot.mode != 'hold' or again:
             self.wrong.append(f'after the {victim} was killed PX4 is in {self.pilot.mode}')
             self.pilot.choose(HOLD, 'hold')
-
-    def pid(self, vehicle: Vehicle, victim: str) -> int:
-        """Return the process of a node."""
-        return vehicle.runner.pid(victim)
 
     def all(self, parts: tuple[str, ...]) -> None:
         """Fly everything; what goes wrong is kept, and the rest is flown."""
@@ -502,7 +514,7 @@ class Run:
             if 'engagements' in parts:
                 self.engagements(vehicle)
         if 'kills' in parts:
-            for victim in ('controller', self.adapter):
+            for victim in ('controller', self.adapter, *(['agent'] if self.bridge else [])):
                 with self.guarded(f'kill of the {victim}'):
                     self.kill(victim)
 
@@ -539,7 +551,7 @@ def draw(run: Run, file: Path, title: str, subtitle: str) -> None:
     colours = {'PX4': ORANGE, 'ours': BLUE, 'ours, learned': GREEN}
     with page(file) as figure:
         head(figure, title, subtitle)
-        grid = figure.add_gridspec(2, 2, left=0.055, right=0.98, top=0.85, bottom=0.06)
+        grid = figure.add_gridspec(2, 2, left=0.14, right=0.98, top=0.85, bottom=0.06)
         for column, (name, rate) in enumerate(EIGHTS.items()):
             axis = figure.add_subplot(grid[0, column])
             t = np.linspace(COUNTED, END, 500)
@@ -551,7 +563,8 @@ def draw(run: Run, file: Path, title: str, subtitle: str) -> None:
                     axis.plot(*track[:, 1:3].T, color=colour, label=who)
             axis.set_aspect('equal', adjustable='datalim')
             axis.set_title(f"{name}, from above, by PX4's estimate [m]")
-            axis.legend(loc='upper right')
+            axis.legend(loc='upper center', ncols=4)
+            axis.margins(y=0.2)
         axis = figure.add_subplot(grid[1, :])
         rows = [(what, who) for what in ('hover', *EIGHTS) for who in run.results.get(what, {})]
         for k, (what, who) in enumerate(rows):
@@ -566,21 +579,34 @@ def draw(run: Run, file: Path, title: str, subtitle: str) -> None:
         axis.set_title("RMSE [m]; full: against PX4's estimate, pale: against the truth")
 
 
-@contextlib.contextmanager
-def agent(program: str, port: int) -> Iterator[subprocess.Popen]:
-    """Run the uXRCE-DDS agent; it ends with the context, and with this process."""
-    process = subprocess.Popen(
-        [sys.executable, '-m', 'hmpc_ros.ros.tether', '--program', program, 'udp4', '-p',
-         str(port)],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
+class Agent:
+    """The uXRCE-DDS agent; a context, and it ends with this process however that ends."""
+
+    def __init__(self, program: str, port: int) -> None:
+        self._command = [
+            sys.executable, '-m', 'hmpc_ros.ros.tether', '--program', program, 'udp4', '-p',
+            str(port),
+        ]  # fmt: skip
+
+    def __enter__(self) -> Agent:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it."""
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def kill(self) -> None:
+        """Kill it."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
 
 
 def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -591,9 +617,21 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('build/px4-sitl'), metavar='DIR')
     parser.add_argument('--flights', type=int, default=3, help='of the learning run (default: 3)')
     parser.add_argument('--engagements', type=int, default=20, help='in a row (default: 20)')
+    parser.add_argument(
+        '--links', nargs='+', choices=['MAVLink', 'uXRCE-DDS'], help='(default: all that there are)'
+    )
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
     options = parser.parse_args(words)
-    if why := missing(options.binary):
+    why = missing(options.binary)
+    if not why and options.agent:
+        if not os.access(options.agent, os.X_OK):
+            why = f'AGENT: there is no program {options.agent}; it is the MicroXRCEAgent'
+        elif importlib.util.find_spec('px4_msgs') is None:
+            why = (
+                'AGENT: px4_msgs is not here: build it from the branch of the release of that PX4, '
+                'and source it; without AGENT all is flown through MAVLink'
+            )
+    if why:
         parser.exit(2, f'{why}\n')
     return options
 
@@ -619,39 +657,46 @@ def fly(options: argparse.Namespace) -> int:
         runner = stack.enter_context(LocalRunner([]))
         names = ('ROS_', 'FASTDDS_')
         os.environ.update({n: v for n, v in runner.environment.items() if n.startswith(names)})
-        stack.enter_context(
-            px4(binary, number, options.out / 'px4', {'PX4_UXRCE_DDS_PORT': str(AGENT + number)})
-        )
+        port = AGENT + number
+        bridge = stack.enter_context(Agent(options.agent, port)) if options.agent else None
+        variables = {'PX4_UXRCE_DDS_PORT': str(port), 'PX4_UXRCE_DDS_NS': ''}
+        stack.enter_context(px4(binary, number, options.out / 'px4', variables))
         pilot = Pilot(number)
         stack.callback(pilot.close)
         pilot.listen_to_all()
         say(f'PX4 {pilot.version}')
         pilot.take_off()
         say('in the air')
+        common = {'system': number + 1}
         url = f'udp:127.0.0.1:{OFFBOARD_LINK + number}'
-        adapter = {'url': url, 'system': number + 1}
-        run = Run(pilot, 'mavlink_adapter', {'mavlink_adapter': adapter}, options)
-        run.all(parts)
+        adapters: dict[str, tuple[str, dict[str, Any], Agent | None]] = {}
+        adapters['MAVLink'] = ('mavlink_adapter', {**common, 'url': url}, None)
+        if bridge is not None:
+            # PX4 does not publish its throttle by default.
+            adapters['uXRCE-DDS'] = ('px4_adapter', {**common, 'hover_throttle': HOVER}, bridge)
+        result: dict[str, Any] = {'px4': pilot.version, 'px4_parameters': PARAMETERS}
+        wrong: list[str] = []
+        for link in options.links or adapters:
+            adapter, parameters, through = adapters[link]
+            run = Run(pilot, adapter, {adapter: parameters}, options, through)
+            flown = parts if through is None else tuple(p for p in parts if p != 'learning')
+            run.all(flown)
+            result[link] = {
+                **run.results, 'ratios to PX4': ratios(run.results), 'wrong': run.wrong
+            }  # fmt: skip
+            wrong += run.wrong
+            draw(
+                run, options.out / f'{adapter}.png',
+                f'PX4 {pilot.version.partition(" ")[0]}, simulated', 'SIH quadcopter through '
+                f'{link}, {time.strftime("%Y-%m-%d")}; 1.5 by 3 m, {COUNTED:g} to {END:g} s',
+            )  # fmt: skip
         with run.guarded('landing'):
             pilot.land()
             say('landed')
-        result = {
-            'px4': pilot.version,
-            'px4_parameters': PARAMETERS,
-            'link': 'MAVLink',
-            **run.results,
-            'ratios to PX4': ratios(run.results),
-            'said by PX4': pilot.texts,
-            'wrong': run.wrong,
-            **provenance(),
-        }
+        result.update({'said by PX4': pilot.texts, 'wrong': wrong, **provenance()})
         write_json(result, options.out / 'px4_sitl.json')
-        draw(
-            run, options.out / 'px4_sitl.png', f'PX4 {pilot.version.partition(" ")[0]}, simulated',
-            'SIH quadcopter, MAVLink; ' + time.strftime('%Y-%m-%d'),
-        )  # fmt: skip
-    say(f'written to {options.out}/px4_sitl.json and .png')
-    return bool(run.wrong)
+    say(f'written to {options.out}: px4_sitl.json and pictures')
+    return bool(wrong)
 
 
 if __name__ == '__main__':
