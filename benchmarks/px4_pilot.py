@@ -292,7 +292,13 @@ class Pilot:
             raise Px4Error('PX4 tells no ODOMETRY or no HIL_STATE_QUATERNION, although asked to')
 
     def choose(self, mode: tuple[float, float], name: str) -> None:
-        """Choose a mode; raises Px4Error when PX4 does not go there."""
+        """Choose a mode, also that of a failsafe, which ends so.
+
+        Raises:
+            Px4Error: PX4 does not go there.
+        """
+        self.command(_SET_MODE, 1.0, *mode)
+        wait(lambda: _SET_MODE in self.acknowledged, 1.0)
         self.ask(_SET_MODE, (1.0, *mode), lambda: self.mode == name, 10.0, f'go to {name}')
 
     def take_off(self) -> None:

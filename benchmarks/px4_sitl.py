@@ -7,17 +7,17 @@ the controller and an adapter take over in hover, fly eights, learn from their f
 back. What is written: px4_sitl.json and px4_sitl.png. Errors are told against PX4's own estimate,
 which is all that either controller knows, and against the simulator's truth.
 
-Through MAVLink all is flown; with AGENT all but the learning through uXRCE-DDS too, which needs
-px4_msgs of that PX4.
+Through MAVLink all is flown; with AGENT all but the learning through uXRCE-DDS too. Its messages,
+px4_msgs, are built from the definitions in PX4's sources, beside its build folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import message_packages
 import numpy as np
 from geometry_msgs.msg import PoseStamped, Transform, Twist, TwistStamped
 from nav_msgs.msg import Odometry
@@ -56,6 +57,7 @@ from hmpc_ros.configuration.files import Configuration, load
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.learning.requests import FlightRequest
+from hmpc_ros.learning.results import number
 from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.reference.hover import Hover
 from hmpc_ros.plant.reference.protocol import Reference
@@ -78,6 +80,14 @@ FAST = 'eight, 3 m/s'
 COUNTED, END = 3.0, 12.0  # s of an eight that count
 HOVERED = 10.0  # s
 HOVER = 0.49  # throttle of a hover of the SIH quadcopter
+# What is known of it before any flight: SIH_KDV is 1 N s/m on 1 kg; its lags are measured ones.
+MODEL = {
+    'tracking.drag': [1.0, 1.0, 1.0],
+    'tracking.thrust_lag': 0.055,
+    'tracking.rate_lags': [0.085, 0.085, 0.3],
+}
+# Of the learner's trust region: weights may change by a factor of e^0.5 at first.
+RADIUS = 0.5
 _HISTORY = QoSProfile(depth=5000)
 PARTS = ('hover', 'eights', 'learning', 'engagements', 'kills')
 
@@ -269,6 +279,17 @@ class Vehicle:
         )  # fmt: skip
 
 
+def unflown(
+    reference: Reference, steps: int, period: float, why: str
+) -> flying.TrackedFlight:
+    """Return a flight that ended before it could be recorded."""
+    state = np.zeros((1, RATES.states))
+    return flying.TrackedFlight(
+        period, state, state, np.empty((0, RATES.inputs)), reference.sample(np.zeros(1)),
+        np.empty((0, N_ESTIMATE)), (), (), (), np.empty(0), steps, why,
+    )  # fmt: skip
+
+
 def _columns(kept: list[tuple[int, np.ndarray]], zero: float) -> tuple[np.ndarray, np.ndarray]:
     """Return times [s] and values of what was heard since a second before ``zero``."""
     since = [(1e-9 * stamp, values) for stamp, values in kept if 1e-9 * stamp > zero - 1.0]
@@ -353,7 +374,7 @@ class Run:
             **parameters,
             'controller': {
                 'preset': 'px4_sih', 'reference.centre': list(CENTRE),
-                'reference.yaw_angle': HEADING, **parameters.get('controller', {}),
+                'reference.yaw_angle': HEADING, **MODEL,
             },
         }  # fmt: skip
         self.results: dict[str, Any] = {}
@@ -419,12 +440,17 @@ class Run:
         steps = tracking_learner.steps(known)
 
         def fly(request: FlightRequest) -> flying.TrackedFlight:
+            self.flown += 1
             vehicle.set_theta(request.theta)
             vehicle.engage(self.pilot)
-            self.to_the_centre(vehicle)
-            zero = vehicle.follow(known.reference)
+            try:
+                self.to_the_centre(vehicle)
+                zero = vehicle.follow(known.reference)
+            except Px4Error as error:  # it was handed back: such weights cost without bound
+                say(f'learning flight {self.flown}: {error}')
+                self.pilot.choose(HOLD, 'hold')
+                return unflown(known.reference, steps, known.time_step, str(error))
             vehicle.hand_back(self.pilot)
-            self.flown += 1
             self.keep(f'learning flight {self.flown}', FAST, known.reference, zero, COUNTED, END)
             return vehicle.recorded(known.reference, zero, steps, known.time_step)
 
@@ -434,8 +460,8 @@ class Run:
             self.results.setdefault('learning', []).append({**kept, 'theta': list(record['theta'])})
 
         out = self.options.out / time.strftime('learning-%Y%m%d-%H%M%S')
-        tracking_learner.train(configuration, known, fly, out, on_record=told)
-        best = min(self.results['learning'], key=lambda record: record['J'])
+        tracking_learner.train(configuration, known, fly, out, on_record=told, radius=RADIUS)
+        best = min(self.results['learning'], key=lambda record: number(record['J']))
         return np.array(best['theta'])
 
     def configuration(self) -> Configuration:
@@ -471,6 +497,7 @@ class Run:
     def kill(self, victim: str) -> None:
         """Kill a process in flight, and see that PX4 holds and nothing engages again."""
         with self.vehicle() as vehicle:
+            self.pilot.choose(HOLD, 'hold')  # PX4 stays in a failsafe until somebody does
             vehicle.engage(self.pilot)
             self.to_the_centre(vehicle)
             begun, since = time.monotonic(), len(self.pilot.modes)
@@ -499,10 +526,21 @@ class Run:
             self.wrong.append(f'after the {victim} was killed PX4 is in {self.pilot.mode}')
             self.pilot.choose(HOLD, 'hold')
 
-    def all(self, parts: tuple[str, ...]) -> None:
-        """Fly everything; what goes wrong is kept, and the rest is flown."""
-        with self.guarded("PX4's own flights"):
-            self.own(parts)
+    def all(self, parts: tuple[str, ...], before: Run | None) -> None:
+        """Fly everything; what goes wrong is kept, and the rest is flown.
+
+        Args:
+            parts: to fly.
+            before: another run with the same PX4, whose own flights count for this one, too.
+        """
+        if before is not None:
+            for name, flights in before.results.items():
+                if 'PX4' in flights:
+                    self.results[name] = {'PX4': flights['PX4']}
+            self.tracks |= {k: v for k, v in before.tracks.items() if k.endswith(': PX4')}
+        else:
+            with self.guarded("PX4's own flights"):
+                self.own(parts)
         with self.guarded('flights'), self.vehicle() as vehicle:
             if {'hover', 'eights'} & set(parts):
                 with self.guarded('default weights'):
@@ -523,8 +561,8 @@ class Run:
         """Go on after what went wrong, with PX4 holding."""
         try:
             yield
-        except (Px4Error, ValueError, RuntimeError) as error:
-            self.wrong.append(f'{what}: {error}')
+        except Exception as error:  # what was flown until then is worth keeping
+            self.wrong.append(f'{what}: {type(error).__name__}: {error}')
             say(self.wrong[-1])
             self.pilot.choose(HOLD, 'hold')
 
@@ -609,6 +647,29 @@ class Agent:
         self._process.communicate()
 
 
+def definitions_of(binary: Path) -> Path:
+    """Return the folder of message definitions in the sources of a ``build/NAME/bin/px4``."""
+    return binary.absolute().parents[min(3, len(binary.absolute().parents) - 1)] / 'msg'
+
+
+def messages_of(definitions: Path) -> message_packages.Package:
+    """Return the messages that the adapter uses, with all fields that a PX4 defines."""
+    fields, versions = {}, {}
+    for name in message_packages.PX4.messages:
+        file = definitions / 'versioned' / f'{name}.msg'
+        file = file if file.is_file() else definitions / f'{name}.msg'
+        lines = [line.partition('#')[0].strip() for line in file.read_text().splitlines()]
+        constants = {
+            found[1]: found[2]
+            for line in lines
+            if (found := re.fullmatch(r'\S+\s+(\w+)\s*=\s*(\S+)', line))
+        }
+        versions[name] = int(constants.get('MESSAGE_VERSION', 0))
+        members = [' '.join(line.split()) for line in lines if line and '=' not in line]
+        fields[name] = '; '.join(members)
+    return message_packages.Package('px4_msgs', fields, versions)
+
+
 def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; ends with a sentence when something is missing."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
@@ -626,10 +687,11 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     if not why and options.agent:
         if not os.access(options.agent, os.X_OK):
             why = f'AGENT: there is no program {options.agent}; it is the MicroXRCEAgent'
-        elif importlib.util.find_spec('px4_msgs') is None:
+        elif not definitions_of(Path(options.binary)).is_dir():
             why = (
-                'AGENT: px4_msgs is not here: build it from the branch of the release of that PX4, '
-                'and source it; without AGENT all is flown through MAVLink'
+                f'AGENT: there is no {definitions_of(Path(options.binary))}: the messages of PX4 '
+                'are built from its sources, beside its build folder; without AGENT all is flown '
+                'through MAVLink'
             )
     if why:
         parser.exit(2, f'{why}\n')
@@ -661,6 +723,10 @@ def fly(options: argparse.Namespace) -> int:
         bridge = stack.enter_context(Agent(options.agent, port)) if options.agent else None
         variables = {'PX4_UXRCE_DDS_PORT': str(port), 'PX4_UXRCE_DDS_NS': ''}
         stack.enter_context(px4(binary, number, options.out / 'px4', variables))
+        if bridge is not None:
+            package = messages_of(definitions_of(binary))
+            folder = message_packages.build(options.out / 'messages', package)
+            os.environ.update(message_packages.environment(folder))
         pilot = Pilot(number)
         stack.callback(pilot.close)
         pilot.listen_to_all()
@@ -676,11 +742,13 @@ def fly(options: argparse.Namespace) -> int:
             adapters['uXRCE-DDS'] = ('px4_adapter', {**common, 'hover_throttle': HOVER}, bridge)
         result: dict[str, Any] = {'px4': pilot.version, 'px4_parameters': PARAMETERS}
         wrong: list[str] = []
+        run_before: Run | None = None
         for link in options.links or adapters:
             adapter, parameters, through = adapters[link]
             run = Run(pilot, adapter, {adapter: parameters}, options, through)
             flown = parts if through is None else tuple(p for p in parts if p != 'learning')
-            run.all(flown)
+            run.all(flown, run_before)
+            run_before = run_before or run
             result[link] = {
                 **run.results, 'ratios to PX4': ratios(run.results), 'wrong': run.wrong
             }  # fmt: skip

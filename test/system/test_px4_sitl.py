@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('pymavlink', reason='an extra: pip install pymavlink')
 
+import message_packages
 import px4_pilot
 import px4_sitl
 import scripted_px4
@@ -31,14 +32,30 @@ def test_it_says_what_is_missing(tmp_path, capsys):
 
     assert 'PX4_BINARY is not given' in refused('--binary', '')
     assert 'there is no program /nowhere/px4' in refused('--binary', '/nowhere/px4')
-    program = scripted_px4.install(tmp_path)
+    program = scripted_px4.install(tmp_path / 'build/a')
     assert px4_sitl.read_arguments(['--binary', str(program)]).binary == str(program)
     assert 'no program /nowhere/agent' in refused(
         '--binary', str(program), '--agent', '/nowhere/agent'
     )
-    assert 'px4_msgs is not here' in refused('--binary', str(program), '--agent', sys.executable)
-    (tmp_path / px4_pilot.AIRFRAME).unlink()
+    assert f'there is no {tmp_path}/msg' in refused(
+        '--binary', str(program), '--agent', sys.executable
+    )
+    (tmp_path / 'build/a' / px4_pilot.AIRFRAME).unlink()
     assert '10040_sihsim_quadx' in refused('--binary', str(program))
+
+
+def test_messages_have_the_fields_of_the_definitions(tmp_path):
+    (tmp_path / 'versioned').mkdir()
+    for name in message_packages.PX4.messages:
+        (tmp_path / f'{name}.msg').write_text('uint64 timestamp\t# time\n\n# a comment\n')
+    (tmp_path / 'versioned/VehicleStatus.msg').write_text(
+        'uint32 MESSAGE_VERSION = 3\nuint8 ARMED = 2 # armed\nfloat32[3]  velocity # [m/s]\n'
+    )
+    package = px4_sitl.messages_of(tmp_path)
+    assert package.messages['VehicleStatus'] == 'float32[3] velocity'
+    assert package.versions['VehicleStatus'] == 3
+    assert package.messages['VehicleCommand'] == 'uint64 timestamp'
+    assert package.versions['VehicleCommand'] == 0
 
 
 def test_errors_are_those_of_the_counted_part():
