@@ -753,6 +753,7 @@ def fly(options: argparse.Namespace) -> int:
                 **run.results, 'ratios to PX4': ratios(run.results), 'wrong': run.wrong
             }  # fmt: skip
             wrong += run.wrong
+            write_json(result, options.out / 'px4_sitl.json')  # the next link may take long
             draw(
                 run, options.out / f'{adapter}.png',
                 f'PX4 {pilot.version.partition(" ")[0]}, simulated', 'SIH quadcopter through '
