@@ -589,7 +589,7 @@ def draw(run: Run, file: Path, title: str, subtitle: str) -> None:
     colours = {'PX4': ORANGE, 'ours': BLUE, 'ours, learned': GREEN}
     with page(file) as figure:
         head(figure, title, subtitle)
-        grid = figure.add_gridspec(2, 2, left=0.14, right=0.98, top=0.85, bottom=0.06)
+        grid = figure.add_gridspec(2, 2, left=0.17, right=0.98, top=0.85, bottom=0.06)
         for column, (name, rate) in enumerate(EIGHTS.items()):
             axis = figure.add_subplot(grid[0, column])
             t = np.linspace(COUNTED, END, 500)
@@ -758,7 +758,7 @@ def fly(options: argparse.Namespace) -> int:
             draw(
                 run, options.out / f'{adapter}.png',
                 f'PX4 {pilot.version.partition(" ")[0]}, simulated', 'SIH quadcopter through '
-                f'{link}, {time.strftime("%Y-%m-%d")}; 1.5 by 3 m, {COUNTED:g} to {END:g} s',
+                f'{link}, {time.strftime("%Y-%m-%d")}; {COUNTED:g} to {END:g} s of the eights',
             )  # fmt: skip
         with run.guarded('landing'):
             pilot.land()
