@@ -210,6 +210,7 @@ def train(
     on_start: Callable[[TrainingRun], None] | None = None,
     on_record: Callable[[TrainingRun, Record], None] | None = None,
     jobs: int = 1,
+    radius: float = RehearsedRule.radius,
 ) -> TrainingRun:
     """Start or go on with a training run of the tracking MPC, and fly it to its end.
 
@@ -221,6 +222,8 @@ def train(
         on_start: called with the run before its first flight.
         on_record: called with the run and each record that was kept.
         jobs: processes that rehearse, beyond one per scene of no use; the results are the same.
+        radius: of the rule's trust region at the start; a vehicle that may not fall wants a small
+            one.
 
     Raises:
         ValueError: the configuration contradicts itself.
@@ -235,7 +238,7 @@ def train(
     ):
         results.refuse_another_run(wanted)
         run = TrainingRun(
-            RehearsedRule(TrackingStudent(known, pool if jobs > 1 else None)),
+            RehearsedRule(TrackingStudent(known, pool if jobs > 1 else None), radius),
             TrackingObjective(known),
             start,
             results,
