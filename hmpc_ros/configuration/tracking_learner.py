@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from hmpc_ros.configuration import build_tracking as build
+from hmpc_ros.configuration import tracking_rules
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.parallel import fly_in_turn, process_pool
 from hmpc_ros.learning.rehearsed import Lesson, RehearsedRule
-from hmpc_ros.learning.requests import FlightRequest
+from hmpc_ros.learning.requests import CLOSING, FlightRequest
 from hmpc_ros.learning.results import Record, ResultsFolder
+from hmpc_ros.learning.rules import Rule
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.plant.grey_box_fit import Recording
 from hmpc_ros.plant.reference.flatness import Drag
@@ -33,6 +35,13 @@ from hmpc_ros.policy.tracking.rehearsal import Rehearsed
 from hmpc_ros.policy.tracking.student import SCENES, Teacher, flown_cost, for_people, in_turn
 
 HOVER = 10.0  # s that count of a reference that never ends
+#: Paths to be flown beside the one that is learned on, by name: in what their references differ.
+HELDOUT: dict[str, dict[str, Any]] = {
+    'circle': {'kind': 'circle', 'size': [1.5], 'rate': 1.4},  # 2.1 m/s
+    'tilted_circle': {'kind': 'tilted_circle', 'size': [1.5], 'rate': 1.4},
+    'slower_eight': {'kind': 'lissajous', 'size': [1.5, 0.75], 'rate': 1.2},
+    'faster_eight': {'kind': 'lissajous', 'size': [1.5, 0.75], 'rate': 1.8},  # 3.8 m/s
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +130,8 @@ def teacher(configuration: Configuration) -> Teacher:
     """Return what is known before any flight.
 
     Raises:
-        ValueError: values do not go together, the rule is another, or the reference comes over ROS.
+        ValueError: values do not go together, or the reference comes over ROS.
     """
-    rule = configuration['learner']['rule']
-    if rule != 'few_flights':
-        raise ValueError(
-            f"the tracking MPC learns by the default rule, few_flights, not by '{rule}'"
-        )
     controller, preset = configuration['controller'], build.assumed(configuration)
     if controller['reference.kind'] == 'topic':
         raise ValueError('reference.kind topic comes over ROS: offline there is none to listen to')
@@ -166,13 +170,45 @@ def train_offline(
 ) -> TrainingRun:
     """Start or go on with a training run of the tracking MPC, and fly it here; see `train`."""
     known = teacher(configuration)
-    fly = TrackingFlyer(
+    fly = flyer(configuration, known)
+    return train(configuration, known, fly, out, on_start, on_record, jobs)
+
+
+def flyer(configuration: Configuration, known: Teacher) -> TrackingFlyer:
+    """Return who flies what is known, here."""
+    return TrackingFlyer(
         build.simulator(configuration['simulator']),
         build.policy(configuration),
         known.reference,
         steps(known),
     )
-    return train(configuration, known, fly, out, on_start, on_record, jobs)
+
+
+def heldout(
+    configuration: Configuration, before: Parameters, after: Parameters
+) -> dict[str, dict[str, Any]]:
+    """Fly the paths that nothing is learned on, under two sets of parameters.
+
+    What a vehicle cannot fly so fast is flown slower.
+
+    Returns:
+        By path: ``before_m`` and ``after_m``, the true RMSE [m], None where it was not flown whole.
+    """
+    found = {}
+    for name, values in HELDOUT.items():
+        given = {f'reference.{key}': value for key, value in values.items()}
+        controller = {**configuration['controller'], **given, 'reference.infeasible': 'slow'}
+        other = Configuration({**configuration.nodes, 'controller': controller})
+        known = teacher(other)
+        fly = flyer(other, known)
+        errors = {}
+        for key, parameters in (('before_m', before), ('after_m', after)):
+            flight = fly(FlightRequest(parameters, CLOSING))
+            whole = flight.complete and not flight.failures
+            people = for_people(flight, known.begin, known.end)
+            errors[key] = people['rmse_m'] if whole else None
+        found[name] = errors
+    return found
 
 
 def train(
@@ -183,6 +219,8 @@ def train(
     on_start: Callable[[TrainingRun], None] | None = None,
     on_record: Callable[[TrainingRun, Record], None] | None = None,
     jobs: int = 1,
+    rule: Rule | None = None,
+    start: Parameters | None = None,
 ) -> TrainingRun:
     """Start or go on with a training run of the tracking MPC, and fly it to its end.
 
@@ -194,13 +232,15 @@ def train(
         on_start: called with the run before its first flight.
         on_record: called with the run and each record that was kept.
         jobs: processes that rehearse, beyond one per scene of no use; the results are the same.
+        rule: learns; the configured one if None.
+        start: what it begins with; what is known if None.
 
     Raises:
         ValueError: the configuration contradicts itself.
         ResultsError: the folder is in use, damaged, or holds another run.
     """
     learner = configuration['learner']
-    start = Parameters(SPACE, known.start.theta)
+    start = start or Parameters(SPACE, known.start.theta)
     wanted = _header(configuration, start)
     most = learner['flights'] or learner['iterations']
     with (
@@ -208,13 +248,18 @@ def train(
         process_pool(max(1, min(jobs, SCENES))) as pool,
     ):
         results.refuse_another_run(wanted)
+        if rule is None:
+            rule = RehearsedRule(TrackingStudent(known, pool if jobs > 1 else None))
+            if learner['rule'] != 'few_flights':
+                rule = tracking_rules.rule(learner, known, start)
         run = TrainingRun(
-            RehearsedRule(TrackingStudent(known, pool if jobs > 1 else None)),
+            rule,
             TrackingObjective(known),
             start,
             results,
             iterations=min(learner['iterations'], most),
             seed=learner['seed'],
+            flights=learner['flights'] or None,
         )
         if on_start:
             on_start(run)
