@@ -116,6 +116,7 @@ class TrackingFlyer:
     policy: TrackingPolicy
     reference: Reference
     steps: int
+    region: float = math.inf
 
     def __call__(self, request: FlightRequest) -> flying.TrackedFlight:
         """Fly a request."""
@@ -123,6 +124,7 @@ class TrackingFlyer:
         return flying.fly(
             self.simulator, self.policy, self.reference, self.steps,
             flight_number=request.number, keep_solutions=request.with_solutions,
+            region=self.region,
         )  # fmt: skip
 
 
@@ -181,6 +183,7 @@ def flyer(configuration: Configuration, known: Teacher) -> TrackingFlyer:
         build.policy(configuration),
         known.reference,
         steps(known),
+        configuration['learner']['envelope.position'],
     )
 
 
