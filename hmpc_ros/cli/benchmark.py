@@ -29,8 +29,8 @@ what comes of it: the objective J of the best weights that a rule has flown so f
 Cases are the parameter files in config/cases, or files of your own. What is finished is kept: after
 Ctrl-C or a crash the same command goes on where it was.
 
---cases tracking is for the tracking MPC: beside the rules, CMA-ES and Bayesian optimisation from PyPI
-tune it, and RotorPy's own controller flies with tuned gains (pip install cma bayesian-optimization).
+--cases tracking is for the tracking MPC: beside the rules, CMA-ES and Bayesian optimisation from
+PyPI tune it, and RotorPy's own controller flies with tuned gains (pip install 'hmpc_ros[compare]').
 """
 EXAMPLES = """\
 examples:

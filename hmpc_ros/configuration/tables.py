@@ -275,6 +275,13 @@ LEARNING = table(
 # How the learner node goes about its flights. None of it decides what a run comes to: a run may be
 # resumed with other values.
 LEARNER_OPERATION = table(
+    Parameter(
+        'heldout',
+        False,
+        'tracking MPC, offline: after learning, fly paths that nothing was learned on under the '
+        'first and the best weights, for the summary',
+        read_only=True,
+    ),
     Parameter('autostart', True, 'begin to learn at once, without ~/start', read_only=True),
     Parameter(
         'results',

@@ -20,8 +20,9 @@ from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.parallel import fly_in_turn, process_pool
 from hmpc_ros.learning.rehearsed import Lesson, RehearsedRule
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
-from hmpc_ros.learning.results import Record, ResultsFolder
+from hmpc_ros.learning.results import Record, ResultsFolder, recorded
 from hmpc_ros.learning.rules import Rule
+from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.plant.grey_box_fit import Recording
 from hmpc_ros.plant.reference.flatness import Drag
@@ -212,6 +213,22 @@ def heldout(
             errors[key] = people['rmse_m'] if whole else None
         found[name] = errors
     return found
+
+
+def heldout_of(
+    configuration: Configuration, header: Record, records: Sequence[Record]
+) -> dict[str, dict[str, Any]]:
+    """Fly the held-out paths under the first and the best weights of a run; see `heldout`.
+
+    Raises:
+        ValueError: it is no run of the tracking MPC.
+    """
+    if configuration['controller']['policy.kind'] != 'tracking':
+        raise ValueError('learner.heldout is for the tracking MPC: leave it false')
+    best = best_record(list(records))
+    before = Parameters(SPACE, np.array(header['theta']))
+    after = before if best is None else recorded(before, best)
+    return heldout(configuration, before, after)
 
 
 def train(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from hmpc_ros.policy.tracking.tuning import TUNED
 if TYPE_CHECKING:
     from hmpc_ros.configuration.build import Values
     from hmpc_ros.learning.rules import Rule
-    from hmpc_ros.policy.tracking.flying import TrackedFlight
     from hmpc_ros.policy.tracking.student import Teacher
 
 REACH = 3.0  # of logarithms, the default rule's first trust region
@@ -61,8 +60,8 @@ class TrackingGradient:
     teacher: Teacher
     logarithms: Logarithms
 
-    def __call__(self, flight: TrackedFlight, parameters: Parameters) -> np.ndarray:
-        """Differentiate a flight that keeps its solutions.
+    def __call__(self, flight: Any, parameters: Parameters) -> np.ndarray:
+        """Differentiate a `TrackedFlight` that keeps its solutions.
 
         Raises:
             MissingDerivativeError: the MPC failed at some steps, or has no derivative there.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Se3Flyer:
                  for name, block in zip(SPACE.parts, SPACE.blocks, strict=True)}  # fmt: skip
         return Parameters(SPACE, SPACE.pack(gains))
 
-    def _controller(self) -> object:
+    def _controller(self) -> Any:
         from rotorpy.controllers.quadrotor_control import SE3Control
 
         mass = self.conditions.mass_scale * self.preset.airframe.mass

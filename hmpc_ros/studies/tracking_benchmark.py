@@ -66,9 +66,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     'gusts': ('Crazyflie, Dryden gusts of 3 m/s', _DRYDEN),
     'sih_heavy': ('PX4 SIH, mass +20 %', _vehicle('px4_sih') | _HEAVY),
     'sih_drag': (
-        'PX4 SIH, mass +20 %, drag × 3', _vehicle('px4_sih') | _HEAVY | {'simulator.drag_scale': 3.0}
+        'PX4 SIH, mass +20 %, drag × 3',
+        _vehicle('px4_sih') | _HEAVY | {'simulator.drag_scale': 3.0},
     ),
-    'hummingbird': ('Hummingbird, mass +20 %, wind 3 m/s', _vehicle('hummingbird') | _HEAVY | _WIND),
+    'hummingbird': (
+        'Hummingbird, mass +20 %, wind 3 m/s', _vehicle('hummingbird') | _HEAVY | _WIND
+    ),
     'brushless': (
         'Crazyflie brushless, thrust -10 %, delay 20 ms',
         _vehicle('crazyflie_brushless')
@@ -277,7 +280,7 @@ def fly(entry: Entry) -> str:
         )  # fmt: skip
         rule = LogarithmicRule(BlackBoxRule(contestant.optimiser), seen)
 
-    def told(run: Any, record: Record) -> None:
+    def told(_: Any, record: Record) -> None:
         rmse = number(record['rmse_m'])
         tell(entry.name, record['flights'], f'RMSE {1e3 * rmse:.1f} mm')
 
@@ -314,7 +317,7 @@ def curve(records: Sequence[Record]) -> list[float | None]:
 def summarise(
     cases: Sequence[Case], entries: Sequence[Entry], seeds: Sequence[int], flights: int
 ) -> dict[str, Any]:
-    """Put what was flown so far into numbers: ``cases.NAME.rules.RULE.after.5.median`` and so on."""
+    """Put what was flown so far into numbers: ``cases.NAME.rules.RULE.after.5.median_m`` ..."""
     found: dict[str, Any] = {}
     for case in cases:
         of_rules = {}
@@ -371,12 +374,39 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
     }
 
 
+PAGE = """# Learning to track: one flight, and then
+
+![RMSE over flights]({figure})
+
+RMSE of the true position in mm along the figure-eight (its first 3 s not counted) of the best
+flight so far, every flight counted: median over seeds, the worst in round brackets, how many seeds
+in square ones. "After 5" means the sixth flight at the latest. A case that was not flown that far
+has a dash.
+
+{table}
+RotorPy's SE3 controller is given the true mass, the true state and rotor speeds 500 times a second,
+and the same feed-forward; the others the tracking MPC with the vehicle's nominal numbers, which
+they change. Adam, the paper's rules, CMA-ES (`cma`) and Bayesian optimisation
+(`bayesian-optimization`) change the logarithms of the same numbers as the default rule does.
+Bayesian optimisation by that package because it is kept (a release of 2026, where scikit-optimize
+has had none since 2024) and needs scikit-learn alone.
+"""
+HELD = """
+Paths that nothing was learned on, RMSE in mm under the first and the best weights, medians:
+
+"""
+
+
 def _commit() -> str:
     """Name the source's commit; a + says that it was changed since."""
+    def git(*words: str) -> str:
+        run = subprocess.run(
+            ('git', *words), cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+        return run.stdout.strip()
+
     try:
-        here = {'cwd': Path(__file__).parent, 'capture_output': True, 'text': True, 'check': True}
-        commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], **here).stdout.strip()
-        changed = subprocess.run(['git', 'status', '--porcelain', '-uno'], **here).stdout.strip()
+        commit, changed = git('rev-parse', '--short', 'HEAD'), git('status', '--porcelain', '-uno')
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
     return commit + ('+' if changed else '')
@@ -434,37 +464,16 @@ def heldout_table(summary: Mapping[str, Any]) -> str:
 def write_page(summary: Mapping[str, Any], path: Path) -> list[Path]:
     """Write the page of results, and its figure beside it."""
     figure = draw_tracking_benchmark(path.with_suffix('.png'), summary, RULES)
-    text = f"""# Learning to track: one flight, and then
-
-![RMSE over flights]({figure.name})
-
-RMSE of the true position in mm along the figure-eight (its first 3 s not counted) of the best flight
-so far, every flight counted: median over seeds, the worst in round brackets, how many seeds in square ones.
-"After 5" means the sixth flight at the latest. A case that was not flown that far has a dash.
-
-{table(summary)}
-RotorPy's SE3 controller is given the true mass, the true state and rotor speeds 500 times a second, and
-the same feed-forward; the others the tracking MPC with the vehicle's nominal numbers, which they change.
-Adam, the paper's rules, CMA-ES (`cma`) and Bayesian optimisation (`bayesian-optimization`) change the logarithms
-of the same numbers as the default rule does. Bayesian optimisation by that package because it is kept
-(a release of 2026) where scikit-optimize has had none since 2024, and brings scikit-learn alone along.
-"""
-    if held := heldout_table(summary):
-        text += f"""
-Paths that nothing was learned on, RMSE in mm under the first and the best weights, medians:
-
-{held}"""
-    text += f"""
-Made by `hmpc benchmark --cases tracking ... --page` on {summary['date']} from commit {summary['commit']},
-on {summary['machine']}; acados {summary['versions']['acados']}, seeds {_seeds(summary['seeds'])}.
-"""
+    held = heldout_table(summary)
+    text = PAGE.format(figure=figure.name, table=table(summary)) + (HELD + held if held else '')
+    text += (
+        f'\nMade by `{summary["command"]}`\non {summary["date"]} from commit '
+        f'{summary["commit"]}, on {summary["machine"]}; acados {summary["versions"]["acados"]}, '
+        f'seeds {", ".join(str(seed) for seed in summary["seeds"])}.\n'
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding='utf-8')
     return [path, figure]
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return ', '.join(str(seed) for seed in seeds)
 
 
 def write(summary: Mapping[str, Any], out: Path, page: Path | None = None) -> list[Path]:
