@@ -113,6 +113,7 @@ def _learn_to_track(arguments: argparse.Namespace, configuration: Configuration)
         if getattr(arguments, name):
             raise ValueError(f'--{name} is of policy.kind qp: leave it out with tracking')
     console = Console(stderr=True, highlight=False)
+    tracking_learner.refuse_gradients(configuration)
     known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
     steps = tracking_learner.steps(known)
     try:

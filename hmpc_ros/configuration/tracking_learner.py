@@ -231,6 +231,19 @@ def heldout_of(
     return heldout(configuration, before, after)
 
 
+def refuse_gradients(configuration: Configuration) -> None:
+    """Refuse rules that need the solutions of a flight, which nodes keep to themselves.
+
+    Raises:
+        ValueError: it is one of them.
+    """
+    if (rule := configuration['learner']['rule']) != 'few_flights':
+        raise ValueError(
+            f"over ROS the tracking MPC learns by the default rule, few_flights, not by '{rule}': "
+            'for that one, hmpc train --config tracking'
+        )
+
+
 def train(
     configuration: Configuration,
     known: Teacher,

@@ -62,6 +62,11 @@ def test_every_case_of_the_table_makes_a_configuration():
         tracking_learner.teacher(case.configuration)
 
 
+def test_a_rule_that_needs_solutions_is_refused_over_ros_with_the_way_that_works():
+    with pytest.raises(ValueError, match='hmpc train --config tracking'):
+        tracking_learner.refuse_gradients(_short('learner.rule=adam'))
+
+
 @pytest.mark.long
 def test_runs_are_compared_kept_and_told_on_a_page(tmp_path):
     case = tmp_path / 'short.yaml'
