@@ -43,6 +43,7 @@ ALL = 'tracking'
 # Learning flights after which the table tells errors.
 MARKS = (0, 1, 5, 20, 99)
 OUTCOME = 'heldout.json'
+REGION = 3.0  # m from the reference, beyond which a flight is cut short
 
 _HEAVY = {'simulator.mass_scale': 1.2}
 _WIND = {'simulator.wind.kind': 'constant', 'simulator.wind.mean': [0.0, 3.0, 0.0]}
@@ -228,6 +229,7 @@ def entries_of(
                 overrides = {
                     **RULES[rule].overrides, 'simulator.seed': seed, 'learner.seed': seed,
                     'learner.flights': flights, 'learner.iterations': flights,
+                    'learner.envelope.position': REGION,
                 }  # fmt: skip
                 nodes = from_values(case.configuration.nodes, _written(overrides)).nodes
                 folder = out / case.name / rule / f'seed-{seed:03d}'
@@ -270,7 +272,7 @@ def fly(entry: Entry) -> str:
         s = configuration['simulator']
         flyer = Se3Flyer(
             build_tracking.assumed(configuration), build_tracking.conditions(s), known.reference,
-            tracking_learner.steps(known), known.time_step, s['seed'],
+            tracking_learner.steps(known.end, known.time_step), known.time_step, s['seed'],
         )  # fmt: skip
         start = flyer.start()
     rule = None

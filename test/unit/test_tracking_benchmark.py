@@ -1,6 +1,7 @@
 """The benchmark of what learns to track."""
 
 import json
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -62,9 +63,10 @@ def test_every_case_of_the_table_makes_a_configuration():
         tracking_learner.teacher(case.configuration)
 
 
-def test_a_rule_that_needs_solutions_is_refused_over_ros_with_the_way_that_works():
-    with pytest.raises(ValueError, match='hmpc train --config tracking'):
-        tracking_learner.refuse_gradients(_short('learner.rule=adam'))
+def test_a_rule_that_needs_solutions_is_refused_over_ros_with_the_way_that_works(tmp_path):
+    nodes = _short('learner.rule=adam').nodes
+    with ExitStack() as nothing, pytest.raises(ValueError, match='hmpc train --config tracking'):
+        tracking_learner.vehicle_training(nodes, tmp_path, nothing)
 
 
 @pytest.mark.long
