@@ -48,6 +48,7 @@ setup(
     extras_require={
         'test': ['pytest', 'pytest-timeout'],  # tells `colcon test` to run pytest
         'mavlink': ['pymavlink'],  # for the node mavlink_adapter
+        'compare': ['cma', 'bayesian-optimization'],  # for hmpc benchmark --cases tracking
     },
     entry_points={
         'console_scripts': [

@@ -128,7 +128,7 @@ def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuratio
     known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
     flyer = vehicle_flyer(
         configuration, f'{arguments.vehicle}_adapter', known.reference,
-        tracking_learner.steps(known.end, known.time_step), say=console.print,
+        tracking_learner.steps(known), say=console.print,
         patience=arguments.patience, reader=reader(arguments.verbose),
     )  # fmt: skip
     try:

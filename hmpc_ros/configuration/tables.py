@@ -307,6 +307,13 @@ LEARNER_OPERATION = table(
         lower=0.0,
         read_only=True,
     ),
+    Parameter(
+        'heldout',
+        False,
+        'tracking MPC, offline: after learning, fly paths that nothing was learned on under the '
+        'first and the best weights, for the summary',
+        read_only=True,
+    ),
     Parameter('autostart', True, 'begin to learn at once, without ~/start', read_only=True),
     Parameter(
         'results',
