@@ -48,12 +48,14 @@ setup(
     extras_require={
         'test': ['pytest', 'pytest-timeout'],  # tells `colcon test` to run pytest
         'mavlink': ['pymavlink'],  # for the node mavlink_adapter
+        'web': ['viser'],  # for the page of hmpc watch --web
     },
     entry_points={
         'console_scripts': [
             f'simulator = {NAME}.ros.simulator_node:main',
             f'controller = {NAME}.ros.controller_node:main',
             f'visualizer = {NAME}.ros.visualizer_node:main',
+            f'web = {NAME}.ros.web_node:main',
             f'learner = {NAME}.ros.learner_node:main',
             f'mavlink_adapter = {NAME}.ros.mavlink_adapter_node:main',
             f'mavros_adapter = {NAME}.ros.mavros_adapter_node:main',
