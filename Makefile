@@ -19,7 +19,7 @@ unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP
 export ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-paper test test-long lint bench soak figures docs clean
+.PHONY: help setup demo demo-paper test test-long test-browser lint bench soak figures docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ test: lint ## lint, then every test that is not long
 
 test-long: setup ## the tests that take minutes
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+test-browser: setup ## the live page in a real browser; pictures in build/screenshots
+	@$(BIN)/python -m pytest -m browser test/browser $(ARGS)
 
 lint: setup ## ruff (style, docstrings, imports) and mypy (types)
 	@$(BIN)/python -m ruff check .

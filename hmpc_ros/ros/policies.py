@@ -235,6 +235,7 @@ class TrackingPolicy:
         if begin != self._begin:
             self._begin = begin
             self._pilot.begin_at(_stamp(begin))
+            self._shown = None  # at other times now
         if goal != self._goal:
             self._goal = goal
             self.go_to(goal)
@@ -281,14 +282,15 @@ class TrackingPolicy:
         if reference is self._shown:
             return None
         self._shown = reference
-        now = self._pilot.time(answer.time)
+        time = self._pilot.time(answer.time)
+        now = max(time, 0.0)  # of one that is still to begin, nothing but its beginning
         count = int(min(max(reference.duration - now, 0.0) / _SHOWN_STEP + 2, _SHOWN))
         samples = reference.sample(now + _SHOWN_STEP * np.arange(count))
         states = np.zeros((count, 10))
         states[:, :3] = samples.position
         states[:, 6], states[:, 9] = np.cos(samples.yaw / 2), np.sin(samples.yaw / 2)
         path = new_path(self._frame_id, count)
-        set_rigid_body_path(states, answer.time, _SHOWN_STEP, path)
+        set_rigid_body_path(states, answer.time + round(1e9 * (now - time)), _SHOWN_STEP, path)
         return path
 
 
