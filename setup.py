@@ -20,7 +20,8 @@ def shared_files() -> list[tuple[str, list[str]]]:
     folders: dict[str, list[str]] = {}
     for top in ('config', 'launch'):
         for path in sorted((HERE / top).rglob('*')):
-            if path.suffix in {'.yaml', '.rviz', '.xml', '.json', '.py'} and '__pycache__' not in path.parts:
+            kinds = {'.yaml', '.rviz', '.xml', '.json', '.py'}
+            if path.suffix in kinds and '__pycache__' not in path.parts:
                 relative = path.relative_to(HERE)
                 folders.setdefault(f'share/{NAME}/{relative.parent}', []).append(str(relative))
     return list(folders.items())

@@ -140,5 +140,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     try:
         print(f'open {page.gate.url} in a browser: it begins then', flush=True)
         replay(arguments.bag, story, page, arguments.rate, arguments.namespace)
+    except KeyboardInterrupt:
+        return 0
     finally:
         page.close()

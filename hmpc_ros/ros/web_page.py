@@ -138,7 +138,7 @@ class Page:
         self._state = gui.add_markdown('**waiting for a flight**')
         self._key = gui.add_html('')
         self._buttons: dict[str, Any] = {}
-        self._answer = None
+        self._answer: Any = None
         known = {**LEARNER_BUTTONS, **ADAPTER_BUTTONS}
         if buttons:
             with gui.add_folder('Ask'):
@@ -212,7 +212,7 @@ class Page:
         self._aimed = True
 
     def _line(
-        self, name: str, points: NDArray[np.float64], colour: Any, width: float, *, new: bool = False
+        self, name: str, points: NDArray[np.float64], colour: Any, width: float, new: bool = False
     ) -> None:
         if not new and not self._is_new(name, id(points)):
             return

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rclpy.serialization import deserialize_message
 
@@ -46,7 +46,7 @@ def messages(path: Path, story: Story, namespace: str = '') -> Iterator[tuple[st
         raise ValueError(f'{path} holds no odometry on {space}odom: give its --namespace')
 
 
-def replay(path: Path, story: Story, page: Page, rate: float, namespace: str = '') -> None:
+def replay(path: Path, story: Story, page: Page, rate: float, namespace: str = '') -> NoReturn:
     """Play a recording on the page, at ``rate`` times the pace of its stamps; then stay.
 
     Ends with KeyboardInterrupt only.

@@ -19,18 +19,23 @@ from pathlib import Path
 
 import pytest
 
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
-pytestmark = pytest.mark.browser
-if CHROMIUM is None:
-    pytest.skip('no browser here: sudo apt-get install chromium', allow_module_level=True)
 pytest.importorskip('rclpy')
 pytest.importorskip('viser')
-sync = pytest.importorskip('playwright.sync_api')
+pytest.importorskip('playwright')
 
 from learning_graph import LearningGraph
+from playwright import sync_api as sync
 
 from hmpc_ros.ros.graph import NodeSpec, simulation
 from hmpc_ros.ros.runner import LocalRunner
+
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason='no browser here: sudo apt-get install chromium'
+    ),
+]
 
 WAIT = 60.0  # s; a bound, not a measurement
 PICTURES = Path(os.environ.get('HMPC_TEST_SCREENSHOTS', 'build/screenshots'))
@@ -73,13 +78,20 @@ def address(lines: Callable[[], list[str]]) -> str:
 
 def visit(browser, url: str):
     page = browser.new_page(viewport={'width': 1280, 'height': 760})
+    page.set_default_timeout(1e3 * WAIT)
     page.goto(url)
     notice = page.get_by_text('Software WebGL rendering detected')
     notice.wait_for(timeout=1e3 * WAIT)
     # In the way of the picture, and true of this browser only.
-    page.evaluate("document.querySelector('.mantine-Notification-closeButton')?.click()")
+    page.locator('#webgl-software-rendering button').dispatch_event('click')
     notice.wait_for(state='detached', timeout=1e3 * WAIT)
     return page
+
+
+def press(button) -> None:
+    """Click without waiting for pictures, which take long where a processor draws them."""
+    button.wait_for()
+    button.dispatch_event('click')
 
 
 def words(page) -> str:
@@ -126,22 +138,22 @@ def test_the_buttons_act_on_the_learner(browser, tmp_path):
         stop = page.get_by_role('button', name='Stop learning', exact=True)
         wait_for(stop.is_enabled, 'the button to stop', page)
 
-        stop.click()  # and think better of it
-        page.get_by_role('button', name='No', exact=True).click()
+        press(stop)  # and think better of it
+        press(page.get_by_role('button', name='No', exact=True))
         page.get_by_role('button', name='No', exact=True).wait_for(state='detached')
         flown = len(graph.monitor.history)
         graph.until(lambda: len(graph.monitor.history) > flown + 1, 'learning to go on')
         assert graph.state == 'learning'
 
-        stop.click()
-        page.get_by_role('button', name='Yes, stop learning').click()
+        press(stop)
+        press(page.get_by_role('button', name='Yes, stop learning'))
         graph.until(lambda: graph.state == 'paused', 'the learner to stop')
         wait_for(lambda: 'paused' in words(page), 'the state on the page', page)
         picture(page, 'watch_learning')
 
         start = page.get_by_role('button', name='Start learning', exact=True)
-        start.click()
-        page.get_by_role('button', name='Yes, start learning').click()
+        press(start)
+        press(page.get_by_role('button', name='Yes, start learning'))
         graph.until(lambda: graph.state == 'learning', 'the learner to start')
         page.close()
 
