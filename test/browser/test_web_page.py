@@ -79,12 +79,9 @@ def address(lines: Callable[[], list[str]]) -> str:
 def visit(browser, url: str):
     page = browser.new_page(viewport={'width': 1280, 'height': 760})
     page.set_default_timeout(1e3 * WAIT)
-    page.goto(url)
-    notice = page.get_by_text('Software WebGL rendering detected')
-    notice.wait_for(timeout=1e3 * WAIT)
+    page.goto(url, wait_until='domcontentloaded')
     # In the way of the picture, and true of this browser only.
-    page.locator('#webgl-software-rendering button').dispatch_event('click')
-    notice.wait_for(state='detached', timeout=1e3 * WAIT)
+    page.add_style_tag(content='#webgl-software-rendering {display: none}')
     return page
 
 
