@@ -19,7 +19,7 @@ unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP
 export ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-paper test test-long test-crazyflow lint bench soak px4-sitl figures docs clean
+.PHONY: help setup demo demo-paper test test-long test-browser test-crazyflow lint bench soak px4-sitl figures docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ $(CRAZYFLOW)/ready: requirements/crazyflow.txt $(VENV)/hmpc_setup.json
 test-crazyflow: setup ## install crazyflow (1.2 GB) in an environment of its own, and fly with it
 	@$(MAKE) --no-print-directory $(CRAZYFLOW)/ready
 	@$(CRAZYFLOW)/bin/python -m pytest -m crazyflow $(ARGS)
+
+test-browser: setup ## the live page in a real browser; pictures in build/screenshots
+	@$(BIN)/python -m pytest -m browser test/browser $(ARGS)
 
 lint: setup ## ruff (style, docstrings, imports) and mypy (types)
 	@$(BIN)/python -m ruff check .

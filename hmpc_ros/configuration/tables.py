@@ -192,6 +192,20 @@ VISUALIZER = table(
     ),
 )
 
+WEB = table(
+    Parameter(
+        'host',
+        '127.0.0.1',
+        'address the page listens at; any but one of this machine alone asks visitors for a token',
+        read_only=True,
+    ),
+    Parameter(
+        'port', 8080, 'its port; 0: any that is free', lower=0, upper=65535, read_only=True
+    ),
+    Parameter('learner', 'learner', 'name of the learner that is shown', read_only=True),
+    Parameter('adapter', 'mavlink_adapter', "name of the autopilot's adapter", read_only=True),
+)
+
 # What decides the numbers of a training run, over ROS or offline.
 LEARNING = table(
     Parameter('iterations', 200, 'iterations of the run in total', lower=0),
@@ -429,6 +443,7 @@ TABLES = {
     'simulator': SIMULATOR,
     'controller': CONTROLLER,
     'visualizer': VISUALIZER,
+    'web': WEB,
     'learner': LEARNER,
     'mavlink_adapter': table(*autopilot_tables.MAVLINK_ADAPTER),
     'mavros_adapter': table(*autopilot_tables.MAVROS_ADAPTER),

@@ -257,6 +257,7 @@ class TrackingPolicy:
         if begin != self._begin:
             self._begin = begin
             self._pilot.begin_at(_stamp(begin))
+            self._shown = None  # at other times now
         if goal != self._goal:
             self._goal = goal
             self.go_to(goal)
@@ -311,12 +312,13 @@ class TrackingPolicy:
     def _reference_path(self, answer: Answer) -> Path | None:
         """Return what is to be flown from now on, when that is news."""
         assert self._pilot is not None
-        reference, now = self._pilot.reference, self._pilot.time(answer.time)
+        reference, time = self._pilot.reference, self._pilot.time(answer.time)
         begin = self._pilot.time(0)  # the same one is news when it begins at another stamp
         told = reference is self._shown and begin == self._shown_begin
-        if told and now < self._shown_until:
+        if told and time < self._shown_until:
             return None
         self._shown, self._shown_begin = reference, begin
+        now = max(time, 0.0)  # of one that is still to begin, nothing but its beginning
         count = int(min(max(reference.duration - now, 0.0) / _SHOWN_STEP + 2, _SHOWN))
         # Told on before its end is reached, where it goes on.
         goes_on = count == _SHOWN
@@ -326,7 +328,7 @@ class TrackingPolicy:
             resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)
         ])
         path = new_path(self._frame_id, count)
-        set_rigid_body_path(states, answer.time, _SHOWN_STEP, path)
+        set_rigid_body_path(states, answer.time + round(1e9 * (now - time)), _SHOWN_STEP, path)
         return path
 
 
