@@ -128,6 +128,15 @@ def rule(learner: Values, gradient: FlightGradient, start: Parameters, model: Li
             max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4),
             learner['tasks.at_once'],
         )
+    if learner['rule'] == 'trust_region':
+        from hmpc_ros.learning.trust_region import TrustRegionRule
+        return TrustRegionRule(
+            gradient.policy,
+            gradient.objective,
+            start,
+            functools.partial(Surrogate, model, gradient.objective.state_max),
+            tasks=max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4),
+        )
     gradients = estimator(learner, ModelBased(gradient))
     if learner['rule'] == 'adam':
         return AdamRule(gradients, learner['adam.learning_rate'], safeguard(learner))
@@ -155,7 +164,7 @@ def tasks(learner: Values, goal: Goal, start: tuple[float, ...]) -> tuple[Task, 
             f'tasks.goals has {goals.size // 4} tasks, but tasks.starts {starts.size // 4}'
         )
     count = max(goals.size, starts.size) // 4
-    if count and learner['rule'] != 'few_flights':
+    if count and learner['rule'] not in ('few_flights', 'trust_region'):
         raise ValueError(f'several tasks need the rule few_flights, not {learner["rule"]}')
     found = []
     for i in range(count):

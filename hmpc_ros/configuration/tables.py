@@ -198,7 +198,7 @@ LEARNING = table(
         'few_flights',
         'update rule: learn from few flights by a surrogate of the plant that is refitted from '
         "them, the paper's projected gradient step, or Adam on the gradient",
-        choices=('few_flights', 'paper', 'adam'),
+        choices=('few_flights', 'trust_region', 'paper', 'adam'),
         read_only=True,
     ),
     Parameter(
