@@ -140,7 +140,7 @@ class Progress:
         predicted: By how much J is to change by the candidate, from the base; NaN: not said.
         exploring: Whether the candidate begins a new descent.
         boundary: Whether it lies on the boundary of the region, unrehearsed.
-        start: J of the first that flew.
+        start, start_flights: J of the first that flew, and how often it was flown.
         explored, fruitless: Descents so far, and of them in a row those that led to nothing.
         error, judged: Sum of the squared relative errors of predicted changes, and their number,
             each as much as noise lets it tell; at first one that is all wrong.
@@ -153,6 +153,7 @@ class Progress:
     exploring: bool = False
     boundary: bool = False
     start: float = math.nan
+    start_flights: int = 1
     explored: int = 0
     fruitless: int = 0
     error: float = 1.0
@@ -180,6 +181,10 @@ class Difference:
         if not self.deviation > 0:
             return float(self.value < 0)
         return float(norm.cdf(-self.value / self.deviation))
+
+    def decided(self, level: float) -> bool:
+        """Say whether its sign is known but for a probability."""
+        return min(self.probability, 1 - self.probability) <= level
 
     @property
     def hope(self) -> float:
@@ -255,7 +260,8 @@ class _Session:
         self.point: Point | None = None  # the candidate, where it flew whole
         self.notes: list[str] = []
         self.rehearsed = 0
-        self._costs: dict[Point, float] = {}  # rehearsed, by the surrogate as it is
+        # Without noise, by the surrogate as it is.
+        self._calm: dict[Point, tuple[Point | None, float]] = {}
         if memory:
             self._recall(memory)
         self._tighten()
@@ -273,11 +279,13 @@ class _Session:
         if self.point is None:
             return
         costs = [e.outcome.J for e in flown if e.outcome.finite]
-        if self.noisy and self.rule.tasks == 1 and len(costs) > 1:
+        if self.noisy and self.k == 0 and self.rule.tasks == 1 and len(costs) > 1:
             # Noise changes the costs of probes more than their perturbation does.
             self.point.J, self.point.flights = float(np.mean(costs)), len(costs)
             self.progress.squares = float(np.var(costs) * len(costs))
             self.progress.freedom = len(costs) - 1
+        if self.k and self._flight_variance:
+            self._learn_bias(self.point)
 
     def to_fly_again(self) -> Point | None:
         """Return which of candidate and incumbent is to be flown again; None: it is decided."""
@@ -291,9 +299,13 @@ class _Session:
             return point
         if incumbent is None:
             return None
-        difference = self._difference(point, incumbent)
-        p = difference.probability
-        if min(p, 1 - p) <= self.settings.level or not difference.hope > self._worth():
+        test, most = self._difference(point, incumbent), self.settings.repeats
+        if test.decided(self.settings.level) or not test.hope > self._worth():
+            return None
+        # As things look now, would it be decided when both have flown as often as they may?
+        variance = self._variance(replace(point, flights=most), replace(incumbent, flights=most))
+        last = replace(test, deviation=math.sqrt(test.measured * variance))
+        if test.value >= 0 or not last.decided(self.settings.level):
             return None
         return min((incumbent, point), key=lambda one: one.flights)
 
@@ -322,13 +334,13 @@ class _Session:
         accepted, reason, share, ratio = False, '', None, None
         if point is not None:
             if math.isnan(progress.start):
-                progress.start = point.J
+                progress.start, progress.start_flights = point.J, point.flights
             if incumbent is None:
                 accepted = True
             else:
                 test = self._difference(point, incumbent)
                 share = test.measured
-                accepted = test.probability >= 1 - self.settings.level
+                accepted = test.value < 0 and test.decided(self.settings.level)
                 reason = '' if accepted else (
                     f'J = {point.J:.4f} is not proved to be below {incumbent.J:.4f}, the best'
                 )  # fmt: skip
@@ -364,12 +376,6 @@ class _Session:
         progress = self.progress
         predicted, ratio = progress.predicted, -math.inf
         if point is not None:
-            variance = self._variance(point, base)
-            surprise = (point.J - base.J - predicted) ** 2
-            weight = predicted**2 / (predicted**2 + variance)
-            error = max(0.0, surprise - variance) / predicted**2
-            progress.error += weight * min(1.0, error)
-            progress.judged += weight
             ratio = self._difference(point, base).value / predicted
         if progress.exploring:
             return ratio
@@ -379,6 +385,19 @@ class _Session:
             progress.radius = min(1.0, GROW * progress.radius)
         return ratio
 
+    def _learn_bias(self, point: Point) -> None:
+        """Learn how wrong rehearsed changes of J are, by all that was changed since the start."""
+        progress = self.progress
+        start = self._rehearse(self._rehearsals(point), self.rule.start, 0)[1]
+        rehearsed, measured = self._cost(point) - start, point.J - progress.start
+        if not math.isfinite(rehearsed) or not rehearsed:
+            return
+        variance = self._flight_variance * (1 / point.flights + 1 / progress.start_flights)
+        weight = rehearsed**2 / (rehearsed**2 + variance)
+        error = max(0.0, (measured - rehearsed) ** 2 - variance) / rehearsed**2
+        progress.error += weight * min(1.0, error)
+        progress.judged += weight
+
     def _move_base(self, ratio: float | None, accepted: bool) -> None:
         """Go on from the candidate, or from where the descent stood."""
         point, progress = self.point, self.progress
@@ -386,9 +405,9 @@ class _Session:
             self.base = point
         elif progress.exploring or self.base is None:
             limit = HOPELESS * self._gain()
-            worse = math.inf if point is None or self.incumbent is None else (
-                point.J - self.incumbent.J
-            )  # fmt: skip
+            worse = math.inf
+            if point is not None and self.incumbent is not None:
+                worse = self._difference(point, self.incumbent).value
             self.base = point if worse <= limit else None
 
     # -- what is known of costs ----------------------------------------------------------------
@@ -398,12 +417,14 @@ class _Session:
         """Whether flights are noisy."""
         return self.noise.matters(self.rule.objective.state_max)
 
+    @property
+    def _flight_variance(self) -> float:
+        """That of the costs of flights of the same policy."""
+        return self.progress.squares / max(1, self.progress.freedom) if self.noisy else 0.0
+
     def _variance(self, point: Point, other: Point) -> float:
         """Return that of the difference of two points' measured costs."""
-        if not self.noisy:
-            return 0.0
-        progress = self.progress
-        return progress.squares / max(1, progress.freedom) * (1 / point.flights + 1 / other.flights)
+        return self._flight_variance * (1 / point.flights + 1 / other.flights)
 
     def _difference(self, point: Point, other: Point) -> Difference:
         """Return J(point) - J(other): what was measured and what is rehearsed, as one estimate."""
@@ -420,9 +441,12 @@ class _Session:
 
     def _cost(self, point: Point) -> float:
         """Return J of a point without noise, as the surrogate has it now."""
-        if point not in self._costs:
-            self._costs[point] = self._rehearse(self._rehearsals(point), point.parameters, 0)[1]
-        return self._costs[point]
+        return self._without_noise(point)[1]
+
+    def _without_noise(self, point: Point) -> tuple[Point | None, float]:
+        if point not in self._calm:
+            self._calm[point] = self._rehearse(self._rehearsals(point), point.parameters, 0)
+        return self._calm[point]
 
     def _gain(self) -> float:
         """Return by how much J was made smaller so far."""
@@ -436,7 +460,7 @@ class _Session:
 
     def _learn(self, flown: list[Evaluation]) -> None:
         state_max, known = self.rule.objective.state_max, self.noisy
-        self._costs.clear()
+        self._calm.clear()
         self._learn_plant(flown)
         for evaluation in flown:
             flight = evaluation.flight
@@ -508,7 +532,7 @@ class _Session:
         """Return where a descent stands, without noise; as it was flown where there is none."""
         if not self.noisy:
             return base
-        return self._rehearse(self._rehearsals(base), base.parameters)[0] or base
+        return self._without_noise(base)[0] or base
 
     def _refits(self, parameters: Parameters) -> list[Parameters]:
         """Return the parameters with the surrogate's model, and with weights of its own too."""
