@@ -8,8 +8,8 @@ import math
 
 from hmpc_ros.configuration import autopilot_tables, tracking_tables
 from hmpc_ros.configuration.schema import Parameter, declared, table
-from hmpc_ros.learning.estimators import ZerothOrder
 from hmpc_ros.learning import trust_region
+from hmpc_ros.learning.estimators import ZerothOrder
 from hmpc_ros.learning.few_flights import Settings
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.safety import Envelope, Safeguard

@@ -1,4 +1,4 @@
-"""The rule of one trust region and one test: it learns, it proves, and units do not matter to it."""
+"""The rule of one trust region and one test: it learns, it proves, and units do not matter."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from reference_flight import ReferenceFlight
 
 from hmpc_ros.learning.composite import CompositeModel
 from hmpc_ros.learning.objective import Objective, Outcome
-from hmpc_ros.learning.requests import NOMINAL, Evaluation
+from hmpc_ros.learning.requests import Evaluation
 from hmpc_ros.learning.trust_region import (
     NEAR,
     SHRINK,
@@ -193,7 +193,7 @@ def test_noisy_flights_and_the_surrogate_both_weigh_and_only_proof_is_kept():
     shares = [step.details['share_of_flights'] for _, step in history[1:]]
     assert all(0 < share < 1 for share in shares)
     for _, step in history[1:]:
-        assert step.details['share_of_model'] == 1 - step.details['share_of_flights']
+        assert step.details['trust'] == 1 - step.details['share_of_flights']
     assert history[-1][1].details['best_k'] > 0
     quiet = Bench()  # what the weights cost without noise
     best = history[history[-1][1].details['best_k']][0][0].parameters
@@ -210,7 +210,7 @@ def test_a_noisy_candidate_flies_again_while_its_gain_is_undecided():
     memory = {**second[1].memory, 'progress_error': 1e6, 'progress_judged': 1.0}
 
     def measured(J):
-        return lambda e: replace(e, outcome=Outcome(J, 0.0, J)) if e.request.purpose == NOMINAL else e
+        return lambda evaluation: replace(evaluation, outcome=Outcome(J, 0.0, J))
 
     clear = bench.iterate(2, second[1].next, memory, change=measured(level - 9 * spread))
     unclear = bench.iterate(2, second[1].next, memory, change=measured(level - 1.3 * spread))
