@@ -16,11 +16,11 @@ from rich.console import Console
 from hmpc_ros import disk
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import Configuration, from_values, load
-from hmpc_ros.configuration.learner import OfflineTraining, header, offline_training
+from hmpc_ros.configuration.learner import SEVERAL_TASKS, OfflineTraining, header, offline_training
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.figures.benchmark import draw_benchmark
-from hmpc_ros.figures.style import GREEN, MUTED
+from hmpc_ros.figures.style import GREEN, MUTED, PURPLE
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
 from hmpc_ros.learning.results import ResultsFolder, number, recorded
 from hmpc_ros.learning.summary import best_record
@@ -77,6 +77,7 @@ RULES: dict[str, Contestant] = {
     'hybrid_050': _paper('hybrid_050', 'paper, hybrid γ = 0.5'),
     'adam': _adam('Adam, model only', '#E69F00', 'model'),
     'few_flights': Contestant('few flights (default)', GREEN, {'rule': 'few_flights'}),
+    'trust_region': Contestant('trust region', PURPLE, {'rule': 'trust_region'}),
 }
 
 
@@ -163,14 +164,14 @@ class Case:
     def allows(self, rule: Contestant) -> bool:
         """Whether a rule makes sense here.
 
-        Jacobians of the rigid body are not true behind a lag, and only few_flights takes tasks.
+        Jacobians of the rigid body are not true behind a lag, and not every rule takes tasks.
         """
         simulator, learner = self.configuration['simulator'], self.configuration['learner']
         behind_a_lag = simulator['motor_time_constant'] > 0 or simulator['input_delay_steps'] > 0
         several = bool(learner['tasks.goals'] or learner['tasks.starts'])
         return not (
             (rule.knows_vehicle and behind_a_lag)
-            or (several and rule.overrides['rule'] != 'few_flights')
+            or (several and rule.overrides['rule'] not in SEVERAL_TASKS)
         )
 
 
