@@ -17,7 +17,7 @@ import numpy as np
 
 from hmpc_ros.configuration.learner import header, offline_training, schedules
 from hmpc_ros.learning.costate import FlightGradient
-from hmpc_ros.learning.estimators import ZerothOrder, orthonormal_directions
+from hmpc_ros.learning.estimators import orthonormal_directions
 from hmpc_ros.learning.goldstein import goldstein
 from hmpc_ros.learning.requests import CLOSING, NOMINAL, PERTURBED, FlightRequest
 from hmpc_ros.learning.results import ResultsFolder, number, recorded
