@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WIDTH, ROW, REST = 13.2, 0.62, 2.3  # inch
 AHEAD, BEHIND, NOTHING = BLUE, PURPLE, '#F3F4F6'
+# The other hybrids differ from this one by less than a line is wide.
+DRAWN = ('model_free', 'hybrid_050', 'model_only', 'adam', 'few_flights')
 STRONG = 0.5  # change at which a cell has its full colour
 TICKS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)  # percent
 
@@ -103,7 +105,9 @@ def _draw_cells(
             hybrid = level.get('hybrid')
             known = hybrid and hybrid['change'] is not None
             colour, text, bold, dark = NOTHING, 'does not fly', False, False
-            if known:
+            if known and verdict(hybrid) == 'same':
+                known, text = False, 'neither learns'
+            elif known:
                 change, said = hybrid['change'], verdict(hybrid)
                 strength = 0.25 + 0.75 * min(1.0, abs(change) / STRONG) ** 0.5
                 full = np.array(mpl.colors.to_rgb(AHEAD if change < 0 else BEHIND))
@@ -111,7 +115,7 @@ def _draw_cells(
                 colour, bold, dark = white + strength * (full - white), said != 'open', strength > 0.6
                 text = _percent(change)
             elif level['flies']:
-                text = ''
+                text = 'neither flies'
             axis.add_patch(
                 mpl.patches.Rectangle((x - 0.47, y - 0.43), 0.94, 0.86, color=colour, lw=0)
             )
@@ -123,10 +127,10 @@ def _draw_cells(
             if not nominal:
                 shown_value = values[level['direction']](level['value'])
                 axis.text(
-                    x, y - 0.27, shown_value, ha='center', va='center', fontsize=7,
+                    x, y - 0.26, shown_value, ha='center', va='center', fontsize=7,
                     color='white' if dark else MUTED,
                 )  # fmt: skip
-            if known and hybrid['foretold'] is not None:
+            if bold and hybrid['foretold'] is not None:
                 if (hybrid['foretold'] < 1) != (hybrid['change'] < 0):
                     axis.plot(x + 0.39, y + 0.3, 'v', color='white' if dark else INK, ms=4)
     axis.set_xlim(-0.5, len(columns) + 0.5)
@@ -137,10 +141,10 @@ def _draw_cells(
     axis.set_xlabel(
         'the model gets worse  →', color=MUTED, loc='right'
     )
-    axis.set_title('Area under J: what the hybrid saves (blue) or costs (purple) beside zeroth order',
+    axis.set_title('J over all flights, hybrid against zeroth order: blue, it saves; purple, it costs',
                    pad=10)  # fmt: skip
     axis.text(
-        0, -0.045, 'bold: beyond what seeds make · ▾ not as bias and variance foretell',
+        0, -0.045, 'bold: all that seeds make is on one side · ▾ not as bias and variance foretell',
         transform=axis.transAxes, fontsize=8, color=MUTED, va='top',
     )  # fmt: skip
     axis.grid(False)
@@ -158,7 +162,7 @@ def _draw_rules(
 ) -> None:
     """Draw the last J over the best of a level: the median of all directions."""
     ends: list[tuple[float, str, str]] = []
-    found = [name for name in rules if any(name in level['excess'] for level in levels)]
+    found = [name for name in DRAWN if any(name in level['excess'] for level in levels)]
     for name in found:
         at: dict[int, list[float]] = {}
         for level in levels:
@@ -191,9 +195,13 @@ def _name_ends(axis: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Write the rules' names right of their lines, apart from each other."""
     to_axes = axis.transData + axis.transAxes.inverted()
     places = [(to_axes.transform((0, end))[1], name, colour) for end, name, colour in sorted(ends)]
-    last = -1.0
-    for y, name, colour in places:
-        last = max(y, last + 0.062)
+    step, heights = 0.062, [y for y, _, _ in places]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + step)
+    for i in reversed(range(len(heights))):  # and none above the picture
+        above = heights[i + 1] - step if i + 1 < len(heights) else 1.0
+        heights[i] = min(heights[i], above)
+    for y, (_, name, colour) in zip(heights, places, strict=True):
         axis.text(
-            1.03, last, name, transform=axis.transAxes, color=colour, fontsize=9, va='center'
+            1.03, y, name, transform=axis.transAxes, color=colour, fontsize=9, va='center'
         )

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hmpc_ros import disk
 from hmpc_ros.configuration.files import Configuration, from_values
 from hmpc_ros.configuration.provenance import provenance
-from hmpc_ros.configuration.tables import LEARNING
+from hmpc_ros.configuration.tables import CONTROLLER, LEARNING, SIMULATOR
 from hmpc_ros.learning.parallel import workers
 from hmpc_ros.studies import benchmark
 from hmpc_ros.studies.benchmark import Contestant
@@ -79,8 +79,7 @@ class Direction:
 def _scaled(node: str, name: str) -> Callable[[Configuration, float], dict[str, Any]]:
     def overrides(configuration: Configuration, value: float) -> dict[str, Any]:
         known = configuration[node][f'vehicle.{name}']
-        scaled = (1 + value) * known if isinstance(known, float) else [(1 + value) * v for v in known]
-        return {f'{node}.vehicle.{name}': scaled}
+        return {f'{node}.vehicle.{name}': [(1 + value) * each for each in known]}
 
     return overrides
 
@@ -164,8 +163,15 @@ class Piece:
     @property
     def identity(self) -> str:
         """Tell this piece from one with other values of what decides its numbers."""
-        kept: dict[str, Any] = {name: self.nodes[name] for name in ('simulator', 'controller')}
-        kept['learner'] = {name: self.nodes['learner'][name] for name in LEARNING}
+        # What has its default is left out: a parameter that is new to the package makes no other.
+        kept = {
+            f'{node}.{name}': value
+            for node, names in (
+                ('simulator', SIMULATOR), ('controller', CONTROLLER), ('learner', LEARNING)
+            )
+            for name in names
+            if (value := self.nodes[node][name]) != names[name].default
+        }  # fmt: skip
         what = [VERSION, self.rule, self.seed, self.flights if self.rule else 0, kept]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 

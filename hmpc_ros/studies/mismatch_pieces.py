@@ -115,8 +115,8 @@ class _Probe:
         if self._follows and request.purpose == NOMINAL:
             pair = self.both(flight, request.parameters)
             if pair is not None:
-                numbers = compared(*pair)
-                self.seen.append({'k': k, 'step': self._step(k), 'trust': self._trust(k), **numbers})
+                schedule = {'k': k, 'step': self._step(k), 'trust': self._trust(k)}
+                self.seen.append({**schedule, **compared(*pair)})
 
     def both(self, flight: Flight, parameters: Parameters) -> tuple[Vector, Vector] | None:
         """Return the model's gradient and the true one; None where there is none."""

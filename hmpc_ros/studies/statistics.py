@@ -8,6 +8,7 @@ import numpy as np
 from scipy import optimize, stats
 
 RESAMPLES = 2000
+MOST = 1e12  # of a value in a test of ranks
 
 
 def interval(
@@ -32,9 +33,9 @@ def interval(
 def paired(first: Sequence[float], second: Sequence[float]) -> float:
     """Return the p-value of Wilcoxon's signed-rank test that pairs differ in neither direction.
 
-    Pairs that are the same count half for either side (Pratt).
+    Pairs that are the same count half for either side; infinity is more than any number.
     """
-    differences = np.subtract(first, second)
+    differences = np.subtract(*(np.minimum(each, MOST) for each in (first, second)))
     if not differences.any():
         return 1.0
     return float(stats.wilcoxon(differences, zero_method='zsplit').pvalue)
