@@ -14,10 +14,12 @@ from hmpc_ros.cli.options import (
     address,
     count,
     output_folder,
+    page_file,
     read_configuration,
     seeds,
 )
 from hmpc_ros.studies.mismatch import DIRECTIONS, LINES, RULES, Plan, lines_of, run_study
+from hmpc_ros.studies.mismatch_summary import rules_table, summarise, title, write
 
 DESCRIPTION = """\
 mismatch: how wrong may the model be? Every rule learns at every level of a mismatch that grows, in
@@ -70,6 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='scheduler of a Dask cluster that works instead, e.g. tcp://10.0.0.5:8786',
     )  # fmt: skip
     parser.add_argument(
+        '--page', metavar='FILE.md', type=page_file,
+        help='write the page here as well, with its figure beside it',
+    )  # fmt: skip
+    parser.add_argument(
         '--out', metavar='DIR', type=output_folder, default='build/study',
         help='results folder (default: build/study)',
     )  # fmt: skip
@@ -95,4 +101,12 @@ def run(arguments: argparse.Namespace) -> int:
         code = 130
     lines, total = lines_of(plan, out)
     console.print(f'{len(lines)} of {total} pieces are in {out / LINES}')
+    summary = summarise(plan, lines)
+    if not summary['levels']:
+        console.print('at no level all rules are finished yet')
+        return code
+    for path in write(summary, out, arguments.page):
+        console.print(f'wrote {path}')
+    print(rules_table(summary))
+    print(title(summary))
     return code

@@ -32,6 +32,7 @@ def draw_mismatch(
     verdict: Callable[[Mapping[str, Any]], str],
     *,
     title: str,
+    subtitle: str,
     rows: Mapping[str, str],
     values: Mapping[str, Callable[[float], str]],
 ) -> Path:
@@ -43,6 +44,7 @@ def draw_mismatch(
         rules: All rules by name.
         verdict: Says of a level's comparison who is ahead: ``ahead``, ``behind`` or ``open``.
         title: First line: the answer.
+        subtitle: Second line.
         rows: What directions are called, by name.
         values: How a value of a direction is written, by name.
 
@@ -55,9 +57,6 @@ def draw_mismatch(
     columns = _columns(columns)
     height = REST + ROW * (len(shown) + 1)
     with page(path, (WIDTH, height)) as figure:
-        subtitle = 'after {flights} flights of the reference experiment, {seeds}'.format(
-            flights=summary['flights'], seeds=_seeds(summary)
-        )
         head(figure, title, subtitle, left=0.02, heights=(1 - 0.32 / height, 1 - 0.66 / height))
         bottom, top = 0.75 / height, 1 - 1.35 / height
         left = figure.add_axes((0.165, bottom, 0.455, top - bottom))
@@ -80,11 +79,6 @@ def _columns(shares: list[float]) -> list[float]:
 def _column(share: float, columns: list[float]) -> int:
     """Return 0 without mismatch, else 1, 2, ...: the nearest."""
     return 0 if share == 0 else 1 + int(np.argmin(np.abs(np.array(columns) - share)))
-
-
-def _seeds(summary: Mapping[str, Any]) -> str:
-    count = len(summary['seeds'])
-    return f'{count} seeds' if count > 1 else 'one seed'
 
 
 def _draw_cells(
@@ -144,7 +138,7 @@ def _draw_cells(
     axis.set_title('J over all flights, hybrid against zeroth order: blue, it saves; purple, it costs',
                    pad=10)  # fmt: skip
     axis.text(
-        0, -0.045, 'bold: all that seeds make is on one side · ▾ not as bias and variance foretell',
+        0, -0.045, 'bold: beyond what seeds make (95 %) · ▾ there not as bias and variance foretell',
         transform=axis.transAxes, fontsize=8, color=MUTED, va='top',
     )  # fmt: skip
     axis.grid(False)

@@ -121,8 +121,7 @@ def _rules(
         areas[rule] = medians['area']
         of_rules[rule] = {'label': RULES[rule].label, 'levels': len(by_level)}
         for key, values in medians.items():
-            known = [value for value in values if math.isfinite(value)]
-            low, high = interval(known) if known else (math.nan, math.nan)
+            low, high = interval(values)
             of_rules[rule][key] = {
                 'median': _finite(np.median(values)), 'low': _finite(low), 'high': _finite(high),
                 'mean': _finite(np.mean(values)),
@@ -261,7 +260,8 @@ def answer(summary: Summary) -> dict[str, Any]:
         How many levels have each `verdict`; ``compared``, all of them; of those where the hybrid is
         ahead or behind, ``foretold`` that have a foretold ratio, and ``agree``; ``contracting``,
         the counts of ahead and behind where the closed loop contracts, and where it does not; and
-        ``stops``, the first value of each direction at which the hybrid is behind, None: nowhere.
+        of each direction ``leads``, the last value at which the hybrid is ahead, and ``stops``, the
+        first one at which it is behind, None: nowhere.
     """
     compared = [
         level for level in summary['levels'] if (level.get('hybrid') or {}).get('change') is not None
@@ -272,12 +272,16 @@ def answer(summary: Summary) -> dict[str, Any]:
     agree = [
         (level['hybrid']['foretold'] < 1) == (level['hybrid']['change'] < 0) for level in foretold
     ]
+    leads: dict[str, float | None] = {}
     stops: dict[str, float | None] = {}
     for level in summary['levels']:
-        name = level['direction']
+        name, said = level['direction'], verdicts.get(_key(level))
         if name != NOMINAL:
+            leads.setdefault(name, None)
             stops.setdefault(name, None)
-            if stops[name] is None and verdicts.get(_key(level)) == 'behind':
+            if said == 'ahead':
+                leads[name] = level['value']
+            elif said == 'behind' and stops[name] is None:
                 stops[name] = level['value']
     counts = {n: list(verdicts.values()).count(n) for n in ('ahead', 'behind', 'open', 'same')}
     loops = {True: [0, 0], False: [0, 0]}
@@ -287,7 +291,7 @@ def answer(summary: Summary) -> dict[str, Any]:
             loops[contracts][verdicts[_key(level)] == 'behind'] += 1
     return {
         **counts, 'compared': len(compared), 'agree': sum(agree), 'foretold': len(foretold),
-        'contracting': [*loops[True], *loops[False]], 'stops': stops,
+        'contracting': [*loops[True], *loops[False]], 'leads': leads, 'stops': stops,
     }  # fmt: skip
 
 
@@ -343,9 +347,10 @@ def _spread(numbers: Mapping[str, float | None], factor: float = 1, unit: str = 
     if median is None:
         return 'never'
     text = f'{factor * median:.3g}{unit}'
-    if low is None or high is None or low == high:
+    if low == high:
         return text
-    return f'{text} ({factor * low:.3g} – {factor * high:.3g})'
+    ends = ('never' if end is None else f'{factor * end:.3g}' for end in (low, high))
+    return f'{text} ({" – ".join(ends)})'
 
 
 def levels_table(summary: Summary) -> str:
@@ -403,13 +408,26 @@ def title(summary: Summary) -> str:
     )
 
 
+def subtitle(summary: Summary) -> str:
+    """Return in one line what of, and what of the other levels."""
+    counts = answer(summary)
+    return (
+        f'{summary["flights"]} flights of the reference experiment, {len(summary["seeds"])} seeds; '
+        f'at {counts["open"]} levels the seeds do not decide, at {counts["same"]} neither learns'
+    )
+
+
 def page(summary: Summary, made: Sequence[Line], picture: str) -> str:
     """Write the page of the documentation, in Markdown."""
     counts = answer(summary)
-    stops = '\n'.join(
-        f'* {DIRECTIONS[name].label}: '
-        + ('never' if value is None else f'from {DIRECTIONS[name].shown(value)} on')
-        for name, value in counts['stops'].items()
+    rows = '\n'.join(
+        f'| {DIRECTIONS[name].label} | '
+        + ' | '.join(
+            'nowhere' if value is None else DIRECTIONS[name].shown(value)
+            for value in (counts['leads'][name], counts['stops'][name])
+        )
+        + ' |'
+        for name in counts['stops']
     )
     checks = [level['measured']['check'] for level in summary['levels'] if level['measured']]
     flat = [
@@ -445,9 +463,12 @@ The reference experiment, {summary['flights']} flights of each run, seeds {_seed
 
 ## Where the hybrid stops to be ahead
 
-First level at which the hybrid (γ = 0.5) is behind the zeroth-order rule, beyond what seeds make:
+The last level at which the hybrid (γ = 0.5) is ahead of the zeroth-order rule beyond what seeds make, and the first
+at which it is behind. Levels between, and levels of neither, are not decided.
 
-{stops}
+| mismatch | ahead up to | behind from |
+|---|---|---|
+{rows}
 
 ## The rules
 
@@ -521,6 +542,7 @@ def write(summary: Summary, out: Path, page_file: Path | None = None) -> list[Pa
     """
     labels = {
         'title': title(summary),
+        'subtitle': subtitle(summary),
         'rows': {name: DIRECTIONS[name].label for name in DIRECTIONS},
         'values': {name: DIRECTIONS[name].shown for name in DIRECTIONS},
     }
