@@ -19,7 +19,8 @@ from hmpc_ros.cli.options import (
     seeds,
 )
 from hmpc_ros.studies.mismatch import DIRECTIONS, LINES, RULES, Plan, lines_of, run_study
-from hmpc_ros.studies.mismatch_summary import rules_table, summarise, title, write
+from hmpc_ros.studies.mismatch_page import write
+from hmpc_ros.studies.mismatch_summary import rules_table, summarise, title
 
 DESCRIPTION = """\
 mismatch: how wrong may the model be? Every rule learns at every level of a mismatch that grows, in

@@ -96,22 +96,21 @@ def _draw_cells(
         nominal = level['direction'] not in shown
         for y in range(len(shown)) if nominal else [shown.index(level['direction'])]:
             x = _column(level['share'], columns)
-            hybrid = level.get('hybrid')
-            known = hybrid and hybrid['change'] is not None
-            colour, text, bold, dark = NOTHING, 'does not fly', False, False
+            hybrid = level.get('hybrid') or {}
+            known = hybrid.get('change') is not None
+            face, text, bold, dark = NOTHING, 'does not fly', False, False
             if known and verdict(hybrid) == 'same':
                 known, text = False, 'neither learns'
             elif known:
-                change, said = hybrid['change'], verdict(hybrid)
-                strength = 0.25 + 0.75 * min(1.0, abs(change) / STRONG) ** 0.5
+                change, bold = hybrid['change'], verdict(hybrid) != 'open'
+                strength = 0.25 + 0.75 * min(1.0, abs(change) / STRONG) ** 0.5 if bold else 0.12
                 full = np.array(mpl.colors.to_rgb(AHEAD if change < 0 else BEHIND))
-                strength = 0.12 if said == 'open' else strength
-                colour, bold, dark = white + strength * (full - white), said != 'open', strength > 0.6
+                face, dark = mpl.colors.to_hex(white + strength * (full - white)), strength > 0.6
                 text = _percent(change)
             elif level['flies']:
                 text = 'neither flies'
             axis.add_patch(
-                mpl.patches.Rectangle((x - 0.47, y - 0.43), 0.94, 0.86, color=colour, lw=0)
+                mpl.patches.Rectangle((x - 0.47, y - 0.43), 0.94, 0.86, color=face, lw=0)
             )
             axis.text(
                 x, y + 0.08, text, ha='center', va='center', fontsize=9.5 if known else 7.5,
@@ -124,21 +123,18 @@ def _draw_cells(
                     x, y - 0.26, shown_value, ha='center', va='center', fontsize=7,
                     color='white' if dark else MUTED,
                 )  # fmt: skip
-            if bold and hybrid['foretold'] is not None:
-                if (hybrid['foretold'] < 1) != (hybrid['change'] < 0):
-                    axis.plot(x + 0.39, y + 0.3, 'v', color='white' if dark else INK, ms=4)
+            foretold = hybrid.get('foretold')
+            if bold and foretold is not None and (foretold < 1) != (hybrid['change'] < 0):
+                axis.plot(x + 0.39, y + 0.3, 'v', color='white' if dark else INK, ms=4)
     axis.set_xlim(-0.5, len(columns) + 0.5)
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.set_yticks(range(len(shown)), [rows[name] for name in shown], fontsize=9.5)
     axis.set_xticks([])
     axis.tick_params(length=0)
-    axis.set_xlabel(
-        'the model gets worse  →', color=MUTED, loc='right'
-    )
-    axis.set_title('J over all flights, hybrid against zeroth order: blue, it saves; purple, it costs',
-                   pad=10)  # fmt: skip
+    axis.set_xlabel('the model gets worse  →', color=MUTED, loc='right')
+    axis.set_title('J over all flights: the hybrid saves (blue) or costs (purple)', pad=10)
     axis.text(
-        0, -0.045, 'bold: beyond what seeds make (95 %) · ▾ there not as bias and variance foretell',
+        0, -0.045, 'bold: beyond what seeds make (95 %) · ▾ not as bias and variance foretell',
         transform=axis.transAxes, fontsize=8, color=MUTED, va='top',
     )  # fmt: skip
     axis.grid(False)

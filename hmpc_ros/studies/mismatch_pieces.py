@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.results import Record
     from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.parameters import Parameters
+    from hmpc_ros.policy.protocol import Policy
 
     Vector = NDArray[np.float64]
 
@@ -272,7 +273,8 @@ def model_errors(training: OfflineTraining, flight: Flight) -> dict[str, Any]:
     error_A = (A[:, :NX, :NX] - model.A) * unit / unit[:, None]
     error_B = (B[:, :NX] - model.B) * INPUT_UNIT / unit[:, None]
     mpc.use(training.start)
-    gain = mpc.differentiate(flight.solutions).state_gain
+    policy: Policy = mpc
+    gain = policy.differentiate(flight.solutions).state_gain
     rest = A.shape[-1] - NX
     scale = np.concatenate((unit, np.full(rest, INPUT_UNIT)))
     wider = np.concatenate((gain, np.zeros((*gain.shape[:2], rest))), axis=2)

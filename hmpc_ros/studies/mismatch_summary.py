@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hmpc_ros.figures.mismatch import draw_mismatch
 from hmpc_ros.learning.results import number
 from hmpc_ros.policy.linear.weights import N_THETA
-from hmpc_ros.studies.mismatch import DIRECTIONS, LINES, NOMINAL, RULES, Line, sessions
-from hmpc_ros.studies.mismatch_pieces import DELTAS, RADIUS, WINDOW, accumulated_bias
+from hmpc_ros.studies.mismatch import DIRECTIONS, NOMINAL, RULES, Line
+from hmpc_ros.studies.mismatch_pieces import DELTAS, accumulated_bias
 from hmpc_ros.studies.statistics import bias_bound, holm, interval, paired
 
 if TYPE_CHECKING:
@@ -244,7 +241,8 @@ def _measured(lines: Sequence[Line]) -> Summary | None:
     ends = [number(line['goldstein']) / line['gradients']['true'] for line in flown]
     found['goldstein'] = _finite(np.median(ends))
     for delta in DELTAS:
-        known = [v['over_linear'] for line in flown for v in line['variance'] if v['delta'] == delta]
+        every = (each for line in flown for each in line['variance'])
+        known = [each['over_linear'] for each in every if each['delta'] == delta]
         if known:
             found.setdefault('variance', {})[f'{delta:g}'] = float(np.median(known))
     return found
@@ -263,9 +261,8 @@ def answer(summary: Summary) -> dict[str, Any]:
         of each direction ``leads``, the last value at which the hybrid is ahead, and ``stops``, the
         first one at which it is behind, None: nowhere.
     """
-    compared = [
-        level for level in summary['levels'] if (level.get('hybrid') or {}).get('change') is not None
-    ]
+    both = (level for level in summary['levels'] if level.get('hybrid'))
+    compared = [level for level in both if level['hybrid']['change'] is not None]
     verdicts = {_key(level): verdict(level['hybrid']) for level in compared}
     decided = [level for level in compared if verdicts[_key(level)] in ('ahead', 'behind')]
     foretold = [level for level in decided if level['hybrid']['foretold'] is not None]
@@ -318,7 +315,8 @@ def rules_table(summary: Summary) -> str:
     """Write what the rules came to, in Markdown."""
     heads = [
         'rule', 'J over the best', 'area under J', 'flights to 5 %', 'settling [s]', 'IAE [m s]',
-        'ISE [m² s]', 'overshoot', 'V', 'Goldstein', 'diverged', 'ahead of zeroth order', 'p (Holm)',
+        'ISE [m² s]', 'overshoot', 'V', 'Goldstein', 'diverged', 'ahead of zeroth order',
+        'p (Holm)',
     ]  # fmt: skip
     lines = [f'| {" | ".join(heads)} |', f'|{"---|" * len(heads)}']
     last = summary['flights']
@@ -415,146 +413,3 @@ def subtitle(summary: Summary) -> str:
         f'{summary["flights"]} flights of the reference experiment, {len(summary["seeds"])} seeds; '
         f'at {counts["open"]} levels the seeds do not decide, at {counts["same"]} neither learns'
     )
-
-
-def page(summary: Summary, made: Sequence[Line], picture: str) -> str:
-    """Write the page of the documentation, in Markdown."""
-    counts = answer(summary)
-    rows = '\n'.join(
-        f'| {DIRECTIONS[name].label} | '
-        + ' | '.join(
-            'nowhere' if value is None else DIRECTIONS[name].shown(value)
-            for value in (counts['leads'][name], counts['stops'][name])
-        )
-        + ' |'
-        for name in counts['stops']
-    )
-    checks = [level['measured']['check'] for level in summary['levels'] if level['measured']]
-    flat = [
-        f'{np.median(known):.2g} at δ = {delta:g}'
-        for delta in DELTAS
-        if (known := [
-            level['measured']['variance'][f'{delta:g}'] for level in summary['levels']
-            if level['measured'] and f'{delta:g}' in level['measured'].get('variance', {})
-        ])
-    ]  # fmt: skip
-    where = '; '.join(
-        f'commit {each["commit"] or "unknown"} on {each["machine"]}, {each["date"]}' for each in made
-    )
-    part = (
-        f'{summary["pieces"]} of the {summary["planned"]} pieces that were asked for are finished.'
-        if summary['pieces'] < summary['planned']
-        else f'All {summary["planned"]} pieces that were asked for are finished.'
-    )
-    return f"""# How wrong may the model be?
-
-<!-- Made by hmpc study mismatch; not to be edited. -->
-
-**{title(summary)}.** At {counts['open']} the seeds do not decide, at {counts['same']} neither rule got away from
-its start. What bias and variance foretell (*inverse-variance mixing*) is right at {counts['agree']} of the
-{counts['foretold']} levels that are decided: {_reading(summary)} What the words mean, where each number is computed,
-and what the theorem covers: [the theory](../explanation/theory.md).
-
-![Who is ahead as the model gets worse]({picture})
-
-The reference experiment, {summary['flights']} flights of each run, seeds {_seeds(summary['seeds'])},
-{len(summary['levels'])} levels. {part} Made at {where}, by
-`{made[-1]['command'] if made else ''}`.
-
-## Where the hybrid stops to be ahead
-
-The last level at which the hybrid (γ = 0.5) is ahead of the zeroth-order rule beyond what seeds make, and the first
-at which it is behind. Levels between, and levels of neither, are not decided.
-
-| mismatch | ahead up to | behind from |
-|---|---|---|
-{rows}
-
-## The rules
-
-Over all levels where anything flies: median of the levels (95 % interval by bootstrap over levels), of each the
-median of its seeds. *J over the best*: of the best weights after the last flight, over the best that any rule found
-there. *Area under J*: the same, mean over all flights. *Diverged*: runs that ended since a flight had no cost.
-*p*: Wilcoxon's signed-rank test of the area against the zeroth-order rule, paired by level, Holm's correction.
-*Goldstein*: shortest convex combination of true gradients within {RADIUS:g} of the final weights. Settling, IAE,
-ISE, overshoot, V: of the flight with the best weights.
-
-{rules_table(summary)}
-## The levels
-
-*ε*: largest one-step error of the model along the flight with the start weights, in units of the states' bounds (a
-metre, 2 m/s, ...); *of A, of B*: of its Jacobians. *Contraction*: largest growth per step of the closed loop over
-{WINDOW} steps. *cos, ratio*: of the model's gradient and central differences. *m, ζ*: of the tightest bound
-|g_m − g|² ≤ m |g|² + ζ² over all gradients that runs followed there. *Σ α η bias*: what the model's error moved the
-weights in all. *Best trust*: of inverse-variance mixing. *Foretold*: mean squared error of the hybrid's gradient
-over the zeroth-order one's; below 1 the hybrid should be ahead. *Hybrid against zeroth order*: mean J over all flights
-of the one over that of the other, less 1 (95 % interval by bootstrap over seeds); negative: the hybrid is ahead.
-
-{levels_table(summary)}
-The true gradient, by which all of this is judged, agrees with central differences of flights to
-{np.median(checks) if checks else math.nan:.1g} (median of the levels), at worst {max(checks, default=math.nan):.1g}.
-The variance of the zeroth-order estimate over (n − 1) |g|², which it is where J is linear: {', '.join(flat)}.
-
-Raw data: `{LINES}` in the study's folder, one line of JSON per run and per level.
-"""
-
-
-def _reading(summary: Summary) -> str:
-    """Say in words why the hybrid falls behind where it does."""
-    known = [level['hybrid'] for level in summary['levels'] if (level.get('hybrid') or {})]
-    ratios = [hybrid['foretold'] for hybrid in known if hybrid['foretold'] is not None]
-    trusts = [hybrid['best_trust'] for hybrid in known if hybrid['best_trust'] is not None]
-    if not ratios:
-        return 'there is no gradient to foretell anything by.'
-    first, last = np.median(trusts, axis=0)
-    never = max(ratios) < 1
-    a, b, c, d = answer(summary)['contracting']
-    return (
-        f'the foretold ratio of mean squared errors is {np.median(ratios):.2f} in the median, '
-        f'{max(ratios):.2f} at most. '
-        + (
-            'So bias alone ends the lead nowhere: with 94 weights and one direction per iteration '
-            'the variance, (n − 1) |g|², is larger than any squared bias that was met. '
-            if never
-            else ''
-        )
-        + f'The trust that would be best is {first:.2f} at first and {last:.2f} at last. '
-        f'Where the closed loop contracts, the hybrid is ahead at {a} levels and behind at {b}; '
-        f'where it does not, at {c} and {d}.'
-    )
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    whole = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
-    return f'{seeds[0]} to {seeds[-1]}' if whole and len(seeds) > 1 else ', '.join(map(str, seeds))
-
-
-def write(summary: Summary, out: Path, page_file: Path | None = None) -> list[Path]:
-    """Write numbers, tables, figure and page of a study into its folder.
-
-    Args:
-        summary: See `summarise`.
-        out: The folder.
-        page_file: Where the page is wanted beside, with the figure next to it.
-
-    Returns:
-        What was written.
-    """
-    labels = {
-        'title': title(summary),
-        'subtitle': subtitle(summary),
-        'rows': {name: DIRECTIONS[name].label for name in DIRECTIONS},
-        'values': {name: DIRECTIONS[name].shown for name in DIRECTIONS},
-    }
-    made = sessions(out)
-    paths = [out / 'summary.json', out / 'table.md']
-    paths[0].write_text(json.dumps({**summary, 'sessions': made}, indent=1) + '\n', encoding='utf-8')
-    paths[1].write_text(rules_table(summary) + '\n' + levels_table(summary), encoding='utf-8')
-    for target in (out / 'study.md', page_file):
-        if target is not None:
-            picture = draw_mismatch(
-                target.with_suffix('.png'), summary, RULES, verdict, **labels
-            )
-            target.write_text(page(summary, made, picture.name), encoding='utf-8')
-            paths += [target, picture]
-    return paths

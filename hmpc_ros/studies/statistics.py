@@ -8,26 +8,28 @@ import numpy as np
 from scipy import optimize, stats
 
 RESAMPLES = 2000
-MOST = 1e12  # of a value in a test of ranks
+MOST = 1e12  # stands for infinity, where it must not be subtracted from itself
 
 
 def interval(
     values: Sequence[float], statistic: Callable[..., float] = np.median
 ) -> tuple[float, float]:
-    """Return the bootstrap interval (percentiles, 95 %) of a statistic of finite values.
+    """Return the bootstrap interval (percentiles, 95 %) of a statistic; its ends may be infinite.
 
     Raises:
         ValueError: there is no value.
     """
     if not len(values):
         raise ValueError('an interval needs a value')
-    if np.ptp(values) == 0:
+    clipped = np.minimum(values, MOST)
+    if np.ptp(clipped) == 0:
         return float(values[0]), float(values[0])
     found = stats.bootstrap(
-        (values,), statistic, n_resamples=RESAMPLES, method='percentile',
+        (clipped,), statistic, n_resamples=RESAMPLES, method='percentile',
         random_state=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+    low, high = (float(end) if end < MOST / 10 else np.inf for end in (found.low, found.high))
+    return low, high
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> float:
