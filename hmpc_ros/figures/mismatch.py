@@ -132,7 +132,8 @@ def _draw_cells(
     axis.set_xticks([])
     axis.tick_params(length=0)
     axis.set_xlabel('the model gets worse  →', color=MUTED, loc='right')
-    axis.set_title('J over all flights: the hybrid saves (blue) or costs (purple)', pad=10)
+    what = 'J over all flights, hybrid against zeroth order: blue saves, purple costs'
+    axis.set_title(what, pad=10)
     axis.text(
         0, -0.045, 'bold: beyond what seeds make (95 %) · ▾ not as bias and variance foretell',
         transform=axis.transAxes, fontsize=8, color=MUTED, va='top',

@@ -12,7 +12,7 @@ import numpy as np
 
 from hmpc_ros.figures.mismatch import draw_mismatch
 from hmpc_ros.studies.mismatch import DIRECTIONS, LINES, RULES, Line, sessions
-from hmpc_ros.studies.mismatch_pieces import DELTAS, RADIUS, WINDOW
+from hmpc_ros.studies.mismatch_pieces import DELTAS, RADIUS, STEP, WINDOW
 from hmpc_ros.studies.mismatch_summary import (
     Summary,
     answer,
@@ -36,7 +36,11 @@ def page(summary: Summary, made: Sequence[Line], picture: str) -> str:
         + ' |'
         for name in counts['stops']
     )
-    checks = [level['measured']['check'] for level in summary['levels'] if level['measured']]
+    measured = [level['measured'] for level in summary['levels'] if level['measured']]
+    smooth, rough = (
+        [each['check'] for each in measured if (each['contraction'] < 1) == contracts]
+        for contracts in (True, False)
+    )
     flat = [
         f'{np.median(known):.2g} at δ = {delta:g}'
         for delta in DELTAS
@@ -57,16 +61,17 @@ def page(summary: Summary, made: Sequence[Line], picture: str) -> str:
 
 <!-- Made by hmpc study mismatch; not to be edited. -->
 
-**{title(summary)}.** At {counts['open']} the seeds do not decide, at {counts['same']} neither rule got away from
-its start. What bias and variance foretell (*inverse-variance mixing*) is right at {counts['agree']} of the
-{counts['foretold']} levels that are decided: {_reading(summary)} What the words mean, where each number is computed,
-and what the theorem covers: [the theory](../explanation/theory.md).
+**{title(summary)}.**
 
-![Who is ahead as the model gets worse]({picture})
+{_reading(summary)}
+
+What the words mean, where each number is computed, and what the theorem covers: [the theory](../explanation/theory.md).
+
+![The rules as the model gets worse]({picture})
 
 The reference experiment, {summary['flights']} flights of each run, seeds {_seeds(summary['seeds'])},
 {len(summary['levels'])} levels. {part} Made at {where}, by
-`{made[-1]['command'] if made else ''}`.
+`hmpc study {made[-1]['command'].partition(' study ')[2] if made else ''}`.
 
 ## Where the hybrid stops to be ahead
 
@@ -98,8 +103,9 @@ over the zeroth-order one's; below 1 the hybrid should be ahead. *Hybrid against
 of the one over that of the other, less 1 (95 % interval by bootstrap over seeds); negative: the hybrid is ahead.
 
 {levels_table(summary)}
-The true gradient, by which all of this is judged, agrees with central differences of flights to
-{np.median(checks) if checks else math.nan:.1g} (median of the levels), at worst {max(checks, default=math.nan):.1g}.
+The true gradient, by which all of this is judged, agrees with central differences of flights, where the closed loop
+contracts, to {max(smooth, default=math.nan):.1g} at worst; where it does not, J is rough at their step of {STEP:g}, and they differ by up to
+{max(rough, default=math.nan):.1g}.
 The variance of the zeroth-order estimate over (n − 1) |g|², which it is where J is linear: {', '.join(flat)}.
 
 Raw data: `{LINES}` in the study's folder, one line of JSON per run and per level.
@@ -107,27 +113,32 @@ Raw data: `{LINES}` in the study's folder, one line of JSON per run and per leve
 
 
 def _reading(summary: Summary) -> str:
-    """Say in words why the hybrid falls behind where it does."""
-    known = [level['hybrid'] for level in summary['levels'] if (level.get('hybrid') or {})]
+    """Say in words what bias and variance foretell, and what came."""
+    counts = answer(summary)
+    known = [level['hybrid'] for level in summary['levels'] if level.get('hybrid')]
     ratios = [hybrid['foretold'] for hybrid in known if hybrid['foretold'] is not None]
     trusts = [hybrid['best_trust'] for hybrid in known if hybrid['best_trust'] is not None]
     if not ratios:
-        return 'there is no gradient to foretell anything by.'
-    first, last = np.median(trusts, axis=0)
-    never = max(ratios) < 1
-    a, b, c, d = answer(summary)['contracting']
+        return 'There is no gradient to foretell anything by.'
+    good, (first, last) = sum(ratio < 1 for ratio in ratios), np.median(trusts, axis=0)
+    a, b, c, d = counts['contracting']
     return (
-        f'the foretold ratio of mean squared errors is {np.median(ratios):.2f} in the median, '
-        f'{max(ratios):.2f} at most. '
+        f'Where the hybrid (γ = 0.5) and the zeroth-order rule differ by more than seeds make, the '
+        f'hybrid is ahead at {counts["ahead"]} levels and behind at {counts["behind"]}; at '
+        f'{counts["open"]} the seeds do not decide, at {counts["same"]} neither got away from its '
+        f'start.\n\nBias and variance (inverse-variance mixing) foretell the hybrid ahead at {good} '
+        f'of {len(ratios)} levels: its mean squared error over the zeroth-order one\'s is '
+        f'{np.median(ratios):.2f} in the median, {max(ratios):.2f} at most, and the best trust '
+        f'{first:.2f} at first, {last:.2f} at last. Of the {counts["foretold"]} levels that are '
+        f'decided that is right at {counts["agree"]}. '
         + (
-            'So bias alone ends the lead nowhere: with 94 weights and one direction per iteration '
-            'the variance, (n − 1) |g|², is larger than any squared bias that was met. '
-            if never
+            'So a better gradient on average is not what decides within so few flights: at most '
+            'levels it shows in no J. '
+            if counts['open'] > counts['agree']
             else ''
         )
-        + f'The trust that would be best is {first:.2f} at first and {last:.2f} at last. '
-        f'Where the closed loop contracts, the hybrid is ahead at {a} levels and behind at {b}; '
-        f'where it does not, at {c} and {d}.'
+        + f'Where the closed loop contracts, the hybrid is ahead at {a} and behind at {b}; where it '
+        f'does not, at {c} and {d}.'
     )
 
 

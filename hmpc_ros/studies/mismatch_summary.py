@@ -399,17 +399,26 @@ def _change(hybrid: Mapping[str, Any]) -> str:
 
 def title(summary: Summary) -> str:
     """Return the answer in one line."""
-    counts = answer(summary)
-    return (
-        f'The hybrid gradient is ahead of zeroth order at {counts["ahead"]} of '
-        f'{counts["compared"]} levels of mismatch, behind at {counts["behind"]}'
-    )
+    counts, flown = answer(summary), [level for level in summary['levels'] if level['excess']]
+    wins: dict[str, int] = {}
+    for level in flown:
+        best = min(level['excess'], key=lambda rule: number(level['excess'][rule]))
+        wins[best] = wins.get(best, 0) + 1
+    if not wins:
+        return 'Nothing flies'
+    rule = max(wins, key=lambda name: wins[name])
+    label = RULES[rule].label
+    first = f'{label[0].upper()}{label[1:]}: best at {wins[rule]} of {len(flown)} levels of mismatch'
+    if not counts['compared']:
+        return first
+    return f'{first}; hybrid beats zeroth order at {counts["ahead"]}, loses at {counts["behind"]}'
 
 
 def subtitle(summary: Summary) -> str:
     """Return in one line what of, and what of the other levels."""
-    counts = answer(summary)
+    counts, seeds = answer(summary), len(summary['seeds'])
     return (
-        f'{summary["flights"]} flights of the reference experiment, {len(summary["seeds"])} seeds; '
-        f'at {counts["open"]} levels the seeds do not decide, at {counts["same"]} neither learns'
+        f'{summary["flights"]} flights of the reference experiment, {seeds} '
+        f'{"seeds" if seeds > 1 else "seed"}; at {counts["open"]} levels chance decides between '
+        f'hybrid (γ = 0.5) and zeroth order, at {counts["same"]} neither learns'
     )
