@@ -58,10 +58,15 @@ def learn(configuration: Configuration, flights: int) -> dict[str, Any]:
 
     The line has J of the best weights after each flight (null: nothing flew), why the run ended if
     it diverged, the last best weights' flight in numbers, and, of each iteration that follows a
-    gradient, the model's gradient beside the true one.
+    gradient, the model's gradient beside the true one. A model that is so wrong that no MPC can be
+    made of it is told as a run that diverged before its first flight.
     """
     begun = time.monotonic()
-    training = offline_training(configuration)
+    try:
+        training = offline_training(configuration)
+    except ValueError as error:
+        nothing: dict[str, Any] = {'curve': [None] * flights, 'diverged': str(error)}
+        return {**nothing, 'gradients': [], 'final': None, 'seconds': 0.0}
     probe = _Probe(configuration, training)
     learner = configuration['learner']
     with tempfile.TemporaryDirectory() as folder:
@@ -208,7 +213,10 @@ def measure(configuration: Configuration) -> dict[str, Any]:
     of the zeroth-order estimate, and the Goldstein measure.
     """
     begun = time.monotonic()
-    training = offline_training(configuration)
+    try:
+        training = offline_training(configuration)
+    except ValueError as error:
+        return {'J': None, 'flies': False, 'refused': str(error), 'seconds': 0.0}
     probe = _Probe(configuration, training)
     start = training.start
     flight = probe.fly(start)
