@@ -407,8 +407,8 @@ def title(summary: Summary) -> str:
     if not wins:
         return 'Nothing flies'
     rule = max(wins, key=lambda name: wins[name])
-    label = RULES[rule].label
-    first = f'{label[0].upper()}{label[1:]}: best at {wins[rule]} of {len(flown)} levels of mismatch'
+    name = RULES[rule].label[0].upper() + RULES[rule].label[1:]
+    first = f'{name}: best at {wins[rule]} of {len(flown)} levels of mismatch'
     if not counts['compared']:
         return first
     return f'{first}; hybrid beats zeroth order at {counts["ahead"]}, loses at {counts["behind"]}'
