@@ -210,6 +210,18 @@ class Plan:
                 'configuration with controller.policy.kind qp'
             )
 
+    @property
+    def command(self) -> str:
+        """The command that makes this study, without the configuration."""
+        words = [f'--levels {self.levels} --seeds {",".join(map(str, self.seeds))}']
+        words += [f'--flights {self.flights}']
+        for name, chosen, known in (
+            ('directions', self.directions, DIRECTIONS), ('rules', self.rules, RULES)
+        ):  # fmt: skip
+            if list(chosen) != list(known):
+                words.append(f'--{name} {" ".join(chosen)}')
+        return f'hmpc study mismatch {" ".join(words)}'
+
     def pieces(self) -> list[Piece]:
         """Return all pieces, seed by seed, so that what is there after a while is comparable.
 

@@ -71,7 +71,7 @@ What the words mean, where each number is computed, and what the theorem covers:
 
 The reference experiment, {summary['flights']} flights of each run, seeds {_seeds(summary['seeds'])},
 {len(summary['levels'])} levels. {part} Made at {where}, by
-`hmpc study {made[-1]['command'].partition(' study ')[2] if made else ''}`.
+`{summary['command']}`.
 
 ## Where the hybrid stops to be ahead
 

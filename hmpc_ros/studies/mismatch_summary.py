@@ -50,6 +50,7 @@ def summarise(plan: Plan, lines: Sequence[Line]) -> Summary:
         for place in sorted(whole, key=_order)
     ]
     return {
+        'command': plan.command,
         'flights': plan.flights,
         'seeds': list(plan.seeds),
         'levels': found,
