@@ -191,6 +191,11 @@ def reader(verbose: bool) -> Callable[[str, str], None]:
     return show
 
 
+def recording(arguments: argparse.Namespace) -> Path | None:
+    """Return the MCAP file of a flight's topics, when ``--record`` asks for it."""
+    return arguments.out / 'flight.mcap' if arguments.record else None
+
+
 def add_run(parser: argparse.ArgumentParser, out: str) -> None:
     """Add the options of a training run, whoever flies it: what, how long, where to."""
     add_configuration(parser)
