@@ -19,7 +19,7 @@ unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP
 export ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-paper test test-long test-browser test-crazyflow lint bench soak px4-sitl figures docs clean
+.PHONY: help setup demo demo-paper test test-long test-browser test-crazyflow lint bench soak px4-sitl figures study docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,9 @@ px4-sitl: setup ## fly PX4's simulated quadcopter: PX4_BINARY=.../bin/px4, AGENT
 
 figures: setup ## reproduce the paper's experiment and draw its figures in build/figures
 	@$(BIN)/hmpc reproduce --out build/figures $(ARGS)
+
+study: setup ## how wrong may the model be? the reduced study, within an hour on two cores; build/study
+	@$(BIN)/hmpc study mismatch --levels 5 --seeds 0-2 --flights 30 --jobs 2 --out build/study $(ARGS)
 
 docs: setup ## build the documentation into build/docs; a warning is an error
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/docs.txt

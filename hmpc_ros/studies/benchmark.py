@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -335,14 +335,14 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
             if record is not None:
                 on_record(record['flights'], number(record['J']))
         measured = _Measurement(task, configuration, training)
-        curve = _curve(results.iterations, measured, task.flights)
+        known = curve(results.iterations, measured.of, task.flights)
         start = measured.of(results.iterations[0])
         best = best_record(_within(results.iterations, task.flights))
         seconds = sum(record['seconds'] for record in results.iterations)
     content = {
         'identity': task.identity,
         'start': _or_none(start),
-        'curve': [_or_none(J) for J in curve],
+        'curve': [_or_none(J) for J in known],
         'diverged': run.stopped,
         'theta': best['theta'] if best else None,
         'fixed': best.get('fixed') if best else None,
@@ -387,14 +387,22 @@ class _Measurement:
         return float(np.mean([training.objective.cost(self._fly(r)).J for r in requests]))
 
 
-def _curve(records: Sequence[Record], measured: _Measurement, flights: int) -> np.ndarray:
-    """Return J of the best weights known after each flight, (flights,)."""
-    curve = np.full(flights, measured.of(records[0]))
+def curve(
+    records: Sequence[Record], measured: Callable[[Record], float], flights: int
+) -> np.ndarray:
+    """Return J of the best weights known after each flight, (flights,).
+
+    Args:
+        records: Of a run's iterations.
+        measured: Tells J of the weights of one.
+        flights: How many to tell of.
+    """
+    known = np.full(flights, measured(records[0]))
     for i, record in enumerate(_within(records, flights), start=1):
         best = best_record(list(records[:i]))
         if best is not None:
-            curve[record['flights'] - 1 :] = measured.of(best)
-    return curve
+            known[record['flights'] - 1 :] = measured(best)
+    return known
 
 
 def _or_none(value: float) -> float | None:
