@@ -20,9 +20,10 @@ from rclpy.node import Node
 from hmpc_ros.configuration import build, build_tracking, learner, tracking_learner
 from hmpc_ros.configuration.tracking_tables import NEVER
 from hmpc_ros.learning.rollout import Task
+from hmpc_ros.plant import kinds
+from hmpc_ros.plant.kinds import POSITION, VELOCITY
 from hmpc_ros.plant.protocol import POSITION_ERROR, TILT_ERROR
-from hmpc_ros.plant.quadcopter import POSITION, VELOCITY, YAW
-from hmpc_ros.plant.rigid_body import QUATERNION, rotation_matrix
+from hmpc_ros.plant.quadcopter import YAW
 from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.weights import SLACK
@@ -217,7 +218,7 @@ class ReferenceTrials:
         self.time_step = values['time_step']
         self.reference, _ = build_tracking.reference(build_tracking.alone(values))
         _, end = tracking_learner.counted(values, self.reference)
-        self.steps = tracking_learner.steps(end, self.time_step)
+        self.steps = tracking_learner.steps_to(end, self.time_step)
         self._begin = max(self._begin, values['reference.begin'])
         return dict(values)
 
@@ -262,7 +263,7 @@ class ReferenceTrials:
         errors = np.zeros(12)
         wanted = self.reference.sample(np.array([age])).position[0]
         errors[POSITION_ERROR] = state[POSITION] - wanted
-        errors[TILT_ERROR] = math.acos(min(1.0, rotation_matrix(state[QUATERNION])[2, 2])), 0.0
+        errors[TILT_ERROR] = float(kinds.RATES.tilt(state)), 0.0
         return errors
 
     def from_start(self, state: Array) -> tuple[float, float]:
