@@ -437,7 +437,7 @@ class Run:
         """Learn on the fast eight; returns the best parameters that were flown."""
         configuration = self.configuration()
         known = tracking_learner.teacher(configuration)
-        steps = tracking_learner.steps(known.end, known.time_step)
+        steps = tracking_learner.steps(known)
 
         def fly(request: FlightRequest) -> flying.TrackedFlight:
             self.flown += 1

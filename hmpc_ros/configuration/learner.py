@@ -124,7 +124,12 @@ def envelope(learner: Values, limits: Limits) -> Envelope:
     return build.dataclass_from(Envelope, learner, 'envelope.', state_max=bounds)
 
 
-def rule(learner: Values, gradient: FlightGradient, start: Parameters, model: LinearModel) -> Rule:
+def rule(
+    learner: Values,
+    gradient: FlightGradient[OfflineMpc, Objective],
+    start: Parameters,
+    model: LinearModel,
+) -> Rule:
     """Return the update rule.
 
     Args:

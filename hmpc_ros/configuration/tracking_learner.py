@@ -40,7 +40,14 @@ from hmpc_ros.policy.tracking.parameters import SPACE, TrackingParameters
 from hmpc_ros.policy.tracking.policy import TrackingPolicy
 from hmpc_ros.policy.tracking.rehearsal import Rehearsed
 from hmpc_ros.policy.tracking.solver import TrackingSolverOptions
-from hmpc_ros.policy.tracking.student import SCENES, Teacher, flown_cost, for_people, in_turn
+from hmpc_ros.policy.tracking.student import (
+    SCENES,
+    Teacher,
+    flown_cost,
+    flown_slopes,
+    for_people,
+    in_turn,
+)
 
 Values = Mapping[str, Any]
 
@@ -65,10 +72,18 @@ class TrackingObjective:
         t = self.teacher
         if not flight.complete or flight.failures or not np.isfinite(flight.measured).all():
             return Outcome(math.inf, math.inf, math.inf)
-        start = t.start
-        believed = Drag(float(start.thrust_gain[0]), start.drag)
-        J = flown_cost(flight, t.costs, believed, t.begin, t.end)
+        J = flown_cost(flight, t.costs, self._believed, t.begin, t.end)
         return Outcome(J, 0.0, J)
+
+    def derivatives(self, flight: flying.TrackedFlight) -> tuple[np.ndarray, np.ndarray]:
+        """Return dJ/dx (T+1, 12), x the errors, and dJ/du (T, 4)."""
+        t = self.teacher
+        return flown_slopes(flight, t.costs, self._believed, t.begin, t.end)
+
+    @property
+    def _believed(self) -> Drag:
+        start = self.teacher.start
+        return Drag(float(start.thrust_gain[0]), start.drag)
 
     def for_people(self, flight: flying.TrackedFlight) -> dict[str, float | None]:
         """Return the true RMSE and largest error."""

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.rules import Memory
     from hmpc_ros.plant.protocol import PlantModel
     from hmpc_ros.policy.parameters import Parameters
-    from hmpc_ros.policy.protocol import Policy
+    from hmpc_ros.policy.protocol import DeviationPolicy
 
 # Of scipy's `_trustregion.py`: the least share of the promised change that is accepted, the shares
 # below which the region shrinks and above which it grows (where the step ends on its boundary), and
@@ -210,7 +210,7 @@ class TrustRegionRule:
         tasks: Number of tasks (starts and goals); the objective is the mean over them.
     """
 
-    policy: Policy
+    policy: DeviationPolicy
     objective: Objective
     start: Parameters
     surrogate: Callable[[], PlantModel]

@@ -28,6 +28,7 @@ from hmpc_ros.policy.linear.mpc import Mpc
 from hmpc_ros.policy.linear.pilot import LinearPilot
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.pilot import TrackingPilot
+from hmpc_ros.policy.tracking.policy import Window
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import (
     nanoseconds,
@@ -236,7 +237,7 @@ class TrackingPolicy:
         self._begin = float(values['reference.begin'])
         policy = build_tracking.policy(build_tracking.alone(values))
         # A process' first solve takes longer than a control period: not in flight.
-        policy.solve(resting_state(), self._reference, 0.0)
+        policy.solve(resting_state(), Window(self._reference, 0.0))
         self._pilot = TrackingPilot(
             policy,
             self._reference,

@@ -12,7 +12,7 @@ from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import NU, NX, resting_state
 from hmpc_ros.plant.simulators.protocol import Simulator
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
-from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.policy.tracking.policy import TrackingPolicy, Window
 from hmpc_ros.policy.tracking.solution import TrackingSolution
 
 
@@ -138,12 +138,12 @@ def fly(
         if away > region:
             flown, ended = k, f'{away:.2f} m from the reference after {k} steps'
             break
-        now = k * period
-        solution = policy.solve(measured[k], reference, now)
+        window = Window(reference, k * period)
+        solution = policy.solve(measured[k], window)
         u = solution.input
         if not solution.ok:
             failed.append(k)
-            u = policy.fallback(measured[k], now)
+            u = policy.fallback(measured[k], window)
             policy.sent(u)
         inputs[k], estimates[k], times[k] = u, solution.estimate, solution.total_time
         if keep_solutions:
