@@ -17,6 +17,7 @@ from hmpc_ros.cli.options import reader
 from hmpc_ros.cli.report import flight_progress, what_was_run, write_json
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.files import Configuration
+from hmpc_ros.plant.kinds import RATES
 from hmpc_ros.plant.reference.feasibility import Feasibility
 from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.policy.tracking import flying, performance
@@ -101,7 +102,6 @@ def summary(
     inside = bool(((u >= bounds.input_min) & (u <= bounds.input_max)).all())
     solves = 1e3 * flight.solve_times
     median, p99 = np.percentile(solves, (50, 99)) if n else (math.nan, math.nan)
-    tilt = 1 - 2 * (flight.states[:, 7] ** 2 + flight.states[:, 8] ** 2)  # R33
     result: dict[str, Any] = {
         # The objective of the linear MPC's flights: rotor speeds, a goal.
         'C': None,
@@ -120,7 +120,7 @@ def summary(
         'solve_ms.p99': float(p99),
         'failures': len(flight.failures),
         'fallbacks': len(flight.fallbacks),
-        'tilt_max_deg': float(np.degrees(np.arccos(np.clip(tilt.min(), -1, 1)))),
+        'tilt_max_deg': float(np.degrees(RATES.tilt(flight.states).max())),
         'thrust_min': float(u[:, 0].min()) if n else math.nan,
         'thrust_max': float(u[:, 0].max()) if n else math.nan,
         'rates_max': np.abs(u[:, 1:]).max(axis=0).tolist() if n else None,

@@ -23,20 +23,15 @@ from hmpc_ros.cli.options import (
     take_url,
 )
 from hmpc_ros.cli.report import write_json
-from hmpc_ros.cli.train import ProgressBar, rehearsing, tell
+from hmpc_ros.cli.train import ProgressBar, rehearsing, tell, tell_identified
 from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
 from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
-from hmpc_ros.studies.tracking import flyer_over_ros
 from hmpc_ros.studies.vehicle import vehicle_flyer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hmpc_ros.configuration.files import Configuration
-    from hmpc_ros.learning.requests import FlightRequest
-    from hmpc_ros.policy.tracking.flying import TrackedFlight
     from hmpc_ros.ros.monitor import Monitor
     from hmpc_ros.ros.runner import LocalRunner
 
@@ -44,8 +39,7 @@ DESCRIPTION = """\
 Let the vehicle tune its own MPC over ROS 2, flight by flight.
 
 Starts simulator, controller and learner, each a process of its own, and shows how learning goes.
-With --attach only the learner is started, beside a controller and a vehicle that run already. The
-tracking MPC is learned for by this process itself, with a simulator and a controller of its own.
+With --attach only the learner is started, beside a controller and a vehicle that run already.
 
 Every finished iteration is kept in the results folder at once: after Ctrl-C or a crash, --resume
 goes on with the same numbers. The folder is of the same format as that of hmpc train; hmpc plot
@@ -101,10 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_to_fly(configuration)
         if arguments.config is None:
             raise ValueError('--vehicle needs --config with --resume: the folder keeps no adapter')
-    elif not arguments.attach:
+        return _learn_on_vehicle(arguments, configuration)
+    if not arguments.attach:
         refuse_to_mismatch(configuration)
-    if configuration['controller']['policy.kind'] == 'tracking':
-        return _learn_to_track(arguments, configuration)
     exit_code = learn_in_view(
         configuration,
         out,
@@ -124,26 +117,22 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
-def _learn_to_track(arguments: argparse.Namespace, configuration: Configuration) -> int:
+def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuration) -> int:
     """Learn along a reference; return 0, 1 when the run diverged, 130 after Ctrl-C."""
     for name in ('attach', 'record', 'rviz'):
         if getattr(arguments, name):
-            raise ValueError(f'--{name} is of policy.kind qp: leave it out with tracking')
+            raise ValueError(f'--{name} is not there with --vehicle: leave it out')
     console = Console(stderr=True, highlight=False)
     known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
-    steps = tracking_learner.steps(known)
-    flyer: contextlib.AbstractContextManager[Callable[[FlightRequest], TrackedFlight]]
-    if arguments.vehicle:
-        flyer = vehicle_flyer(
-            configuration, f'{arguments.vehicle}_adapter', known.reference, steps,
-            say=console.print, patience=arguments.patience, reader=reader(arguments.verbose),
-        )  # fmt: skip
-    else:
-        flyer = flyer_over_ros(
-            configuration, known.reference, steps, reader=reader(arguments.verbose)
-        )
+    steps = tracking_learner.steps(known.end, known.time_step)
     try:
-        with flyer as fly, ProgressBar(console) as bar:
+        with (
+            vehicle_flyer(
+                configuration, f'{arguments.vehicle}_adapter', known.reference, steps,
+                say=console.print, patience=arguments.patience, reader=reader(arguments.verbose),
+            ) as fly,
+            ProgressBar(console) as bar,
+        ):  # fmt: skip
             stopped = tracking_learner.train(
                 configuration, known, fly, arguments.out, bar.start, bar.update, rehearsing()
             ).stopped
@@ -194,6 +183,15 @@ def learn_in_view(
     return 0
 
 
+_ROWS = (
+    ('rmse_m', 'RMSE of the position [m]'),
+    ('max_m', 'largest error [m]'),
+    ('C', 'tracking cost C'),
+    ('V', 'violation V'),
+    ('J', 'objective J'),
+)
+
+
 def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: bool) -> None:
     """Print before, after and the totals."""
     start, best = summary['start'], summary['best']
@@ -203,11 +201,13 @@ def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: boo
     table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
     for name in ('', 'before', 'best', 'change'):
         table.add_column(name, justify='left' if not name else 'right')
-    for name, meaning in (('C', 'tracking cost C'), ('V', 'violation V'), ('J', 'objective J')):
-        before, after = number(start[name]), number(best[name])
-        change = f'{100 * (after / before - 1):+.2f} %' if before else ''
-        table.add_row(meaning, f'{before:.4f}', f'{after:.4f}', change)
+    for name, meaning in _ROWS:
+        if name in start:
+            before, after = number(start[name]), number(best[name])
+            change = f'{100 * (after / before - 1):+.2f} %' if before else ''
+            table.add_row(meaning, f'{before:.8g}', f'{after:.8g}', change)
     console.print(table)
+    tell_identified(console, summary)
     seconds = summary['seconds_per_iteration']
     console.print(
         f'{summary["iterations"]} iterations, {summary["flights"]} flights, '

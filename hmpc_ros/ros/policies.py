@@ -16,7 +16,7 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from hmpc_ros.configuration import build, build_tracking
 from hmpc_ros.configuration.signature import WEIGHTS
-from hmpc_ros.plant.quadcopter import POSITION
+from hmpc_ros.plant.kinds import POSITION
 from hmpc_ros.plant.reference.splines import from_points
 from hmpc_ros.plant.rigid_body import resting_state
 from hmpc_ros.policy.flight_controller import Answer, Pilot
@@ -86,6 +86,9 @@ class FlownPolicy(Protocol):
     def heard(self) -> tuple[Heard, ...]:
         """Topics beside odometry and ``goal_pose``."""
 
+    def started(self, values: Values) -> Values:
+        """Return the values with what ``weights_file`` says; raises ValueError when it does not."""
+
     def prepare(self, values: Values) -> Any:
         """Build what may change in flight; raises ValueError when values do not go together."""
 
@@ -123,6 +126,10 @@ class LinearPolicy:
         self._time_step = float(values['time_step'])
         self._path = new_path(values['frame_id'], values['horizon'] + 1)
         self.told = (Told('predicted_path', Path, self._predicted_path),)
+
+    def started(self, values: Values) -> Values:
+        """Read weights that were learned for this model."""
+        return build.started(values, self.model)
 
     def prepare(self, values: Values) -> _Linear:
         """Return parameters, limits and goal."""
@@ -201,6 +208,10 @@ class TrackingPolicy:
             Told('reference_path', Path, self._reference_path, latched=True),
         )
         self.heard = (Heard('trajectory', MultiDOFJointTrajectory, self._take_trajectory),)
+
+    def started(self, values: Values) -> Values:
+        """Read weights that were learned for this vehicle."""
+        return build_tracking.started(values, build_tracking.assumed(build_tracking.alone(values)))
 
     def prepare(self, values: Values) -> Any:
         """Return parameters, limits, goal, and the stamp at which the reference begins."""
@@ -292,9 +303,9 @@ class TrackingPolicy:
         self._shown, self._shown_begin = reference, begin
         count = int(min(max(reference.duration - now, 0.0) / _SHOWN_STEP + 2, _SHOWN))
         samples = reference.sample(now + _SHOWN_STEP * np.arange(count))
-        states = np.zeros((count, 10))
-        states[:, :3] = samples.position
-        states[:, 6], states[:, 9] = np.cos(samples.yaw / 2), np.sin(samples.yaw / 2)
+        states = np.array([
+            resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)
+        ])
         path = new_path(self._frame_id, count)
         set_rigid_body_path(states, answer.time, _SHOWN_STEP, path)
         return path

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hmpc_ros.configuration import build_tracking
 from hmpc_ros.configuration.schema import validate_all
 from hmpc_ros.configuration.signature import signature
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
-from hmpc_ros.policy.tracking.parameters import SPACE
 from hmpc_ros.ros.graph import NodeSpec, simulation
 from hmpc_ros.studies.flying import controller_counts, nobody, ros_is_missing
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 BEGIN = 1000.0
 # What messages get that are still on their way when a flight is over.
 _GRACE = 5.0  # s
-_DISTURBED = ('_noise_std', 'measurement_delay')  # of the simulator: what sensors do wrong
 
 
 def fly_over_ros(
@@ -62,14 +61,14 @@ def fly_over_ros(
     try:
         from hmpc_ros.ros import local_flight
         from hmpc_ros.ros.command_interface import RATES
-        from hmpc_ros.ros.stamped import Stamped
+        from hmpc_ros.ros.stamped import Stamped, truth_differs
     except ImportError as error:
         raise ros_is_missing(error) from error
 
     paced = float(configuration['simulator']['real_time_factor'])
     period = float(configuration['simulator']['time_step'])
     nodes = _nodes(configuration, steps, rviz=rviz)
-    heard = Stamped(truth=_truth_differs(configuration))
+    heard = Stamped(truth=truth_differs(configuration['simulator']))
     local = local_flight.fly(
         nodes, steps, period, interface=RATES, listen=heard.listen, hold_missing=paced > 0,
         reader=reader, progress=progress,
@@ -77,15 +76,6 @@ def fly_over_ros(
     counts = controller_counts(local.diagnostics, lockstep=not paced)
     flight = _tracked(local, heard, reference, period)
     return flight, _told(local.diagnostics, local.record, counts), local.wall_time
-
-
-def controller_values(theta: np.ndarray) -> dict[str, Any]:
-    """Return the controller's parameters that a policy's theta stands for."""
-    values: dict[str, Any] = {}
-    for block, numbers in SPACE.unpack(theta).items():
-        name = f'tracking.{block}'
-        values[name] = numbers.tolist() if CONTROLLER[name].is_list else float(numbers[0])
-    return values
 
 
 @dataclass(eq=False)
@@ -115,7 +105,7 @@ class NodesFlyer:
 
         self.begun += 1
         begin = BEGIN * self.begun
-        lent = controller_values(request.theta)
+        lent = build_tracking.entries(request.theta)
         self.flights.set_parameters('controller', {**lent, 'reference.begin': begin})
         self.flights.set_parameters(
             'simulator', {'next_flight': request.number, 'next_start': begin}
@@ -157,7 +147,7 @@ def flyer_over_ros(
     try:
         from hmpc_ros.ros import local_flight
         from hmpc_ros.ros.command_interface import RATES
-        from hmpc_ros.ros.stamped import Stamped
+        from hmpc_ros.ros.stamped import Stamped, truth_differs
     except ImportError as error:
         raise ros_is_missing(error) from error
 
@@ -165,7 +155,7 @@ def flyer_over_ros(
         raise ValueError(
             'the tracking MPC learns in lockstep: leave simulator.real_time_factor at 0'
         )
-    heard = Stamped(truth=_truth_differs(configuration))
+    heard = Stamped(truth=truth_differs(configuration['simulator']))
     nodes = _nodes(configuration, steps)
     with local_flight.open_flights(
         nodes, interface=RATES, listen=heard.listen, reader=reader
@@ -182,12 +172,6 @@ def _nodes(configuration: Configuration, steps: int, *, rviz: bool = False) -> l
         # Whoever waits for an answer is not late: no fallback may be taken for one by its stamp.
         values['controller']['state_timeout'] = 600.0
     return simulation(configuration.path, values, rviz=rviz)
-
-
-def _truth_differs(configuration: Configuration) -> bool:
-    """Return whether sensors do not tell the truth; those of an undisturbed vehicle do."""
-    simulator = configuration['simulator']
-    return any(np.any(v) for name, v in simulator.items() if name.endswith(_DISTURBED))
 
 
 def _tracked(

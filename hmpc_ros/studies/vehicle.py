@@ -17,7 +17,6 @@ from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.ros.graph import vehicle
 from hmpc_ros.studies.flying import nobody, ros_is_missing
-from hmpc_ros.studies.tracking import controller_values
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -108,7 +107,7 @@ class VehicleFlyer:
         from hmpc_ros.ros.vehicle_flight import NotEngagedError
 
         controller, preset = self.configuration['controller'], build.assumed(self.configuration)
-        own = controller_values(build.parameters(controller, preset).theta)
+        own = build.entries(build.parameters(build.started(controller, preset), preset).theta)
         period = float(controller['time_step'])
         while True:
             self._be_engaged()
@@ -119,7 +118,7 @@ class VehicleFlyer:
                 self.flights.hand_back()
                 self.say(f'{error}; engage again to go on: hmpc autopilot engage')
                 continue
-            lent = controller_values(request.theta)
+            lent = build.entries(request.theta)
             flown = self.flights.fly(self.reference, self.steps, period, lent)
             self.flights.wait_at_beginning(own)
             flight = flown.flight
