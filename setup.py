@@ -20,7 +20,8 @@ def shared_files() -> list[tuple[str, list[str]]]:
     folders: dict[str, list[str]] = {}
     for top in ('config', 'launch'):
         for path in sorted((HERE / top).rglob('*')):
-            if path.suffix in {'.yaml', '.rviz', '.xml', '.py'} and '__pycache__' not in path.parts:
+            kinds = {'.yaml', '.rviz', '.xml', '.json', '.py'}
+            if path.suffix in kinds and '__pycache__' not in path.parts:
                 relative = path.relative_to(HERE)
                 folders.setdefault(f'share/{NAME}/{relative.parent}', []).append(str(relative))
     return list(folders.items())
@@ -48,12 +49,15 @@ setup(
     extras_require={
         'test': ['pytest', 'pytest-timeout'],  # tells `colcon test` to run pytest
         'mavlink': ['pymavlink'],  # for the node mavlink_adapter
+        'compare': ['cma', 'bayesian-optimization'],  # for hmpc benchmark --cases tracking
+        'web': ['viser'],  # for the page of hmpc watch --web
     },
     entry_points={
         'console_scripts': [
             f'simulator = {NAME}.ros.simulator_node:main',
             f'controller = {NAME}.ros.controller_node:main',
             f'visualizer = {NAME}.ros.visualizer_node:main',
+            f'web = {NAME}.ros.web_node:main',
             f'learner = {NAME}.ros.learner_node:main',
             f'mavlink_adapter = {NAME}.ros.mavlink_adapter_node:main',
             f'mavros_adapter = {NAME}.ros.mavros_adapter_node:main',

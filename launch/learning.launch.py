@@ -46,6 +46,7 @@ def nodes(given: Mapping[str, str]) -> list[NodeSpec]:
         namespace=given['namespace'],
         use_sim_time=given['use_sim_time'] == 'true',
         rviz=given['rviz'] == 'true',
+        web=given['web'] == 'true',
         only_learner=given['attach'] == 'true',
     )
 

@@ -38,6 +38,7 @@ def nodes(given: Mapping[str, str]) -> list[NodeSpec]:
         use_sim_time=given['use_sim_time'] == 'true',
         visualizer=given['visualizer'] == 'true',
         rviz=given['rviz'] == 'true',
+        web=given['web'] == 'true',
     )
 
 

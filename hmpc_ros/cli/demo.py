@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +32,11 @@ from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.figures.demonstration import draw_before_and_after
 from hmpc_ros.learning.results import HEADER, read_records
 from hmpc_ros.learning.summary import best_record, summarise
+from hmpc_ros.ros.runner import reserve_domain
 from hmpc_ros.studies.flying import fly_over_ros
+
+if TYPE_CHECKING:
+    from hmpc_ros.configuration.files import Configuration
 
 DESCRIPTION = """\
 Fly, learn for a few flights, and fly again with the best that was found: all flights over ROS 2,
@@ -61,11 +69,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fly, learn, fly again; return 0 when the flight became better."""
     console = Console(highlight=False)
+    configuration = read_run(arguments)
+    refuse_to_mismatch(configuration)
+    with _one_domain():
+        console.print(
+            'watch it live: [bold]ROS_DOMAIN_ID='
+            f'{os.environ["ROS_DOMAIN_ID"]} {Path(sys.argv[0])} watch --web[/] in another '
+            'terminal, then http://127.0.0.1:8080',
+            soft_wrap=True,
+        )
+        return _run(arguments, configuration, console)
+
+
+@contextlib.contextmanager
+def _one_domain() -> Iterator[None]:
+    """Fly everything in one ROS domain, so that it can be told beforehand where to look."""
+    if os.environ.get('ROS_DOMAIN_ID'):
+        yield
+        return
+    number, lock = reserve_domain()
+    os.environ['ROS_DOMAIN_ID'] = str(number)
+    try:
+        yield
+    finally:
+        del os.environ['ROS_DOMAIN_ID']
+        lock.close()
+
+
+def _run(arguments: argparse.Namespace, configuration: Configuration, console: Console) -> int:
     began = time.monotonic()
     out: Path = arguments.out
     results = out / 'learning'
-    configuration = read_run(arguments)
-    refuse_to_mismatch(configuration)
     if configuration['controller']['policy.kind'] == 'tracking':
         return demo_tracking.run(arguments, configuration)
     if (results / HEADER).exists():  # of the last demonstration

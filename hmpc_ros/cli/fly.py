@@ -20,6 +20,7 @@ from hmpc_ros.cli.options import (
     output_folder,
     read_configuration,
     reader,
+    recording,
     refuse_to_fly,
     refuse_to_mismatch,
     take_url,
@@ -70,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--rviz', action='store_true', help='watch the flight in RViz (implies --real-time)'
     )
+    parser.add_argument(
+        '--record', action='store_true', help='record all topics to flight.mcap in the --out folder'
+    )
     parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
 
 
@@ -82,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.real_time = 1.0
     if arguments.offline and arguments.real_time is not None:
         raise ValueError('--offline has no clock to fly by: leave out --real-time and --rviz')
+    if arguments.offline and arguments.record:
+        raise ValueError('--offline has no topics to record: leave out --record')
     if arguments.real_time is not None:
         arguments.overrides.append(f'simulator.real_time_factor={arguments.real_time}')
     path, configuration = read_configuration(arguments)
@@ -102,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.steps,
                 progress,
                 rviz=arguments.rviz,
+                record=recording(arguments),
                 reader=reader(arguments.verbose),
             )
 

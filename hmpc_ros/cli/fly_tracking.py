@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hmpc_ros.cli.options import reader
+from hmpc_ros.cli.options import reader, recording
 from hmpc_ros.cli.report import flight_progress, what_was_run, write_json
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.files import Configuration
@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace, path: Path, configuration: Configuration)
         else:
             flight, told, wall_time = fly_over_ros(
                 configuration, reference, steps, progress,
-                rviz=arguments.rviz, reader=reader(arguments.verbose),
+                rviz=arguments.rviz, record=recording(arguments),
+                reader=reader(arguments.verbose),
             )  # fmt: skip
     result = summary(flight, reference, demand, configuration, wall_time)
     result.update(what_was_run(arguments, path, configuration))

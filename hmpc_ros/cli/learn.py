@@ -124,7 +124,7 @@ def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuratio
             raise ValueError(f'--{name} is not there with --vehicle: leave it out')
     console = Console(stderr=True, highlight=False)
     known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
-    steps = tracking_learner.steps(known.end, known.time_step)
+    steps = tracking_learner.steps(known)
     try:
         with (
             vehicle_flyer(

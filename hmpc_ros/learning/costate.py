@@ -64,7 +64,8 @@ def gradient(
         flight: T measured steps.
         policy: Derivative of the MPC at each of the flight's states, under the weights flown.
         plant: Jacobians of the plant, asked for at the flight's states in the goal frame (where
-            the vehicle's dynamics are the same as in the world frame) and inputs.
+            the vehicle's dynamics are the same as in the world frame) and inputs. It may have more
+            states than are measured (a delay's, a motor's): they come last.
         objective: What the flight costs.
 
     Returns:
@@ -76,8 +77,24 @@ def gradient(
     """
     dJ_dx, dJ_du = objective.derivatives(flight)
     A, B = plant.jacobians_along(flight.deviations[:-1], flight.inputs)
-    _, seeds = backpropagate(dJ_dx, dJ_du, A, B, policy.state_gain)
+    slope, gain = _unseen(A.shape[-1], dJ_dx, policy.state_gain)
+    _, seeds = backpropagate(slope, dJ_du, A, B, gain)
     return policy.vjp(seeds)
+
+
+def _unseen(
+    size: int, dJ_dx: NDArray[np.float64], gain: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both for a plant of more states, which come last: no cost and no policy sees them."""
+
+    def wider(array: NDArray[np.float64]) -> NDArray[np.float64]:
+        if array.shape[-1] == size:
+            return array
+        found = np.zeros((*array.shape[:-1], size))
+        found[..., : array.shape[-1]] = array
+        return found
+
+    return wider(dJ_dx), wider(gain)
 
 
 def backpropagate(
@@ -153,10 +170,7 @@ def loop_gradient(
     Raises:
         MissingDerivativeError: the policy has no derivative at some steps.
     """
-    steps, size, nu = loop.B.shape
-    gain, slope = np.zeros((steps, nu, size)), np.zeros((steps + 1, size))
-    shown = policy.state_gain
-    gain[..., : shown.shape[-1]], slope[:, : dJ_dx.shape[-1]] = shown, dJ_dx
+    slope, gain = _unseen(loop.A.shape[-1], dJ_dx, policy.state_gain)
     costates, seeds = backpropagate(slope, dJ_du, loop.A, loop.B, gain)
     direct = costates[0] @ loop.initial + np.einsum('ti,tin->n', costates[1:], loop.forcing)
     return policy.vjp(seeds) + direct

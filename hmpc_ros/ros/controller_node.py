@@ -5,7 +5,8 @@ command at once, stamped with the odometry's stamp; what is answered, and what i
 `hmpc_ros.policy.flight_controller`. Which MPC flies, ``policy.kind``, and how it goes about it is
 told by `hmpc_ros.ros.policies`. Weights, limits, goal and the ladder's settings are parameters that
 may change in flight; a command's ``frame_id``, which means nothing for a command, is the signature
-of those it was found with (`hmpc_ros.configuration.signature`). A pose on ``goal_pose`` sets the
+of those it was found with (`hmpc_ros.configuration.signature`), marked where no odometry is
+answered because none comes. A pose on ``goal_pose`` sets the
 parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the parameters tell it.
 """
 
@@ -32,7 +33,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from hmpc_ros.configuration import build
-from hmpc_ros.configuration.signature import LEARNED, signature
+from hmpc_ros.configuration.signature import LEARNED, signature, unasked
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.policy.acados import AcadosMissingError
 from hmpc_ros.policy.flight_controller import (
@@ -185,10 +186,12 @@ class Controller(LifecycleNode):
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         overridable = QoSOverridingOptions.with_default_policies
+        # A recorder that falls behind for a moment must not lose a command to the history's end.
+        history = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         self._command_publisher = self.create_lifecycle_publisher(
             self._interface.message,
             self._interface.topic,
-            reliable,
+            history,
             qos_overriding_options=overridable(),
         )
         latched = QoSProfile(
@@ -341,7 +344,7 @@ class Controller(LifecycleNode):
 
     def _on_heard(self, heard: Heard, message: Any) -> None:
         """Hand on what else the policy listens to."""
-        frame_id = message.header.frame_id
+        frame_id = getattr(message, 'header', message).frame_id
         try:
             if frame_id not in ('', self._frame_id):
                 raise ValueError(f"it is in '{frame_id}', frame_id is '{self._frame_id}'")
@@ -349,7 +352,8 @@ class Controller(LifecycleNode):
         except ValueError as error:
             self._say(WARN, heard.topic, f'{heard.topic} refused: {error}')
         else:
-            self._say(INFO, heard.topic, text)
+            if text:
+                self._say(INFO, heard.topic, text)
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -358,7 +362,9 @@ class Controller(LifecycleNode):
         if answer.command is not None:
             self._interface.write_command(answer.command, answer.time, self._command)
             if answer.reason is not Reason.REPEATED_STAMP:  # which was answered before
-                self._command.header.frame_id = self._settings.prepared.signature
+                own = self._settings.prepared.signature
+                timed_out = answer.reason is Reason.STATE_TIMEOUT
+                self._command.header.frame_id = unasked(own) if timed_out else own
             self._command_publisher.publish(self._command)
         if answer.solution is not None:
             for publisher, told in self._wanted:

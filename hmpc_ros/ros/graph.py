@@ -35,6 +35,7 @@ class NodeSpec:
         arguments: Command line arguments that are not ROS arguments.
         respawn: Whether ``ros2 launch`` starts it again when it ends. The end of any other node of
             this package ends them all: a flight without its simulator or controller is none.
+        optional: Whether the others go on when it ends.
     """
 
     executable: str
@@ -47,6 +48,7 @@ class NodeSpec:
     remappings: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
     respawn: bool = False
+    optional: bool = False
 
     def ros_arguments(self) -> list[str]:
         """Return the ``--ros-args ...`` that tell rclpy all of the above."""
@@ -88,6 +90,7 @@ def simulation(
     use_sim_time: bool = False,
     visualizer: bool = False,
     rviz: bool = False,
+    web: bool = False,
 ) -> list[NodeSpec]:
     """List the processes of a simulated flight: simulator, controller, and what shows the flight.
 
@@ -99,6 +102,7 @@ def simulation(
         use_sim_time: Let controller and visualizer read their clock from ``/clock``.
         visualizer: Start the node that publishes flown path and markers.
         rviz: Start RViz with the package's view, and the visualizer with it.
+        web: Serve the live page.
 
     Raises:
         FileNotFoundError: the parameter file does not exist.
@@ -127,6 +131,8 @@ def simulation(
                 arguments=('-d', str(config_dir() / 'hmpc.rviz')),
             )
         )
+    if web:
+        nodes.append(replace(ours('web'), optional=True))
     return nodes
 
 
@@ -139,6 +145,7 @@ def learning(
     use_sim_time: bool = False,
     visualizer: bool = False,
     rviz: bool = False,
+    web: bool = False,
     only_learner: bool = False,
 ) -> list[NodeSpec]:
     """List the processes of a learning run: those of a simulated flight, and the learner.
@@ -152,6 +159,7 @@ def learning(
         use_sim_time: As for `simulation`.
         visualizer: As for `simulation`.
         rviz: As for `simulation`.
+        web: As for `simulation`.
         only_learner: Start the learner beside nodes that run already.
 
     Raises:
@@ -189,6 +197,7 @@ def learning(
         use_sim_time=use_sim_time,
         visualizer=visualizer,
         rviz=rviz,
+        web=web,
     )
     return [*nodes, learner]
 
@@ -257,6 +266,7 @@ def vehicle(
     parameters: Mapping[str, Mapping[str, ParameterValue]] | None = None,
     *,
     namespace: str = '',
+    web: bool = False,
 ) -> list[NodeSpec]:
     """List the processes that fly a vehicle through its autopilot: controller and adapter.
 
@@ -265,15 +275,19 @@ def vehicle(
         config: As for `simulation`.
         parameters: As for `simulation`.
         namespace: As for `simulation`.
+        web: As for `simulation`.
 
     Raises:
         FileNotFoundError: the parameter file does not exist.
     """
     file, given = find_config(config), parameters or {}
-    return [
-        _ours(name, file, given.get(name, {}), namespace, use_sim_time=False)
-        for name in ('controller', adapter)  # ended in the reverse order: it hands back first
-    ]
+
+    def ours(name: str, **values: ParameterValue) -> NodeSpec:
+        return _ours(name, file, {**values, **given.get(name, {})}, namespace, use_sim_time=False)
+
+    page = [replace(ours('web', adapter=adapter), optional=True)] if web else []
+    # Ended in the reverse order: the adapter hands back first.
+    return [*page, ours('controller'), ours(adapter)]
 
 
 def find_config(config: Path | str | None) -> Path:

@@ -37,11 +37,14 @@ NAMESPACE = DeclareLaunchArgument(
     'namespace', default_value='', description='namespace of all nodes'
 )
 
+WEB = flag('web', False, 'serve the live page at http://127.0.0.1:8080')
+
 #: Arguments that every launch file of a simulated vehicle has.
 COMMON = (
     flag('use_sim_time', False, 'let controller and visualizer read their clock from /clock'),
     NAMESPACE,
     flag('rviz', False, 'start RViz'),
+    WEB,
 )
 
 
@@ -85,12 +88,18 @@ def describe_adapter(adapter: str, *arguments: DeclareLaunchArgument) -> LaunchD
         values: dict[str, float | str] = {a.name: given[a.name] for a in own if given[a.name]}
         if 'hover_throttle' in values:
             values['hover_throttle'] = float(values['hover_throttle'])
-        return vehicle(adapter, given['config'], {adapter: values}, namespace=given['namespace'])
+        return vehicle(
+            adapter,
+            given['config'],
+            {adapter: values},
+            namespace=given['namespace'],
+            web=given['web'] == 'true',
+        )
 
     config = DeclareLaunchArgument(
         'config', default_value='autopilot', description='ROS 2 parameter file, or a preset'
     )
-    return describe([config, NAMESPACE, *own], nodes)
+    return describe([config, NAMESPACE, WEB, *own], nodes)
 
 
 def _refuse_missing(spec: NodeSpec, context: LaunchContext) -> None:
@@ -123,7 +132,7 @@ def _actions(spec: NodeSpec) -> list[Action]:
         respawn=spec.respawn,
         respawn_delay=RESPAWN_DELAY,
     )
-    if spec.respawn:
+    if spec.respawn or spec.optional:
         return [node]
     stop = EmitEvent(event=Shutdown(reason=f'{spec.name} has ended'))
     return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[stop]))]

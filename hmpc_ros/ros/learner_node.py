@@ -21,16 +21,10 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import Odometry
-from nav_msgs.msg import Path as PathMessage
-from rcl_interfaces.msg import ParameterEvent
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 
@@ -40,6 +34,7 @@ from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, number, recorded
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.ros.flight_topics import flight_topics
 from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
 from hmpc_ros.ros.parameter_client import RefusedError
 from hmpc_ros.ros.parameters import NodeParameters
@@ -62,11 +57,6 @@ from hmpc_ros.ros.recording import Recording, RecordingError, Topic
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.timings import append_timing
 
-try:
-    from tf2_msgs.msg import TFMessage
-except ImportError:
-    TFMessage = None
-
 TICK = 0.05  # s
 HEARTBEAT = 1.0  # s, of wall-clock time between two messages on ~/progress at most
 LISTEN = 0.5  # s, to hear of another learner before the first flight
@@ -75,15 +65,7 @@ SAY_AGAIN = 5.0  # s, before the same sentence is logged again
 WEIGHTS_FILE = 'weights.yaml'
 BEST_WEIGHTS_FILE = 'best_weights.yaml'
 
-RECORDED = (
-    Topic('odom', Odometry),
-    Topic('rotor_command', JointState),
-    Topic('goal_pose', PoseStamped),
-    Topic('predicted_path', PathMessage),
-    Topic('/clock', ClockMessage),
-    *([] if TFMessage is None else [Topic('/tf', TFMessage)]),
-    Topic('/parameter_events', ParameterEvent),  # tells which weights flew, from when to when
-    Topic('/diagnostics', DiagnosticArray),
+OWN = (
     Topic('~/policy', Float64MultiArray, latched=True),
     Topic('~/progress', DiagnosticArray, latched=True),
     *(Topic(f'~/progress/{name}', Float64) for name in DRAWN),
@@ -489,7 +471,8 @@ class Learner(Node):
         name = f'recording-{time.strftime("%Y%m%d-%H%M%S")}.mcap'
         try:
             path = Path(self._settings['results']) / name
-            self._recording = Recording(self, path, RECORDED, self._warn)
+            topics = (*flight_topics(self._flyer.interface), *OWN)
+            self._recording = Recording(self, path, topics, self._warn)
         except RecordingError as error:
             self._warn(str(error))
 

@@ -9,7 +9,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
@@ -42,7 +42,17 @@ ANSWER_TIMEOUT = 15.0  # s
 DIAGNOSTICS_TIMEOUT = 2.5  # s
 
 Progress = Callable[[str, int], None]
-Listen = Callable[[Node], None]
+
+
+class Listener(Protocol):
+    """What listens beside the recorder of states and commands."""
+
+    def listen(self, node: Node) -> None:
+        """Subscribe with the recording node."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +78,7 @@ def fly(
     time_step: float,
     *,
     interface: CommandInterface = ROTORS,
-    listen: Listen = lambda _node: None,
+    listeners: Sequence[Listener] = (),
     hold_missing: bool = False,
     reader: Reader | None = None,
     progress: Progress = lambda _stage, _step: None,
@@ -82,7 +92,7 @@ def fly(
         steps: T.
         time_step: of the simulator [s].
         interface: of the vehicle that is flown.
-        listen: is called with the recording node before the flight, to subscribe to more.
+        listeners: listen to more than states and commands, from before the flight to its end.
         hold_missing: see `FlightLog.flight`; for flights at the pace of the wall clock.
         reader: receives the nodes' output, see `LocalRunner`.
         progress: is called with the stage ("starting", "flying") and the step reached.
@@ -98,7 +108,7 @@ def fly(
     with open_flights(
         nodes,
         interface=interface,
-        listen=listen,
+        listeners=listeners,
         reader=reader,
         connect_timeout=connect_timeout,
         environment=environment,
@@ -112,7 +122,7 @@ def open_flights(
     nodes: Sequence[NodeSpec],
     *,
     interface: CommandInterface = ROTORS,
-    listen: Listen = lambda _node: None,
+    listeners: Sequence[Listener] = (),
     reader: Reader | None = None,
     connect_timeout: float = CONNECT_TIMEOUT,
     environment: Mapping[str, str] | None = None,
@@ -122,8 +132,11 @@ def open_flights(
         LocalRunner(nodes, reader=reader, environment=environment) as runner,
         runner.joined(),
         open_node('flight_recorder', executor_of=single_threaded) as (node, executor),
+        contextlib.ExitStack() as stack,
     ):
-        listen(node)
+        for listener in listeners:
+            stack.callback(listener.close)
+            listener.listen(node)
         flights = LocalFlights(runner, node, executor, interface)
         flights.connect(connect_timeout)
         yield flights

@@ -191,7 +191,7 @@ class LocalRunner:
         """
         for process in self._processes:
             code = process.returncode
-            if code is not None:
+            if code is not None and not process.spec.optional:
                 how = f'exited ({code})'
                 if code < 0:
                     how = f'was ended by {signal.Signals(-code).name}'

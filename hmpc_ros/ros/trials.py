@@ -218,7 +218,7 @@ class ReferenceTrials:
         self.time_step = values['time_step']
         self.reference, _ = build_tracking.reference(build_tracking.alone(values))
         _, end = tracking_learner.counted(values, self.reference)
-        self.steps = tracking_learner.steps(end, self.time_step)
+        self.steps = tracking_learner.steps_to(end, self.time_step)
         self._begin = max(self._begin, values['reference.begin'])
         return dict(values)
 

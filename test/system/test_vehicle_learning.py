@@ -80,7 +80,7 @@ def flyer():
     configuration = load(find_config('autopilot'), overrides)
     reference, _ = build_tracking.reference(configuration)
     known = tracking_learner.teacher(configuration)
-    steps = tracking_learner.steps(known.end, known.time_step)
+    steps = tracking_learner.steps(known)
     peer = FlyingAutopilot(port)
     pilot = Pilot(peer)
     try:

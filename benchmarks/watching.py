@@ -1,0 +1,58 @@
+"""What the live page costs a flight: steps per second in lockstep, with it and without, in turns.
+
+    python benchmarks/watching.py --flights 10
+
+Nothing else may run on the machine meanwhile. The page is open, in no browser: what a browser costs
+is its own business, and may be another machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from contextlib import ExitStack
+
+from hmpc_ros.configuration.files import load
+from hmpc_ros.ros.command_interface import ROTORS
+from hmpc_ros.ros.graph import NodeSpec, simulation
+from hmpc_ros.ros.local_flight import open_flights
+from hmpc_ros.ros.runner import LocalRunner, reserve_domain
+
+STEPS = 2000
+PAGE = NodeSpec('web', 'hmpc_ros.ros.web_node', 'web', parameters={'port': 0})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--flights', type=int, default=10, help='of each kind (default: 10)')
+    arguments = parser.parse_args()
+    number, lock = reserve_domain()
+    os.environ['ROS_DOMAIN_ID'] = str(number)
+    step = float(load('reference')['simulator']['time_step'])
+    given = {'simulator': {'start_paused': True, 'episode_steps': STEPS, 'real_time_factor': 0.0}}
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    with lock, open_flights(simulation('reference', given), interface=ROTORS) as flights:
+        flights.fly(STEPS, step)
+        for _ in range(arguments.flights):
+            for watched in (False, True):
+                with ExitStack() as stack:
+                    if watched:
+                        page = stack.enter_context(LocalRunner([PAGE]))
+                        flights.spin_until(
+                            lambda page=page: any('http://' in line for line in page.output('web')),
+                            60.0,
+                        )
+                    flights.fly(STEPS, step)  # until they have found each other
+                    rates[watched].append(STEPS / flights.fly(STEPS, step).wall_time)
+    without, with_page = (statistics.median(rates[key]) for key in (False, True))
+    print(
+        f'{without:.0f} steps/s without, {with_page:.0f} with the page '
+        f'({100 * (with_page / without - 1):+.1f} %), medians of {arguments.flights} flights of '
+        f'{STEPS} steps; load {os.getloadavg()[0]:.1f}'
+    )
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
