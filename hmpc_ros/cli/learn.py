@@ -20,12 +20,11 @@ from hmpc_ros.cli.options import (
     refuse_to_mix,
 )
 from hmpc_ros.cli.report import write_json
-from hmpc_ros.cli.train import ProgressBar, rehearsing, tell
-from hmpc_ros.configuration import learner, tracking_learner
+from hmpc_ros.cli.train import tell_identified
+from hmpc_ros.configuration import learner
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
 from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
-from hmpc_ros.studies.tracking import flyer_over_ros
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -36,8 +35,7 @@ DESCRIPTION = """\
 Let the vehicle tune its own MPC over ROS 2, flight by flight.
 
 Starts simulator, controller and learner, each a process of its own, and shows how learning goes.
-With --attach only the learner is started, beside a controller and a vehicle that run already. The
-tracking MPC is learned for by this process itself, with a simulator and a controller of its own.
+With --attach only the learner is started, beside a controller and a vehicle that run already.
 
 Every finished iteration is kept in the results folder at once: after Ctrl-C or a crash, --resume
 goes on with the same numbers. The folder is of the same format as that of hmpc train; hmpc plot
@@ -86,8 +84,6 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = read_run(arguments)
     if not arguments.attach:
         refuse_to_mismatch(configuration)
-    if configuration['controller']['policy.kind'] == 'tracking':
-        return _learn_to_track(arguments, configuration)
     exit_code = learn_in_view(
         configuration,
         out,
@@ -105,29 +101,6 @@ def run(arguments: argparse.Namespace) -> int:
     report(console, summary, out, stopped=exit_code != 0)
     write_json(summary, arguments.json)
     return exit_code
-
-
-def _learn_to_track(arguments: argparse.Namespace, configuration: Configuration) -> int:
-    """Learn along a reference; return 0, 1 when the run diverged, 130 after Ctrl-C."""
-    for name in ('attach', 'record', 'rviz'):
-        if getattr(arguments, name):
-            raise ValueError(f'--{name} is of policy.kind qp: leave it out with tracking')
-    console = Console(stderr=True, highlight=False)
-    known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
-    steps = tracking_learner.steps(known)
-    try:
-        with (
-            flyer_over_ros(
-                configuration, known.reference, steps, reader=reader(arguments.verbose)
-            ) as fly,
-            ProgressBar(console) as bar,
-        ):
-            stopped = tracking_learner.train(
-                configuration, known, fly, arguments.out, bar.start, bar.update, rehearsing()
-            ).stopped
-    except KeyboardInterrupt:
-        exit_code = 130
-    return tell(arguments, console, stopped, exit_code)
 
 
 def learn_in_view(
@@ -172,6 +145,15 @@ def learn_in_view(
     return 0
 
 
+_ROWS = (
+    ('rmse_m', 'RMSE of the position [m]'),
+    ('max_m', 'largest error [m]'),
+    ('C', 'tracking cost C'),
+    ('V', 'violation V'),
+    ('J', 'objective J'),
+)
+
+
 def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: bool) -> None:
     """Print before, after and the totals."""
     start, best = summary['start'], summary['best']
@@ -181,11 +163,13 @@ def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: boo
     table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
     for name in ('', 'before', 'best', 'change'):
         table.add_column(name, justify='left' if not name else 'right')
-    for name, meaning in (('C', 'tracking cost C'), ('V', 'violation V'), ('J', 'objective J')):
-        before, after = number(start[name]), number(best[name])
-        change = f'{100 * (after / before - 1):+.2f} %' if before else ''
-        table.add_row(meaning, f'{before:.4f}', f'{after:.4f}', change)
+    for name, meaning in _ROWS:
+        if name in start:
+            before, after = number(start[name]), number(best[name])
+            change = f'{100 * (after / before - 1):+.2f} %' if before else ''
+            table.add_row(meaning, f'{before:.8g}', f'{after:.8g}', change)
     console.print(table)
+    tell_identified(console, summary)
     seconds = summary['seconds_per_iteration']
     console.print(
         f'{summary["iterations"]} iterations, {summary["flights"]} flights, '

@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING
 
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.policy.linear.weights import SPACE
+from hmpc_ros.policy.tracking.parameters import SPACE as TRACKING
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.build import Values
 
 # Of policy.*, what flies; how long it may is another matter.
 WEIGHTS = tuple(f'policy.{block.name}' for block in SPACE.blocks)
+
+#: What a learner changes, and lends to the controller, by ``policy.kind``.
+LEARNED = {
+    'qp': WEIGHTS,
+    'tracking': tuple(f'tracking.{block.name}' for block in TRACKING.blocks),
+}
 
 # Added to the signature of a command that answers no state.
 _UNASKED = '+timeout'

@@ -15,6 +15,8 @@ from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParamete
 
 #: What the preset says unless it is given.
 MODEL, LIMITS = ('drag', 'thrust_lag', 'rate_lags'), ('thrust_min', 'thrust_max', 'rates')
+#: A stamp that no flight gets to [s]: 2286, with the clock of a real vehicle.
+NEVER = 1e10
 _FREE: Any = {'read_only': False}  # what may change in flight
 _RATES_ONLY = 'vehicle under thrust and rates: '
 
@@ -66,7 +68,7 @@ SIMULATOR = (
         'stamp at which the next reset begins its flight, if it is still ahead; -1: at once',
         's',
         lower=-1.0,
-        upper=1e9,
+        upper=NEVER,
     ),
 )
 
@@ -103,7 +105,7 @@ CONTROLLER = (
         '-1: the first odometry; a new value begins it anew',
         's',
         lower=-1.0,
-        upper=1e9,
+        upper=NEVER,
     ),
     *declared(Values, 'reference.', 'reference: '),
 )

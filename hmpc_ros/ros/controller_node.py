@@ -33,9 +33,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from hmpc_ros.configuration import build
-from hmpc_ros.configuration.signature import signature, unasked
+from hmpc_ros.configuration.signature import LEARNED, signature, unasked
 from hmpc_ros.configuration.tables import CONTROLLER
-from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.policy.acados import AcadosMissingError
 from hmpc_ros.policy.flight_controller import (
     DROPPED,
@@ -52,8 +51,8 @@ from hmpc_ros.ros.conversions import (
     goal_from_pose,
     nanoseconds,
 )
-from hmpc_ros.ros.parameters import NodeParameters
-from hmpc_ros.ros.policies import POLICIES, Heard, LinearPolicy
+from hmpc_ros.ros.parameters import NodeParameters, ros_type
+from hmpc_ros.ros.policies import POLICIES, Heard
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.trial_lease import TrialLease
 
@@ -151,13 +150,12 @@ class Controller(LifecycleNode):
         """Start from learned weights, in the parameters too; raises ValueError when refused."""
         path = self._settings['weights_file']
         if path:
-            if not isinstance(self._policy, LinearPolicy):
-                raise ValueError('weights_file holds weights of policy.kind qp')
-            identity = self._policy.model.identity
-            values = read_weights(path, identity, self._settings['horizon'])
-            kind = RosParameter.Type.DOUBLE_ARRAY
+            values = self._policy.started(self._settings.values)
             result = self.set_parameters_atomically(
-                [RosParameter(name, kind, value) for name, value in values.items()]
+                [
+                    RosParameter(name, ros_type(CONTROLLER[name]), values[name])
+                    for name in LEARNED[values['policy.kind']]
+                ]
             )
             if not result.successful:
                 raise ValueError(f'the weights of {path} cannot be flown: {result.reason}')

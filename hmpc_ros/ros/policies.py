@@ -89,6 +89,9 @@ class FlownPolicy(Protocol):
     def heard(self) -> tuple[Heard, ...]:
         """Topics beside odometry and ``goal_pose``."""
 
+    def started(self, values: Values) -> Values:
+        """Return the values with what ``weights_file`` says; raises ValueError when it does not."""
+
     def prepare(self, values: Values) -> Any:
         """Build what may change in flight; raises ValueError when values do not go together."""
 
@@ -126,6 +129,10 @@ class LinearPolicy:
         self._time_step = float(values['time_step'])
         self._path = new_path(values['frame_id'], values['horizon'] + 1)
         self.told = (Told('predicted_path', Path, self._predicted_path),)
+
+    def started(self, values: Values) -> Values:
+        """Read weights that were learned for this model."""
+        return build.started(values, self.model)
 
     def prepare(self, values: Values) -> _Linear:
         """Return parameters, limits and goal."""
@@ -206,6 +213,10 @@ class TrackingPolicy:
             Heard('trajectory', MultiDOFJointTrajectory, self._take_trajectory),
             Heard('flight_start', Header, self._take_flight_start),
         )
+
+    def started(self, values: Values) -> Values:
+        """Read weights that were learned for this vehicle."""
+        return build_tracking.started(values, build_tracking.assumed(build_tracking.alone(values)))
 
     def prepare(self, values: Values) -> Any:
         """Return parameters, limits, goal, and the stamp at which the reference begins."""

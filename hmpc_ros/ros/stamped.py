@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from nav_msgs.msg import Odometry, Path
@@ -15,8 +16,14 @@ from sensor_msgs.msg import JointState
 from hmpc_ros.ros.command_interface import RATES
 from hmpc_ros.ros.conversions import nanoseconds
 
+_DISTURBED = ('_noise_std', 'measurement_delay')  # of the simulator: what sensors do wrong
 _FEWEST = 2  # poses of a path
 _HISTORY = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def truth_differs(simulator: Mapping[str, Any]) -> bool:
+    """Return whether sensors do not tell the truth; those of an undisturbed vehicle do."""
+    return any(np.any(v) for name, v in simulator.items() if name.endswith(_DISTURBED))
 
 
 class Stamped:
@@ -80,10 +87,26 @@ class Stamped:
         told = state in self._truth or not self._truth_is_wanted
         return estimate in self._estimates and told
 
+    def taken(
+        self, stamps: Sequence[int], measured: np.ndarray, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return truth and estimates of a flight, and forget all that was heard until now.
+
+        Args:
+            stamps: of the T+1 states [ns].
+            measured: the states (T+1, 13).
+            length: of the estimates.
+        """
+        found = self.truth(stamps, measured), self.estimates(stamps[:-1], length)
+        self._truth.clear()
+        self._estimates.clear()
+        return found
+
     def estimates(self, stamps: Sequence[int], length: int) -> np.ndarray:
         """Return the estimates (T, length) at stamps [ns]; NaN where there are none."""
         none = np.full(length, np.nan)
-        return np.array([self._estimates.get(stamp, none) for stamp in stamps])
+        found = [self._estimates.get(stamp, none) for stamp in stamps]
+        return np.array(found).reshape(-1, length)
 
     def truth(self, stamps: Sequence[int], measured: np.ndarray) -> np.ndarray:
         """Return the true states (T, 13) at stamps [ns]; as measured where it is not told."""

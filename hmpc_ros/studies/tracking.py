@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hmpc_ros.configuration import build_tracking
 from hmpc_ros.configuration.schema import validate_all
 from hmpc_ros.configuration.signature import signature
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
-from hmpc_ros.policy.tracking.parameters import SPACE
 from hmpc_ros.ros.graph import NodeSpec, simulation
 from hmpc_ros.studies.flying import controller_counts, nobody, ros_is_missing
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 BEGIN = 1000.0
 # What messages get that are still on their way when a flight is over.
 _GRACE = 5.0  # s
-_DISTURBED = ('_noise_std', 'measurement_delay')  # of the simulator: what sensors do wrong
 
 
 def fly_over_ros(
@@ -69,14 +68,14 @@ def fly_over_ros(
         from hmpc_ros.ros import local_flight
         from hmpc_ros.ros.command_interface import RATES
         from hmpc_ros.ros.flight_topics import FlightRecording
-        from hmpc_ros.ros.stamped import Stamped
+        from hmpc_ros.ros.stamped import Stamped, truth_differs
     except ImportError as error:
         raise ros_is_missing(error) from error
 
     paced = float(configuration['simulator']['real_time_factor'])
     period = float(configuration['simulator']['time_step'])
     nodes = _nodes(configuration, steps, rviz=rviz)
-    heard = Stamped(truth=_truth_differs(configuration))
+    heard = Stamped(truth=truth_differs(configuration['simulator']))
     recordings = [] if record is None else [FlightRecording(record, RATES)]
     local = local_flight.fly(
         nodes, steps, period, interface=RATES, listeners=[heard, *recordings, *listeners],
@@ -118,10 +117,7 @@ class NodesFlyer:
 
         self.begun += 1
         begin = BEGIN * self.begun
-        lent: dict[str, Any] = {}
-        for block, values in SPACE.unpack(request.theta).items():
-            name = f'tracking.{block}'
-            lent[name] = values.tolist() if CONTROLLER[name].is_list else float(values[0])
+        lent = build_tracking.entries(request.theta)
         self.flights.set_parameters('controller', {**lent, 'reference.begin': begin})
         self.flights.set_parameters(
             'simulator', {'next_flight': request.number, 'next_start': begin}
@@ -163,7 +159,7 @@ def flyer_over_ros(
     try:
         from hmpc_ros.ros import local_flight
         from hmpc_ros.ros.command_interface import RATES
-        from hmpc_ros.ros.stamped import Stamped
+        from hmpc_ros.ros.stamped import Stamped, truth_differs
     except ImportError as error:
         raise ros_is_missing(error) from error
 
@@ -171,7 +167,7 @@ def flyer_over_ros(
         raise ValueError(
             'the tracking MPC learns in lockstep: leave simulator.real_time_factor at 0'
         )
-    heard = Stamped(truth=_truth_differs(configuration))
+    heard = Stamped(truth=truth_differs(configuration['simulator']))
     nodes = _nodes(configuration, steps)
     with local_flight.open_flights(
         nodes, interface=RATES, listeners=[heard], reader=reader
@@ -188,12 +184,6 @@ def _nodes(configuration: Configuration, steps: int, *, rviz: bool = False) -> l
         # Whoever waits for an answer is not late: no fallback may be taken for one by its stamp.
         values['controller']['state_timeout'] = 600.0
     return simulation(configuration.path, values, rviz=rviz)
-
-
-def _truth_differs(configuration: Configuration) -> bool:
-    """Return whether sensors do not tell the truth; those of an undisturbed vehicle do."""
-    simulator = configuration['simulator']
-    return any(np.any(v) for name, v in simulator.items() if name.endswith(_DISTURBED))
 
 
 def _tracked(
