@@ -19,10 +19,10 @@ unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP
 export ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-paper test test-long test-crazyflow lint bench soak figures docs clean
+.PHONY: help setup demo demo-paper test test-long test-crazyflow lint bench soak px4-sitl figures docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make or renew the virtual environment (the other targets do it by themselves)
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) --ros-distro $(ROS_DISTRO)
@@ -65,6 +65,10 @@ bench: setup ## measure solve times, steps per second and latency; table and bui
 
 soak: setup ## fly and learn for MINUTES=30 under kills, floods and damaged messages; build/soak/soak.json
 	@PYTHONPATH=test $(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30) --out build/soak $(ARGS)
+
+px4-sitl: setup ## fly PX4's simulated quadcopter: PX4_BINARY=.../bin/px4, AGENT=.../MicroXRCEAgent
+	@PYTHONPATH=test $(BIN)/python benchmarks/px4_sitl.py --binary '$(PX4_BINARY)' \
+		--agent '$(AGENT)' --out build/px4-sitl $(ARGS)
 
 figures: setup ## reproduce the paper's experiment and draw its figures in build/figures
 	@$(BIN)/hmpc reproduce --out build/figures $(ARGS)

@@ -48,6 +48,7 @@ setup(
     extras_require={
         'test': ['pytest', 'pytest-timeout'],  # tells `colcon test` to run pytest
         'mavlink': ['pymavlink'],  # for the node mavlink_adapter
+        'compare': ['cma', 'bayesian-optimization'],  # for hmpc benchmark --cases tracking
     },
     entry_points={
         'console_scripts': [
@@ -58,6 +59,7 @@ setup(
             f'mavlink_adapter = {NAME}.ros.mavlink_adapter_node:main',
             f'mavros_adapter = {NAME}.ros.mavros_adapter_node:main',
             f'px4_adapter = {NAME}.ros.px4_adapter_node:main',
+            f'crazyflie_adapter = {NAME}.ros.crazyflie_adapter_node:main',
             f'hmpc = {NAME}.cli.main:main',
         ],
     },

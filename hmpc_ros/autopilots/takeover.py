@@ -27,6 +27,11 @@ from hmpc_ros.plant.odometry import Three
 REPEAT = 0.5
 
 
+#: What a bound that is broken by how the controller flies is called in `TakeOver.why`; the others
+#: are the pilot's, the autopilot's or the battery's doing.
+BROKEN_BY_FLYING = ('geofence', 'max_speed', 'max_tilt', 'max_distance', 'solve_timeout')
+
+
 class Phase(Enum):
     """Where the take-over stands."""
 
@@ -347,7 +352,13 @@ class TakeOver:
                 ),
             ),
             (bool(s.estimate), s.estimate),
-            (s.failsafe, f'the autopilot tells a failsafe, in {s.mode}'),
+            (
+                s.failsafe,
+                (
+                    f'the autopilot tells a failsafe, in {s.mode}; PX4 stays in it until somebody '
+                    'chooses a mode'
+                ),
+            ),
             (not inside, f'({where}) m is outside the geofence from {low} to {high} m'),
             (
                 speed > gates.max_speed,

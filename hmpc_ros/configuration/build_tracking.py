@@ -12,7 +12,6 @@ from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.tracking_tables import LIMITS, MODEL
 from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant import presets
-from hmpc_ros.plant.odometry import quaternion_from_euler
 from hmpc_ros.plant.presets import Preset
 from hmpc_ros.plant.reference.factory import Values as ReferenceValues
 from hmpc_ros.plant.reference.factory import make_feasible
@@ -20,7 +19,7 @@ from hmpc_ros.plant.reference.feasibility import Envelope, Feasibility
 from hmpc_ros.plant.reference.flatness import Drag
 from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.plant.reference.transfer import Pace
-from hmpc_ros.plant.rigid_body import QUATERNION
+from hmpc_ros.plant.rigid_body import from_euler
 from hmpc_ros.plant.simulators.conditions import Conditions
 from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
 from hmpc_ros.plant.winds import Wind
@@ -63,15 +62,19 @@ def simulator(values: Values) -> FlightSimulator:
     Raises:
         ValueError: RotorPy is not installed, or values do not go together.
     """
-    wind = Wind(**_given(Wind, values, 'wind.'))
-    conditions = Conditions(**_given(Conditions, values), wind=wind)
     return FlightSimulator(
         presets.load(values['preset']),
         values['backend'],
         values['time_step'],
-        conditions,
+        conditions(values),
         values['seed'],
     )
+
+
+def conditions(values: Values) -> Conditions:
+    """Return in what the simulated vehicle differs from what its controller knows."""
+    wind = Wind(**_given(Wind, values, 'wind.'))
+    return Conditions(**_given(Conditions, values), wind=wind)
 
 
 def start(configuration: Configuration) -> list[float]:
@@ -83,11 +86,7 @@ def start(configuration: Configuration) -> list[float]:
 
 def initial_state(simulator: Values) -> np.ndarray:
     """Return the state (13,) at which a vehicle under thrust and rates starts."""
-    given = simulator['initial_state']
-    state = np.array([*given[:6], 1.0, 0.0, 0.0, 0.0, *given[9:]])
-    x, y, z, w = quaternion_from_euler(*given[6:9])
-    state[QUATERNION] = w, x, y, z
-    return state
+    return from_euler(simulator['initial_state'])
 
 
 def pace(controller: Values) -> Pace:

@@ -35,7 +35,8 @@ from hmpc_ros.policy.linear.flying import Rollout
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.mpc import Mpc
 from hmpc_ros.policy.linear.unconstrained import OfflineMpc
-from hmpc_ros.policy.linear.weights import Weights, space
+from hmpc_ros.policy.linear.weights import SLACK, Weights, parameters_of, space
+from hmpc_ros.policy.parameters import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from hmpc_ros.plant.protocol import PlantJacobians
     from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.linear.limits import Limits
-    from hmpc_ros.policy.parameters import Parameters
+    from hmpc_ros.policy.parameters import ParameterSpace
 
 
 def objective(learner: Values, limits: Limits) -> Objective:
@@ -94,9 +95,16 @@ def start_of(learner: Values, mpc: OfflineMpc) -> Parameters:
     Raises:
         ValueError: they are outside that set.
     """
-    start = replace(mpc.parameters, space=space(*(learner[f'box.{name}'] for name in 'qrp')))
+    start = parameters_of(mpc.weights, mpc.model, within(learner))
     start.space.refuse_outside(start.theta)
     return start
+
+
+def within(learner: Values) -> ParameterSpace:
+    """Return the set that theta is kept in."""
+    return space(
+        learner['box.q'], learner['box.r'], learner['box.p'], learn_slack=learner['learn_slack']
+    )
 
 
 def safeguard(learner: Values) -> Safeguard | None:
@@ -259,7 +267,8 @@ def describe(nodes: Mapping[str, Values], mpc: Mpc, start: Parameters) -> dict[s
 MayDiffer = Mapping[str, tuple[str, ...]]
 _MAY_DIFFER: MayDiffer = {
     'controller': (
-        'policy.q', 'policy.r', 'policy.p', 'policy.model', 'weights_file', 'autostart',
+        'policy.q', 'policy.r', 'policy.p', 'policy.slack', 'policy.model', 'weights_file',
+        'autostart',
     ),
     'simulator': (
         'episode_steps', 'next_flight', 'start_paused', 'resend_period', 'real_time_factor',
@@ -375,7 +384,13 @@ def vehicle_training(
     weights = (
         build.weights(controller, model)
         if kept is None
-        else Weights.from_theta(np.array(kept['theta']))
+        else Weights.of(
+            Parameters(
+                within(learner),
+                np.array(kept['theta']),
+                {'slack': SLACK.ravel(), **{n: np.array(v) for n, v in kept['fixed'].items()}},
+            )
+        )
     )
     mpc = OfflineMpc(
         Mpc(model, build.limits(controller), weights, controller['horizon']),

@@ -15,8 +15,8 @@ from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParamete
 
 #: What the preset says unless it is given.
 MODEL, LIMITS = ('drag', 'thrust_lag', 'rate_lags'), ('thrust_min', 'thrust_max', 'rates')
-#: A stamp that no flight gets to [s]: 2286, with the clock of a real vehicle.
-NEVER = 1e10
+#: The last stamp there is [s], which no flight gets to.
+NEVER = 2.0**31 - 1.0
 _FREE: Any = {'read_only': False}  # what may change in flight
 _RATES_ONLY = 'vehicle under thrust and rates: '
 

@@ -2,7 +2,7 @@
 
     controller:
       ros__parameters:
-        policy: {q: [...], r: [...], p: [...], model: [...]}
+        policy: {q: [...], r: [...], p: [...], slack: [...], model: [...]}
     learned:
       ros__parameters:                 # a node of this name does not exist: ROS reads over it
         format: 1
@@ -135,6 +135,8 @@ def read_weights(
 
 
 def _checksum(group: str, policy: Mapping[str, Any], model_identity: str, horizon: int) -> str:
-    parts = [policy.get(block.name, []) for block in _SPACES[group].blocks]
+    # Files from before a part was there are as good as those that leave it out.
+    names = [block.name for block in _SPACES[group].blocks]
+    parts = [policy.get(name, []) for name in names if name != 'slack' or policy.get(name)]
     content = json.dumps([FORMAT, parts, model_identity, horizon])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

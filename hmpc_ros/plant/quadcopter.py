@@ -17,6 +17,7 @@ import numpy as np
 
 from hmpc_ros.plant.declared import about
 from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.plant.odometry import quaternion_from_euler
 
 NX = 12
 NU = 4
@@ -31,6 +32,26 @@ VELOCITY = slice(3, 6)
 ATTITUDE = slice(6, 9)
 RATES = slice(9, 12)
 YAW = 8
+
+
+def difference(x: np.ndarray, x_reference: np.ndarray) -> np.ndarray:
+    """Return the errors (..., 12) of states, yaw within half a turn."""
+    error = np.asarray(x, dtype=float) - np.asarray(x_reference, dtype=float)
+    error[..., YAW] = (error[..., YAW] + math.pi) % (2 * math.pi) - math.pi
+    return error
+
+
+def retract(x: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    """Return the states (..., 12) whose `difference` to ``x`` is ``delta`` (..., 12)."""
+    return np.asarray(x, dtype=float) + np.asarray(delta, dtype=float)
+
+
+def quaternion(x: np.ndarray) -> np.ndarray:
+    """Return the attitudes (..., 4) of states (..., 12), w first."""
+    angles = np.asarray(x, dtype=float)[..., ATTITUDE]
+    rows = [quaternion_from_euler(*each) for each in angles.reshape(-1, 3).tolist()]
+    return np.roll(np.reshape(rows, (*angles.shape[:-1], 4)), 1, axis=-1)
+
 
 # By how much a moment of inertia may exceed the sum of the other two. No rigid body's does, but
 # published vehicles' do, by rounding and errors of measurement (a Crazyflie's by 1 %).

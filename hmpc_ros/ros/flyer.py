@@ -25,6 +25,7 @@ from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.ros.command_interface import CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal
@@ -170,6 +171,11 @@ class RosFlyer:
         self._flown = {name: values[name] for name in FLOWN}
         self._trials.listen(self._node, await self.ask_simulator())
         return self._trials.meet(values)
+
+    @property
+    def interface(self) -> CommandInterface:
+        """Of what is flown; from `connect` on."""
+        return self._trials.interface
 
     def _listen(self, trials: Trials) -> None:
         """Subscribe to what a kind of policy flies by; the controller stays of that kind."""

@@ -261,7 +261,7 @@ def vehicle(
     """List the processes that fly a vehicle through its autopilot: controller and adapter.
 
     Args:
-        adapter: ``mavlink_adapter``, ``mavros_adapter`` or ``px4_adapter``.
+        adapter: ``mavlink_adapter``, ``mavros_adapter``, ``px4_adapter`` or ``crazyflie_adapter``.
         config: As for `simulation`.
         parameters: As for `simulation`.
         namespace: As for `simulation`.

@@ -131,7 +131,7 @@ def open_flights(
     with (
         LocalRunner(nodes, reader=reader, environment=environment) as runner,
         runner.joined(),
-        open_node('flight_recorder', executor_of=_single_threaded) as (node, executor),
+        open_node('flight_recorder', executor_of=single_threaded) as (node, executor),
         contextlib.ExitStack() as stack,
     ):
         for listener in listeners:
@@ -142,7 +142,8 @@ def open_flights(
         yield flights
 
 
-def _single_threaded(context: Context) -> Executor:
+def single_threaded(context: Context) -> Executor:
+    """Return an executor that gives callbacks the time at which a message was sent."""
     return SingleThreadedExecutor(context=context)
 
 
@@ -166,27 +167,22 @@ def _interrupt_deferred() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-class LocalFlights:
-    """Flies with nodes that run, one flight after the other.
+class RunningNodes:
+    """Talks to nodes that run: their parameters, and what they report of themselves.
 
     Args:
         runner: of the nodes.
-        node: the recorder's.
+        node: of this process.
         executor: which spins it.
-        interface: of the vehicle that is flown.
     """
 
-    def __init__(
-        self, runner: LocalRunner, node: Node, executor: Executor, interface: CommandInterface
-    ) -> None:
+    def __init__(self, runner: LocalRunner, node: Node, executor: Executor) -> None:
         self._runner, self._node, self._executor = runner, node, executor
         self._diagnostics: dict[str, dict[str, str]] = {}
         self._reports = 0
         node.create_subscription(
             DiagnosticArray, '/diagnostics', self._on_diagnostics, QoSProfile(depth=10)
         )
-        self._recorder = FlightRecorder(node, interface=interface, source_times=True)
-        self._reset = ResetClient(node)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self._reports += 1
@@ -207,25 +203,6 @@ class LocalFlights:
             if now > deadline:
                 return False
         return True
-
-    def connect(self, timeout: float) -> None:
-        """Wait until simulator and controller talk; raises DiscoveryError."""
-        runner, recorder = self._runner, self._recorder
-        runner.wait_until_discovered(self._node, timeout)
-
-        def connected() -> bool:
-            return bool(recorder.states_heard and recorder.inputs_heard and self._reset.ready)
-
-        if not self.spin_until(connected, timeout):
-            heard = (
-                f'{recorder.states_heard} states and {recorder.inputs_heard} commands were heard'
-            )
-            raise DiscoveryError(
-                f'simulator and controller did not get to talk within {timeout:g} s ({heard}); '
-                + '; '.join(f'{s.name} wrote: {runner.output(s.name)[-3:]}' for s in runner.nodes)
-            )
-
-    # -- parameters ----------------------------------------------------------------------------
 
     def set_parameters(self, node: str, values: Mapping[str, Any]) -> None:
         """Change parameters of a node, all or none.
@@ -270,7 +247,47 @@ class LocalFlights:
         finally:
             self._node.destroy_client(client)
 
-    # -- flights -------------------------------------------------------------------------------
+    def diagnostics(self) -> Mapping[str, Mapping[str, str]]:
+        """Return what nodes report of themselves, with all that was flown until now."""
+        # The counts of a whole flight are in the first report that was made after it.
+        seen = self._reports
+        self.spin_until(lambda: self._reports > seen, DIAGNOSTICS_TIMEOUT)
+        return self._diagnostics
+
+
+class LocalFlights(RunningNodes):
+    """Flies with nodes that run, one flight after the other.
+
+    Args:
+        runner: of the nodes.
+        node: the recorder's.
+        executor: which spins it.
+        interface: of the vehicle that is flown.
+    """
+
+    def __init__(
+        self, runner: LocalRunner, node: Node, executor: Executor, interface: CommandInterface
+    ) -> None:
+        super().__init__(runner, node, executor)
+        self._recorder = FlightRecorder(node, interface=interface, source_times=True)
+        self._reset = ResetClient(node)
+
+    def connect(self, timeout: float) -> None:
+        """Wait until simulator and controller talk; raises DiscoveryError."""
+        runner, recorder = self._runner, self._recorder
+        runner.wait_until_discovered(self._node, timeout)
+
+        def connected() -> bool:
+            return bool(recorder.states_heard and recorder.inputs_heard and self._reset.ready)
+
+        if not self.spin_until(connected, timeout):
+            heard = (
+                f'{recorder.states_heard} states and {recorder.inputs_heard} commands were heard'
+            )
+            raise DiscoveryError(
+                f'simulator and controller did not get to talk within {timeout:g} s ({heard}); '
+                + '; '.join(f'{s.name} wrote: {runner.output(s.name)[-3:]}' for s in runner.nodes)
+            )
 
     def fly(
         self,
@@ -312,10 +329,3 @@ class LocalFlights:
         self._recorder.record(None)
         record = log.flight(hold_missing=hold_missing)
         return LocalFlight(record, {}, wall_time, log.signatures)
-
-    def diagnostics(self) -> Mapping[str, Mapping[str, str]]:
-        """Return what nodes report of themselves, with all that was flown until now."""
-        # The counts of a whole flight are in the first report that was made after it.
-        seen = self._reports
-        self.spin_until(lambda: self._reports > seen, DIAGNOSTICS_TIMEOUT)
-        return self._diagnostics

@@ -18,7 +18,7 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from hmpc_ros.configuration import build, build_tracking
 from hmpc_ros.configuration.signature import WEIGHTS
-from hmpc_ros.plant.quadcopter import POSITION
+from hmpc_ros.plant.kinds import POSITION
 from hmpc_ros.plant.reference.splines import from_points
 from hmpc_ros.plant.rigid_body import resting_state
 from hmpc_ros.policy.flight_controller import Answer, Pilot
@@ -32,6 +32,7 @@ from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import (
     nanoseconds,
     new_path,
+    planned_state,
     points_from_trajectory,
     set_path,
     set_rigid_body_path,
@@ -202,10 +203,12 @@ class TrackingPolicy:
         self._frame_id = str(values['frame_id'])
         self._shown: Any = None
         self._shown_until = math.inf  # time [s] of the reference up to which it was told
+        self._shown_begin = 0.0
         self._estimates = JointState(name=list(ESTIMATES))
         self._path: Path | None = None
         self.told = (
             Told('predicted_path', Path, self._predicted_path),
+            Told('planned_state', MultiDOFJointTrajectory, self._planned_state),
             Told('estimates', JointState, self._told_estimates),
             Told('reference_path', Path, self._reference_path, latched=True),
         )
@@ -295,6 +298,11 @@ class TrackingPolicy:
         set_rigid_body_path(states, answer.time, self._pilot.plan_step, self._path)
         return self._path
 
+    def _planned_state(self, answer: Answer) -> MultiDOFJointTrajectory:
+        assert self._pilot is not None
+        step = self._pilot.plan_step
+        return planned_state(answer.solution.states, answer.time, step, self._frame_id)
+
     def _told_estimates(self, answer: Answer) -> JointState:
         set_stamp(self._estimates.header.stamp, answer.time)
         self._estimates.position = answer.solution.estimate.tolist()
@@ -303,19 +311,20 @@ class TrackingPolicy:
     def _reference_path(self, answer: Answer) -> Path | None:
         """Return what is to be flown from now on, when that is news."""
         assert self._pilot is not None
-        reference = self._pilot.reference
-        now = self._pilot.time(answer.time)
-        if reference is self._shown and now < self._shown_until:
+        reference, now = self._pilot.reference, self._pilot.time(answer.time)
+        begin = self._pilot.time(0)  # the same one is news when it begins at another stamp
+        told = reference is self._shown and begin == self._shown_begin
+        if told and now < self._shown_until:
             return None
-        self._shown = reference
+        self._shown, self._shown_begin = reference, begin
         count = int(min(max(reference.duration - now, 0.0) / _SHOWN_STEP + 2, _SHOWN))
         # Told on before its end is reached, where it goes on.
         goes_on = count == _SHOWN
         self._shown_until = now + _SHOWN_STEP * (count - 2) if goes_on else math.inf
         samples = reference.sample(now + _SHOWN_STEP * np.arange(count))
-        states = np.zeros((count, 10))
-        states[:, :3] = samples.position
-        states[:, 6], states[:, 9] = np.cos(samples.yaw / 2), np.sin(samples.yaw / 2)
+        states = np.array([
+            resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)
+        ])
         path = new_path(self._frame_id, count)
         set_rigid_body_path(states, answer.time, _SHOWN_STEP, path)
         return path

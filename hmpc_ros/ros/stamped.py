@@ -98,8 +98,8 @@ class Stamped:
             length: of the estimates.
         """
         found = self.truth(stamps, measured), self.estimates(stamps[:-1], length)
-        self._truth.clear()
-        self._estimates.clear()
+        for heard in (self._truth, self._estimates, self._references):
+            heard.clear()
         return found
 
     def estimates(self, stamps: Sequence[int], length: int) -> np.ndarray:

@@ -20,11 +20,13 @@ from rclpy.node import Node
 from hmpc_ros.configuration import build, build_tracking, learner, tracking_learner
 from hmpc_ros.configuration.tracking_tables import NEVER
 from hmpc_ros.learning.rollout import Task
+from hmpc_ros.plant import kinds
+from hmpc_ros.plant.kinds import POSITION, VELOCITY
 from hmpc_ros.plant.protocol import POSITION_ERROR, TILT_ERROR
-from hmpc_ros.plant.quadcopter import POSITION, VELOCITY, YAW
-from hmpc_ros.plant.rigid_body import QUATERNION, rotation_matrix
+from hmpc_ros.plant.quadcopter import YAW
 from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
+from hmpc_ros.policy.linear.weights import SLACK
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
@@ -124,7 +126,7 @@ class GoalTrials:
     def meet(self, values: Values) -> dict[str, Any]:
         """Take in model and goal."""
         model = build.model(values)
-        self._own = {'model': model.entries}
+        self._own = {'model': model.entries, 'slack': SLACK.ravel()}
         self.time_step, self._hover = model.time_step, model.hover_input
         self.steps = int(self._settings['steps'])
         only = self._tasks[0]
@@ -216,7 +218,7 @@ class ReferenceTrials:
         self.time_step = values['time_step']
         self.reference, _ = build_tracking.reference(build_tracking.alone(values))
         _, end = tracking_learner.counted(values, self.reference)
-        self.steps = tracking_learner.steps(end, self.time_step)
+        self.steps = tracking_learner.steps_to(end, self.time_step)
         self._begin = max(self._begin, values['reference.begin'])
         return dict(values)
 
@@ -260,7 +262,7 @@ class ReferenceTrials:
         """Return the distance from the reference, and the tilt, of a state (13,)."""
         errors = np.zeros(12)
         errors[POSITION_ERROR] = state[:3] - self.reference.sample(np.array([age])).position[0]
-        errors[TILT_ERROR] = math.acos(min(1.0, rotation_matrix(state[QUATERNION])[2, 2])), 0.0
+        errors[TILT_ERROR] = float(kinds.RATES.tilt(state)), 0.0
         return errors
 
     def from_start(self, state: Array) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from hmpc_ros.plant.kinds import RATES
 from hmpc_ros.plant.odometry import euler_from_quaternion
 from hmpc_ros.plant.reference.delayed import Delayed
 from hmpc_ros.plant.reference.feasibility import Envelope, Feasibility, check, feasible
@@ -204,9 +205,9 @@ class TrackingPilot:
         limits = self._policy.limits
         return np.minimum(np.maximum(command, limits.input_min), limits.input_max)
 
-    def tilt(self, _state: np.ndarray) -> float:
-        """Return 0: the model holds at any attitude."""
-        return 0.0
+    def distrust(self, state: np.ndarray, max_tilt: float) -> str:
+        """Say nothing: the model holds at any attitude."""
+        return RATES.trusted(state, max_tilt)
 
     def sent(self, command: np.ndarray | None) -> None:
         """Let the observer know what is flown."""
