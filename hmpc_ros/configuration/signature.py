@@ -25,10 +25,6 @@ LEARNED = {
     'qp': WEIGHTS,
     'tracking': tuple(f'tracking.{block.name}' for block in TRACKING.blocks),
 }
-<<<<<<< HEAD
-
-=======
->>>>>>> 6037240023d83cdd5787b46faa4013d15ce2bf2a
 # Added to the signature of a command that answers no state.
 _UNASKED = '+timeout'
 

@@ -34,10 +34,6 @@ from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, number, recorded
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
-<<<<<<< HEAD
-from hmpc_ros.ros.command_interface import RATES, ROTORS
-=======
->>>>>>> 6037240023d83cdd5787b46faa4013d15ce2bf2a
 from hmpc_ros.ros.flight_topics import flight_topics
 from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
 from hmpc_ros.ros.parameter_client import RefusedError
@@ -69,14 +65,7 @@ SAY_AGAIN = 5.0  # s, before the same sentence is logged again
 WEIGHTS_FILE = 'weights.yaml'
 BEST_WEIGHTS_FILE = 'best_weights.yaml'
 
-<<<<<<< HEAD
-# Of either kind of vehicle: what nobody publishes costs nothing.
-_OF_FLIGHTS = {each.name: each for kind in (ROTORS, RATES) for each in flight_topics(kind)}
-RECORDED = (
-    *_OF_FLIGHTS.values(),
-=======
 OWN = (
->>>>>>> 6037240023d83cdd5787b46faa4013d15ce2bf2a
     Topic('~/policy', Float64MultiArray, latched=True),
     Topic('~/progress', DiagnosticArray, latched=True),
     *(Topic(f'~/progress/{name}', Float64) for name in DRAWN),
