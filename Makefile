@@ -19,10 +19,10 @@ unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP
 export ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-paper test test-long test-browser lint bench soak figures docs clean
+.PHONY: help setup demo demo-paper test test-long test-crazyflow test-browser lint bench soak figures docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make or renew the virtual environment (the other targets do it by themselves)
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) --ros-distro $(ROS_DISTRO)
@@ -41,6 +41,23 @@ test-long: setup ## the tests that take minutes
 
 test-browser: setup ## the live page in a real browser; pictures in build/screenshots
 	@$(BIN)/python -m pytest -m browser test/browser $(ARGS)
+
+# Beside .venv and reading from it, so that only what crazyflow needs is there twice. The ROS wheels
+# look for their libraries below sys.prefix.
+CRAZYFLOW := $(VENV)-crazyflow
+$(CRAZYFLOW)/ready: requirements/crazyflow.txt $(VENV)/hmpc_setup.json
+	@echo 'Setting up $(CRAZYFLOW); once, a minute or two and 1.2 GB'
+	@$(BIN)/python -m venv --clear $(CRAZYFLOW)
+	@echo 'import os, site, sys; os.environ.setdefault("SCIPY_ARRAY_API", "1"); own = sys.prefix;' \
+	    'sys.prefix = "$(abspath $(VENV))"; [site.addsitedir(p) for p in site.getsitepackages([sys.prefix])];' \
+	    'sys.prefix = own' > $$(echo $(CRAZYFLOW)/lib/python*/site-packages)/hmpc_ros_base.pth
+	@$(CRAZYFLOW)/bin/python -m pip install -qq --disable-pip-version-check -r requirements/crazyflow.txt \
+	    -c requirements/base.txt -c requirements/casadi.txt -c requirements/constraints-python.txt
+	@touch $@
+
+test-crazyflow: setup ## install crazyflow (1.2 GB) in an environment of its own, and fly with it
+	@$(MAKE) --no-print-directory $(CRAZYFLOW)/ready
+	@$(CRAZYFLOW)/bin/python -m pytest -m crazyflow $(ARGS)
 
 lint: setup ## ruff (style, docstrings, imports) and mypy (types)
 	@$(BIN)/python -m ruff check .

@@ -61,6 +61,7 @@ setup(
             f'mavlink_adapter = {NAME}.ros.mavlink_adapter_node:main',
             f'mavros_adapter = {NAME}.ros.mavros_adapter_node:main',
             f'px4_adapter = {NAME}.ros.px4_adapter_node:main',
+            f'crazyflie_adapter = {NAME}.ros.crazyflie_adapter_node:main',
             f'hmpc = {NAME}.cli.main:main',
         ],
     },

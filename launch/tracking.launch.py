@@ -11,6 +11,7 @@ from launch.actions import DeclareLaunchArgument
 
 from hmpc_ros.plant import presets
 from hmpc_ros.plant.reference.factory import KINDS
+from hmpc_ros.plant.simulators.flight_simulator import BACKENDS
 from hmpc_ros.ros.graph import NodeSpec, simulation
 from hmpc_ros.ros.launching import COMMON, describe, flag
 
@@ -38,7 +39,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'backend',
         default_value='',
-        choices=['', 'model', 'rotorpy'],
+        choices=['', *BACKENDS],
         description='physics of the simulator; empty: as the file says',
     ),
     DeclareLaunchArgument(

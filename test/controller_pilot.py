@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 
+from hmpc_ros.configuration.signature import is_unasked
 from hmpc_ros.ros.conversions import nanoseconds
 
 WAIT = 60.0  # s; a bound for what must happen, not a measurement
@@ -42,6 +43,7 @@ class Pilot:
         self.odometry = self.node.create_publisher(Odometry, 'odom', odometry_qos)
         self.goal = self.node.create_publisher(PoseStamped, 'goal_pose', 10)
         self.commands = []
+        self.unasked = set()  # stamps of commands that say that they answer nothing
         self.diagnosis = None
         self.node.create_subscription(interface.message, interface.topic, self._on_command, 100)
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
@@ -54,7 +56,10 @@ class Pilot:
         command = np.empty(self.interface.inputs)
         self.interface.read_command(message, command)  # raises when not finite
         assert np.all((command >= self.low) & (command <= self.high))
-        self.commands.append((nanoseconds(message.header.stamp), command))
+        stamp = nanoseconds(message.header.stamp)
+        self.commands.append((stamp, command))
+        if is_unasked(message.header.frame_id):
+            self.unasked.add(stamp)
 
     def _on_diagnostics(self, message):
         (status,) = message.status

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter, parameter_value_to_python
@@ -20,15 +21,17 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from hmpc_ros.configuration import files, learner
+from hmpc_ros.configuration.signature import LEARNED
 from hmpc_ros.learning.results import read_records
-from hmpc_ros.ros.graph import NodeSpec, learning
+from hmpc_ros.ros.command_interface import RATES, ROTORS
+from hmpc_ros.ros.graph import NodeSpec, find_config, learning
 from hmpc_ros.ros.monitor import open_monitor
 from hmpc_ros.ros.runner import LocalRunner
+from hmpc_ros.ros.trial_lease import LEASE
 
 # A bound for what must happen at all, never a measurement.
 WAIT = 90.0  # s
 
-POLICY = ['policy.q', 'policy.r', 'policy.p', 'policy.lease']
 
 
 class LearningGraph:
@@ -37,7 +40,7 @@ class LearningGraph:
     Every command that was ever heard is checked: finite, and inside the rotor limits.
     """
 
-    def __init__(self, results: Path, stack: ExitStack, **parameters):
+    def __init__(self, results: Path, stack: ExitStack, config: str = 'reference', **parameters):
         self.results = results
         self._stack = stack
         values = {
@@ -50,7 +53,7 @@ class LearningGraph:
         self.values = values
         self.specs = {
             spec.name: spec
-            for spec in learning('reference', values, steps=values['learner'].get('steps', 200))
+            for spec in learning(config, values, steps=values['learner'].get('steps', 200))
         }
         self.runners: dict[str, LocalRunner] = {}
         self.monitor = stack.enter_context(open_monitor())
@@ -61,7 +64,10 @@ class LearningGraph:
         self.commanded = 0
         self.worst: float = 0.0
         node.create_subscription(Odometry, 'odom', self._on_odometry, deep)
-        node.create_subscription(JointState, 'rotor_command', self._on_command, deep)
+        self.kind = files.load(find_config(config))['controller']['policy.kind']
+        self.interface = RATES if self.kind == 'tracking' else ROTORS
+        topic, message = self.interface.topic, self.interface.message
+        node.create_subscription(message, topic, self._on_command, deep)
         self._getter = node.create_client(GetParameters, 'controller/get_parameters')
         self._setter = node.create_client(
             SetParametersAtomically, 'controller/set_parameters_atomically'
@@ -70,9 +76,12 @@ class LearningGraph:
     def _on_odometry(self, message: Odometry) -> None:
         self.states += 1
 
-    def _on_command(self, message: JointState) -> None:
+    def _on_command(self, message: JointState | TwistStamped) -> None:
         self.commands += 1
-        assert all(math.isfinite(speed) and 0 <= speed <= 630 for speed in message.velocity)
+        command = np.empty(self.interface.inputs)
+        self.interface.read_command(message, command)
+        low, high = (0, 630) if self.interface is ROTORS else (-20, 40)
+        assert all(math.isfinite(value) and low <= value <= high for value in command)
 
     # -- processes -----------------------------------------------------------------------------
 
@@ -154,7 +163,7 @@ class LearningGraph:
         self.until(lambda: stat.read_text().rpartition(')')[2].split()[0] == 'T', 'its stop')
 
     def until_done(self) -> None:
-        self.until(lambda: self.state in ('done', 'stopped'), 'the end of learning')
+        self.until(lambda: self.state in ('done', 'stopped'), 'the end of learning', wait=300.0)
         assert self.state == 'done', self.monitor.progress
         self.monitor.listen(0.1)
 
@@ -177,10 +186,11 @@ class LearningGraph:
     # -- the controller ------------------------------------------------------------------------
 
     def policy(self) -> tuple[np.ndarray, float]:
-        """Return the weights (94,) on the controller and their lease."""
-        values = self.call(self._getter, GetParameters.Request(names=POLICY)).values
-        q, r, p, lease = (parameter_value_to_python(value) for value in values)
-        return np.concatenate([q, r, p]), lease
+        """Return what is learned (94,) or (37,) on the controller, and its lease."""
+        names = [name for name in LEARNED[self.kind] if name != 'policy.model']
+        values = self.call(self._getter, GetParameters.Request(names=[*names, LEASE])).values
+        *blocks, lease = (parameter_value_to_python(value) for value in values)
+        return np.concatenate([np.atleast_1d(block) for block in blocks]), lease
 
     def ask(self, *names: str) -> list:
         """Return parameters of the controller."""

@@ -1,8 +1,9 @@
 """Builds message packages with an autopilot's fields, so that tests talk DDS as with it.
 
-Nothing of PX4 or MAVROS is copied or fetched: a definition names the fields that adapters use. The
-generators come with the ROS wheels; the code they make is compiled with the C compiler that acados
-needs, too. ``build`` keeps what it made in a folder named after all it was made from.
+Nothing of PX4, MAVROS or Crazyswarm2 is copied or fetched: a definition names the fields that
+adapters use. The generators come with the ROS wheels; the code they make is compiled with the C
+compiler that acados needs, too. ``build`` keeps what it made in a folder named after all it was
+made from.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Package:
     versions: Mapping[str, int] = field(default_factory=dict)
     services: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
+
+_NOTHING = 'uint8 structure_needs_at_least_one_member'  # as rosidl fills an empty response
 
 #: Of PX4 1.17.
 PX4 = Package(
@@ -88,6 +91,38 @@ MAVROS = Package(
         ),
     },
     services={'SetMode': ('uint8 base_mode; string custom_mode', 'bool mode_sent')},
+)
+_GO_TO = (
+    'uint8 group_mask; bool relative; geometry_msgs/Point goal; float32 yaw; '
+    'builtin_interfaces/Duration duration'
+)
+#: Of Crazyswarm2.
+CRAZYSWARM = Package(
+    'crazyflie_interfaces',
+    {
+        'FullState': (
+            'std_msgs/Header header; geometry_msgs/Pose pose; geometry_msgs/Twist twist; '
+            'geometry_msgs/Vector3 acc'
+        ),
+        'Hover': (
+            'std_msgs/Header header; float32 vx; float32 vy; float32 yaw_rate; float32 z_distance'
+        ),
+        'Position': 'std_msgs/Header header; float32 x; float32 y; float32 z; float32 yaw',
+        'Status': (
+            'std_msgs/Header header; uint16 supervisor_info; float32 battery_voltage; '
+            'uint8 pm_state; uint8 rssi'
+        ),
+        'VelocityWorld': 'std_msgs/Header header; geometry_msgs/Vector3 vel; float32 yaw_rate',
+    },
+    services={
+        'Arm': ('bool arm', _NOTHING),
+        'GoTo': (_GO_TO, _NOTHING),
+        'NotifySetpointsStop': ('uint8 group_mask; uint32 remain_valid_millisecs', _NOTHING),
+        'Takeoff': (
+            'uint8 group_mask; float32 height; builtin_interfaces/Duration duration',
+            _NOTHING,
+        ),
+    },
 )
 # Packages whose messages ours may hold, and their libraries.
 _OTHERS = ('std_msgs', 'geometry_msgs', 'service_msgs', 'builtin_interfaces')

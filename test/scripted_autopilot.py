@@ -26,7 +26,8 @@ from hmpc_ros.ros.runner import LocalRunner
 WAIT = 60.0  # s; a bound for what must happen, not a measurement
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 POSITION, HOLD, OFFBOARD = 3 << 16, 4 << 16 | 3 << 24, 6 << 16  # PX4's custom modes
-GUIDED, LOITER = 4, 5  # ArduPilot's
+TAKEOFF = 4 << 16 | 2 << 24
+GUIDED, LOITER, BRAKE = 4, 5, 17  # ArduPilot's
 
 
 def run_to_its_end(runner: LocalRunner) -> None:
@@ -54,7 +55,11 @@ class MavlinkAutopilot:
     quality: int = 0
     throttle: float = 0.49
     obeys: bool = True
+    battery: int = 80  # per cent
     options: int = 0
+    answers_time: bool = True
+    after_take_off: int = 0  # mode, if not the same
+    orders: list = field(default_factory=list)  # to arm and to take off, with the height
     boot: float = field(default_factory=time.monotonic)
     setpoints: list = field(default_factory=list)  # (time, roll rate, pitch rate, yaw rate, thrust)
     modes: list = field(default_factory=list)  # asked for
@@ -87,7 +92,7 @@ class MavlinkAutopilot:
         mav = self._link.mav
         if turn % 10 == 0:
             mav.heartbeat_send(2, self.autopilot, 128 if self.armed else 0, self.mode, 4)
-            mav.sys_status_send(0, 0, 0, 0, 15800, -1, 80, 0, 0, 0, 0, 0, 0)
+            mav.sys_status_send(0, 0, 0, 0, 15800, -1, self.battery, 0, 0, 0, 0, 0, 0)
         microseconds = round(1e6 * (time.monotonic() - self.boot))
         if mavlink.ATTITUDE_TARGET in self.intervals and turn % 5 == 0:
             level = [1.0, 0.0, 0.0, 0.0]
@@ -112,6 +117,15 @@ class MavlinkAutopilot:
                 px4 = wanted[1] << 16 | wanted[2] << 24
                 self.mode = px4 if self.autopilot == mavlink.PX4 else wanted[1]
             self._link.mav.command_ack_send(176, 0 if self.obeys else 2)
+        elif kind == 'COMMAND_LONG' and message.command in (400, 22):  # arm, take off
+            self.orders.append((message.command, message.param7))
+            self.armed = self.armed or message.command == 400
+            if message.command == 22 or self.mode == TAKEOFF:
+                self.position, self.mode = (0.0, 0.0, -2.0), self.after_take_off or self.mode
+        elif kind == 'TIMESYNC' and message.tc1 == 0:
+            if self.answers_time:
+                time_now = round(1e9 * (time.monotonic() - self.boot))
+                self._link.mav.timesync_send(time_now, message.ts1)
         elif kind == 'COMMAND_LONG' and message.command == 511:
             self.intervals[round(message.param1)] = message.param2
         elif kind == 'PARAM_REQUEST_READ' and message.param_id == 'GUID_OPTIONS':
@@ -136,6 +150,8 @@ class FlyingAutopilot(MavlinkAutopilot):
         super().__post_init__()
 
     def _tell(self, turn):
+        # On a machine that is too busy it loses time instead of falling silent to catch up.
+        self._until = max(self._until, time.monotonic() - 0.2)
         while self._until < time.monotonic():
             self._until += self.STEP
             self._fly(self.STEP)
@@ -200,7 +216,7 @@ class ScriptedController:
         self._path = node.create_publisher(Path, 'reference_path', LATCHED)
         self._services = {
             name: node.create_client(Trigger, f'{adapter}/{name}')
-            for name in ('engage', 'hand_back')
+            for name in ('engage', 'hand_back', 'take_off')
         }
 
     def _on_odometry(self, message: Odometry) -> None:

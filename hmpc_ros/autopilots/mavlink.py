@@ -22,7 +22,8 @@ _ARMED = 128  # MAV_MODE_FLAG
 _CRITICAL = (5, 6)  # MAV_STATE: critical, emergency
 _LOCAL_NED, _LOCAL_FRD = 1, 20  # MAV_FRAME of poses
 _BODY_FRAMES = (8, 12)  # MAV_FRAME_BODY_NED (what it was once), MAV_FRAME_BODY_FRD
-_SET_MODE, _SET_INTERVAL = 176, 511  # MAV_CMD
+_SET_MODE, _SET_INTERVAL, _ARM, _TAKE_OFF = 176, 511, 400, 22  # MAV_CMD
+PX4_TAKE_OFF, COPTER_BRAKE = (1.0, 4.0, 2.0), (1.0, 17.0, 0.0)  # of _SET_MODE
 _RATES_AND_THRUST = 128  # type mask: ignore the attitude
 _LEVEL = (1.0, 0.0, 0.0, 0.0)
 ODOMETRY, ATTITUDE_TARGET, SYS_STATUS = 331, 83, 1  # message ids
@@ -178,6 +179,22 @@ class MavlinkLink:
     def send_heartbeat(self) -> None:
         """Say that we are here: an onboard computer, no ground station."""
         self._mav.heartbeat_send(18, 8, 0, 0, 4)  # onboard controller, no autopilot, active
+
+    def ask_time(self, nanoseconds: int) -> None:
+        """Ask for the autopilot's time; TIMESYNC comes back with ours [ns]."""
+        self._mav.timesync_send(0, nanoseconds)
+
+    def request_arming(self) -> None:
+        """Ask it to arm."""
+        self._command(_ARM, 1.0)
+
+    def request_take_off(self, height: float) -> None:
+        """Ask ArduPilot in guided mode to climb to a height above its home [m]."""
+        self._command(_TAKE_OFF, 0.0, 0.0, 0.0, math.nan, 0.0, 0.0, height)
+
+    def request_named_mode(self, custom: tuple[float, float, float]) -> None:
+        """Ask for a mode by the parameters of MAV_CMD_DO_SET_MODE."""
+        self._command(_SET_MODE, *custom)
 
     def request_mode(self, autopilot: int, request: Request) -> None:
         """Ask for a mode."""

@@ -14,7 +14,8 @@ from hmpc_ros.autopilots.takeover import Request
 from hmpc_ros.plant.odometry import Three
 
 ARMED, OFFBOARD = 2, 14  # arming_state, nav_state
-SET_MODE = 176  # VehicleCommand
+SET_MODE, ARM = 176, 400  # VehicleCommand
+TAKE_OFF = (1.0, 4.0, 2.0)  # parameters of SET_MODE
 _NED, _FRD, _BODY_FRD = 1, 2, 3  # pose_frame and velocity_frame
 _MODES = {
     0: 'manual', 1: 'altitude', 2: 'position', 3: 'mission', 4: 'hold', 5: 'return', 10: 'acro',

@@ -27,6 +27,11 @@ from hmpc_ros.plant.odometry import Three
 REPEAT = 0.5
 
 
+#: What a bound that is broken by how the controller flies is called in `TakeOver.why`; the others
+#: are the pilot's, the autopilot's or the battery's doing.
+BROKEN_BY_FLYING = ('geofence', 'max_speed', 'max_tilt', 'max_distance', 'solve_timeout')
+
+
 class Phase(Enum):
     """Where the take-over stands."""
 

@@ -9,7 +9,7 @@ import time
 
 from hmpc_ros.cli.options import ros_name, ros_namespace
 
-ADAPTERS = ('mavlink_adapter', 'mavros_adapter', 'px4_adapter')
+ADAPTERS = ('mavlink_adapter', 'mavros_adapter', 'px4_adapter', 'crazyflie_adapter')
 ACTIONS = ('run', 'status', 'engage', 'hand-back')
 CHECK_PERIOD = 0.2  # s
 

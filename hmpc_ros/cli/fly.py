@@ -14,12 +14,16 @@ from hmpc_ros.cli import fly_tracking
 from hmpc_ros.cli.options import (
     MOST_STEPS,
     add_configuration,
+    add_vehicle,
     count,
     output_file,
     output_folder,
     read_configuration,
     reader,
+    recording,
+    refuse_to_fly,
     refuse_to_mismatch,
+    take_url,
 )
 from hmpc_ros.cli.report import flight_progress, what_was_run, write_json
 from hmpc_ros.configuration import build, learner
@@ -39,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='fly in this process, without ROS: the same flight, the same cost',
     )
+    add_vehicle(parser)
     parser.add_argument(
         '--steps',
         type=count(MOST_STEPS),
@@ -66,15 +71,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--rviz', action='store_true', help='watch the flight in RViz (implies --real-time)'
     )
+    parser.add_argument(
+        '--record', action='store_true', help='record all topics to flight.mcap in the --out folder'
+    )
     parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Fly, then print the cost and write picture, JSON and arrays."""
+    if arguments.vehicle:
+        return _fly_vehicle(arguments)
+    take_url(arguments)
     if arguments.rviz and arguments.real_time is None:
         arguments.real_time = 1.0
     if arguments.offline and arguments.real_time is not None:
         raise ValueError('--offline has no clock to fly by: leave out --real-time and --rviz')
+    if arguments.offline and arguments.record:
+        raise ValueError('--offline has no topics to record: leave out --record')
     if arguments.real_time is not None:
         arguments.overrides.append(f'simulator.real_time_factor={arguments.real_time}')
     path, configuration = read_configuration(arguments)
@@ -95,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.steps,
                 progress,
                 rviz=arguments.rviz,
+                record=recording(arguments),
                 reader=reader(arguments.verbose),
             )
 
@@ -109,6 +123,20 @@ def run(arguments: argparse.Namespace) -> int:
         picture = _picture(arguments.out / 'flight.png', flown, outcome, limits, path, simulator)
     _print(console, flown, result, picture)
     return 0 if flown.flight.complete and outcome.finite else 1
+
+
+def _fly_vehicle(arguments: argparse.Namespace) -> int:
+    for name in ('offline', 'rviz', 'real_time'):
+        if getattr(arguments, name):
+            option = name.replace('_', '-')
+            raise ValueError(f'--{option} is of a simulated vehicle: leave it out with --vehicle')
+    if arguments.config == 'reference':
+        arguments.config = 'autopilot'
+    take_url(arguments)
+    path, configuration = read_configuration(arguments)
+    refuse_to_fly(configuration)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    return fly_tracking.run(arguments, path, configuration)
 
 
 # -- what is shown and written ---------------------------------------------------------------------

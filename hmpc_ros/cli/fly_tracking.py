@@ -13,14 +13,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hmpc_ros.cli.options import reader
+from hmpc_ros.cli.options import reader, recording
 from hmpc_ros.cli.report import flight_progress, what_was_run, write_json
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.files import Configuration
+from hmpc_ros.plant.kinds import RATES
 from hmpc_ros.plant.reference.feasibility import Feasibility
 from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.policy.tracking import flying, performance
 from hmpc_ros.studies.tracking import fly_over_ros
+from hmpc_ros.studies.vehicle import fly_vehicle
 
 AFTERWARDS = 2.0  # s of hover at the end of a reference, to see it settle
 HOVER = 10.0  # s, of a reference that never ends
@@ -31,12 +33,19 @@ def run(arguments: argparse.Namespace, path: Path, configuration: Configuration)
     if arguments.offline and configuration['controller']['reference.kind'] == 'topic':
         raise ValueError('reference.kind topic comes over ROS: offline there is none to listen to')
     reference, demand = build.reference(configuration)
-    steps = arguments.steps or default_steps(reference, configuration['simulator']['time_step'])
+    flies = 'controller' if arguments.vehicle else 'simulator'
+    steps = arguments.steps or default_steps(reference, configuration[flies]['time_step'])
 
     console = Console(highlight=False)
     with flight_progress(console, steps) as progress:
         told: dict[str, Any] = {}
-        if arguments.offline:
+        if arguments.vehicle:
+            flight, told, wall_time = fly_vehicle(
+                configuration, f'{arguments.vehicle}_adapter', reference, steps, progress,
+                say=console.print, patience=arguments.patience,
+                reader=reader(arguments.verbose),
+            )  # fmt: skip
+        elif arguments.offline:
             progress('building the solver', 0)
             policy = build.policy(configuration)
             begun = time.monotonic()
@@ -48,14 +57,21 @@ def run(arguments: argparse.Namespace, path: Path, configuration: Configuration)
         else:
             flight, told, wall_time = fly_over_ros(
                 configuration, reference, steps, progress,
-                rviz=arguments.rviz, reader=reader(arguments.verbose),
+                rviz=arguments.rviz, record=recording(arguments),
+                reader=reader(arguments.verbose),
             )  # fmt: skip
     result = summary(flight, reference, demand, configuration, wall_time)
-    result.update(told)
     result.update(what_was_run(arguments, path, configuration))
+    result.update(told)
     write_json(result, arguments.out / 'flight.json', arguments.json, allow_nan=False)
     flight.save(arguments.out / 'flight.npz')
-    picture = _picture(arguments.out / 'flight.png', flight, result, configuration)
+    simulator = configuration['simulator']
+    whose = (
+        (build.assumed(configuration).name, f'flown through {told["adapter"]}')
+        if arguments.vehicle
+        else (simulator['preset'], f'physics: {simulator["backend"]}')
+    )
+    picture = _picture(arguments.out / 'flight.png', flight, result, configuration, *whose)
     _print(console, flight, result, demand)
     if picture is not None:
         console.print(f'picture: {picture}', soft_wrap=True)
@@ -87,7 +103,6 @@ def summary(
     inside = bool(((u >= bounds.input_min) & (u <= bounds.input_max)).all())
     solves = 1e3 * flight.solve_times
     median, p99 = np.percentile(solves, (50, 99)) if n else (math.nan, math.nan)
-    tilt = 1 - 2 * (flight.states[:, 7] ** 2 + flight.states[:, 8] ** 2)  # R33
     result: dict[str, Any] = {
         # The objective of the linear MPC's flights: rotor speeds, a goal.
         'C': None,
@@ -106,7 +121,7 @@ def summary(
         'solve_ms.p99': float(p99),
         'failures': len(flight.failures),
         'fallbacks': len(flight.fallbacks),
-        'tilt_max_deg': float(np.degrees(np.arccos(np.clip(tilt.min(), -1, 1)))),
+        'tilt_max_deg': float(np.degrees(RATES.tilt(flight.states).max())),
         'thrust_min': float(u[:, 0].min()) if n else math.nan,
         'thrust_max': float(u[:, 0].max()) if n else math.nan,
         'rates_max': np.abs(u[:, 1:]).max(axis=0).tolist() if n else None,
@@ -133,12 +148,14 @@ def _picture(
     flight: flying.TrackedFlight,
     result: Mapping[str, Any],
     configuration: Configuration,
+    vehicle: str,
+    how: str,
 ) -> Path | None:
     if not flight.steps or not result['finite']:
         return None
     from hmpc_ros.figures.tracking import draw_tracking
 
-    simulator, controller = configuration['simulator'], configuration['controller']
+    controller = configuration['controller']
     rmse, largest = (result[f'tracking.{name}_m'] for name in ('rmse', 'max'))
     after, until = (result[f'tracking.rmse_{name}_s'] for name in ('after', 'until'))
     return draw_tracking(
@@ -146,10 +163,10 @@ def _picture(
         flight,
         build.limits(controller, build.assumed(configuration)),
         performance.Tracking(rmse, largest, tuple(result['tracking.axes_m']), after, until),
-        title=f'{simulator["preset"]} along {controller["reference.kind"]}, '
+        title=f'{vehicle} along {controller["reference.kind"]}, '
         f'{flight.steps * flight.time_step:g} s',
         subtitle=f'RMSE {100 * rmse:.2f} cm     largest {100 * largest:.2f} cm     '
-        f'{after:g} to {until:g} s     physics: {simulator["backend"]}     '
+        f'{after:g} to {until:g} s     {how}     '
         f'failed solves: {result["failures"]}',
     )
 
@@ -189,7 +206,7 @@ def _print(
         )
         table.add_row('overshoot', f'{100 * result["overshoot"]:.1f} %', 'of the distance')
     table.add_row('failures', str(result['failures']), f'fallbacks: {result["fallbacks"]}')
-    if flight.steps:
+    if flight.steps and result['solve_ms.p99'] is not None:
         table.add_row(
             'solve time',
             number('solve_ms.median', '.2f', 1.0, ' ms'),

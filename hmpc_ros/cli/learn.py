@@ -14,20 +14,24 @@ from rich.table import Table
 from hmpc_ros.cli.live import duration, view
 from hmpc_ros.cli.options import (
     add_run,
+    add_vehicle,
     read_run,
     reader,
+    refuse_to_fly,
     refuse_to_mismatch,
     refuse_to_mix,
+    take_url,
 )
 from hmpc_ros.cli.report import write_json
-from hmpc_ros.cli.train import ProgressBar, rehearsing, tell
+from hmpc_ros.cli.train import ProgressBar, rehearsing, tell, tell_identified
 from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
 from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
-from hmpc_ros.studies.tracking import flyer_over_ros
+from hmpc_ros.studies.vehicle import vehicle_flyer
 
 if TYPE_CHECKING:
+
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.ros.monitor import Monitor
     from hmpc_ros.ros.runner import LocalRunner
@@ -36,8 +40,7 @@ DESCRIPTION = """\
 Let the vehicle tune its own MPC over ROS 2, flight by flight.
 
 Starts simulator, controller and learner, each a process of its own, and shows how learning goes.
-With --attach only the learner is started, beside a controller and a vehicle that run already. The
-tracking MPC is learned for by this process itself, with a simulator and a controller of its own.
+With --attach only the learner is started, beside a controller and a vehicle that run already.
 
 Every finished iteration is kept in the results folder at once: after Ctrl-C or a crash, --resume
 goes on with the same numbers. The folder is of the same format as that of hmpc train; hmpc plot
@@ -49,6 +52,7 @@ examples:
   hmpc learn --out results/learning
   hmpc learn --resume --out results/learning --iterations 400
   hmpc learn --config tracking --flights 3 --set simulator.mass_scale=1.2 --out results/eight
+  hmpc learn --vehicle mavlink --config mine.yaml --flights 3 --out results/monday
   hmpc learn --attach --set learner.reset=fly --set learner.goal.position="[2, 0, 1.5]"
   hmpc fly --set controller.weights_file=results/learning/best_weights.yaml
 """
@@ -59,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_run(parser, 'results/learning')
+    add_vehicle(parser)
     parser.add_argument(
         '--attach',
         action='store_true',
@@ -83,11 +88,18 @@ def run(arguments: argparse.Namespace) -> int:
                     f'--set {override}: with --attach only the learner is started; change other '
                     'nodes where they run'
                 )
+    take_url(arguments)
+    if arguments.vehicle and arguments.config is None and not arguments.resume:
+        arguments.config = 'autopilot'
     configuration = read_run(arguments)
-    if not arguments.attach:
+    if arguments.vehicle:
+        refuse_to_fly(configuration)
+        if arguments.config is None:
+            raise ValueError('--vehicle needs --config with --resume: the folder keeps no adapter')
+    elif not arguments.attach:
         refuse_to_mismatch(configuration)
-    if configuration['controller']['policy.kind'] == 'tracking':
-        return _learn_to_track(arguments, configuration)
+    if arguments.vehicle:
+        return _learn_on_vehicle(arguments, configuration)
     exit_code = learn_in_view(
         configuration,
         out,
@@ -107,21 +119,20 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
-def _learn_to_track(arguments: argparse.Namespace, configuration: Configuration) -> int:
-    """Learn along a reference; return 0, 1 when the run diverged, 130 after Ctrl-C."""
+def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuration) -> int:
+    """Learn on a vehicle behind an autopilot; return 0, 1 when it diverged, 130 after Ctrl-C."""
     for name in ('attach', 'record', 'rviz'):
         if getattr(arguments, name):
-            raise ValueError(f'--{name} is of policy.kind qp: leave it out with tracking')
+            raise ValueError(f'--{name} does not go with --vehicle: leave it out')
     console = Console(stderr=True, highlight=False)
     known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
-    steps = tracking_learner.steps(known)
+    flyer = vehicle_flyer(
+        configuration, f'{arguments.vehicle}_adapter', known.reference,
+        tracking_learner.steps(known.end, known.time_step), say=console.print,
+        patience=arguments.patience, reader=reader(arguments.verbose),
+    )  # fmt: skip
     try:
-        with (
-            flyer_over_ros(
-                configuration, known.reference, steps, reader=reader(arguments.verbose)
-            ) as fly,
-            ProgressBar(console) as bar,
-        ):
+        with flyer as fly, ProgressBar(console) as bar:
             stopped = tracking_learner.train(
                 configuration, known, fly, arguments.out, bar.start, bar.update, rehearsing()
             ).stopped
@@ -172,6 +183,15 @@ def learn_in_view(
     return 0
 
 
+_ROWS = (
+    ('rmse_m', 'RMSE of the position [m]'),
+    ('max_m', 'largest error [m]'),
+    ('C', 'tracking cost C'),
+    ('V', 'violation V'),
+    ('J', 'objective J'),
+)
+
+
 def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: bool) -> None:
     """Print before, after and the totals."""
     start, best = summary['start'], summary['best']
@@ -181,11 +201,13 @@ def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: boo
     table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
     for name in ('', 'before', 'best', 'change'):
         table.add_column(name, justify='left' if not name else 'right')
-    for name, meaning in (('C', 'tracking cost C'), ('V', 'violation V'), ('J', 'objective J')):
-        before, after = number(start[name]), number(best[name])
-        change = f'{100 * (after / before - 1):+.2f} %' if before else ''
-        table.add_row(meaning, f'{before:.4f}', f'{after:.4f}', change)
+    for name, meaning in _ROWS:
+        if name in start:
+            before, after = number(start[name]), number(best[name])
+            change = f'{100 * (after / before - 1):+.2f} %' if before else ''
+            table.add_row(meaning, f'{before:.8g}', f'{after:.8g}', change)
     console.print(table)
+    tell_identified(console, summary)
     seconds = summary['seconds_per_iteration']
     console.print(
         f'{summary["iterations"]} iterations, {summary["flights"]} flights, '

@@ -40,10 +40,10 @@ def view(progress: Progress, history: NDArray[np.float64]) -> RenderableType:
     for _ in range(6):
         numbers.add_column()
     numbers.add_row(
-        _pair('C', f'{p.C:.2f}'),
+        _pair('C', f'{p.C:.6g}'),
         _pair('V', f'{p.V:.4f}'),
-        _pair('J', f'{p.J:.2f}'),
-        _pair('best J', f'{p.best:.2f}', 'bold'),
+        _pair('J', f'{p.J:.6g}'),
+        _pair('best J', f'{p.best:.6g}', 'bold'),
         _pair('trust', f'{p.trust:.3f}'),
         _pair('step', f'{p.step_size:.1e}'),
     )
@@ -96,7 +96,7 @@ def _curve(history: NDArray[np.float64]) -> Table:
     grid.add_column()
     low, high = np.nanmin(values), np.nanmax(values)
     lines = braille(values.tolist(), CURVE_WIDTH, CURVE_HEIGHT)
-    labels = {0: f'{high:.1f}', len(lines) - 1: f'J {low:.1f}'}
+    labels = {0: f'{high:.5g}', len(lines) - 1: f'J {low:.5g}'}
     for row, line in enumerate(lines):
         grid.add_row(labels.get(row, ''), Text(line, style='cyan'))
     return grid

@@ -7,6 +7,7 @@ A default is given as a text, so that it is checked too.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ from hmpc_ros.configuration.tracking_tables import ROTOR_SPEEDS
 from hmpc_ros.learning.results import HEADER, read_header
 from hmpc_ros.ros.graph import find_config
 
+PATIENCE = 120.0  # s that a pilot has to take off
 MOST_STEPS = 100_000  # of a flight: all its states are kept in memory
 MOST_RUNS = 10_000  # flights, iterations or seeds of one command
 MOST_JOBS = 256  # processes at a time
@@ -144,6 +146,42 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_vehicle(parser: argparse.ArgumentParser) -> None:
+    """Add ``--vehicle``, ``--url`` and ``--patience``."""
+    parser.add_argument(
+        '--vehicle',
+        choices=('mavlink', 'px4', 'mavros', 'crazyflie'),
+        help='fly a vehicle behind an autopilot instead of a simulated one: engage, fly the '
+        'reference, hand back (docs/autopilots.md); --config autopilot where none is given',
+    )
+    parser.add_argument('--url', help='with --vehicle mavlink: where the autopilot is')
+    parser.add_argument(
+        '--patience',
+        type=float,
+        metavar='S',
+        default=PATIENCE,
+        help=f'with --vehicle: time that the pilot has to be in a hover (default: {PATIENCE:g})',
+    )
+
+
+def take_url(arguments: argparse.Namespace) -> None:
+    """Make ``--url`` an override of the adapter's; raises ValueError where there is none."""
+    if arguments.url:
+        if arguments.vehicle != 'mavlink':
+            raise ValueError('--url is where a MAVLink vehicle is: give --vehicle mavlink with it')
+        arguments.overrides.append(f'mavlink_adapter.url={json.dumps(arguments.url)}')
+
+
+def refuse_to_fly(configuration: Configuration) -> None:
+    """Raise ValueError when a vehicle behind an autopilot cannot be flown by the policy."""
+    kind = configuration['controller']['policy.kind']
+    if kind != 'tracking':
+        raise ValueError(
+            'an autopilot takes thrust and body rates: controller.policy.kind must be tracking, '
+            f'and is {kind}'
+        )
+
+
 def read_configuration(
     arguments: argparse.Namespace, *more: str
 ) -> tuple[Path, Configuration]:
@@ -180,6 +218,11 @@ def reader(verbose: bool) -> Callable[[str, str], None]:
             print(f'[{name}] {line}', file=sys.stderr)
 
     return show
+
+
+def recording(arguments: argparse.Namespace) -> Path | None:
+    """Return the MCAP file of a flight's topics, when ``--record`` asks for it."""
+    return arguments.out / 'flight.mcap' if arguments.record else None
 
 
 def add_run(parser: argparse.ArgumentParser, out: str) -> None:

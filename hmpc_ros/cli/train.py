@@ -177,13 +177,18 @@ def _text(record: Record) -> str:
     return '  '.join(f'{name} {number(record[name]):.4f}' for name in 'CVJ')
 
 
+def tell_identified(console: Console, summary: dict[str, Any]) -> None:
+    """Print what was identified of the vehicle, if anything."""
+    for name, found in (summary['identified'] or {}).items():
+        said = f'{found["estimate"]:.4g} +- {found["standard_error"]:.2g}'
+        console.print(f'  {name}: {said if found["told"] else "as assumed: no flight tells"}')
+
+
 def _report(console: Console, summary: dict[str, Any], out: Path, interrupted: bool) -> None:
     for name in ('start', 'final', 'best'):
         if summary[name]:
             console.print(f'{name:>6}: {_text(summary[name])}')
-    for name, found in (summary['identified'] or {}).items():
-        said = f'{found["estimate"]:.4g} +- {found["standard_error"]:.2g}'
-        console.print(f'  {name}: {said if found["told"] else "as assumed: no flight tells"}')
+    tell_identified(console, summary)
     state = 'stopped' if interrupted else 'done'
     console.print(
         f'{state} after {summary["iterations"]} iterations, {summary["flights"]} flights; '

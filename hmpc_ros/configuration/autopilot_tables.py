@@ -40,6 +40,20 @@ ADAPTER = (
         lower=1e-3,
         read_only=True,
     ),
+    Parameter(
+        'allow_arming',
+        False,
+        'whether the service ~/take_off arms the vehicle and takes off; else that is the pilot\'s',
+        read_only=True,
+    ),
+    Parameter(
+        'take_off_height',
+        2.0,
+        'height to take off to, above home; PX4 goes by its own MIS_TAKEOFF_ALT',
+        'm',
+        lower=0.2,
+        read_only=True,
+    ),
     *declared(Gates, ''),
 )
 _SYSTEM = Parameter(
@@ -76,5 +90,21 @@ MAVROS_ADAPTER = (
         choices=('px4', 'ardupilot'),
         read_only=True,
     ),
+    *ADAPTER,
+)
+CRAZYFLIE_ADAPTER = (
+    Parameter(
+        'vehicle', 'cf231', "the vehicle's name, which its topics begin with", read_only=True
+    ),
+    Parameter(
+        'command',
+        'full_state',
+        "what is commanded: full_state (the plan's next state; the firmware's controller flies "
+        'there) or rates (thrust and body rates)',
+        choices=('full_state', 'rates'),
+        read_only=True,
+    ),
+    Parameter('battery_empty', 3.0, 'voltage of an empty battery', 'V', lower=0.0, read_only=True),
+    Parameter('battery_full', 4.2, 'voltage of a full battery', 'V', lower=0.0, read_only=True),
     *ADAPTER,
 )

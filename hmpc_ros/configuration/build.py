@@ -21,7 +21,7 @@ from hmpc_ros.policy.linear.identification import (
 )
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc
-from hmpc_ros.policy.linear.weights import N_TERMINAL, Weights, parameters_of
+from hmpc_ros.policy.linear.weights import N_TERMINAL, SLACK, Weights, parameters_of
 from hmpc_ros.policy.parameters import Parameters
 
 Values = Mapping[str, Any]
@@ -183,10 +183,11 @@ def weights(controller: Values, model: LinearModel) -> Weights:
         ValueError: the MPC cannot be solved with them, see `Weights.refuse_unsolvable`.
     """
     q, r, p = (controller[f'policy.{name}'] for name in 'qrp')
-    made = Weights(q, r, p if len(p) else np.zeros(N_TERMINAL))
+    slack = np.array(controller['policy.slack'] or SLACK)
+    made = Weights(q, r, p if len(p) else np.zeros(N_TERMINAL), slack)
     made.refuse_unsolvable()
     if not len(p):
-        made = Weights.for_model(model, q, r)
+        made = Weights.for_model(model, q, r, slack)
         made.refuse_unsolvable()
     return made
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import Configuration
+from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.tracking_tables import LIMITS, MODEL
+from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.plant import presets
-from hmpc_ros.plant.odometry import quaternion_from_euler
 from hmpc_ros.plant.presets import Preset
 from hmpc_ros.plant.reference.factory import Values as ReferenceValues
 from hmpc_ros.plant.reference.factory import make_feasible
@@ -18,12 +19,13 @@ from hmpc_ros.plant.reference.feasibility import Envelope, Feasibility
 from hmpc_ros.plant.reference.flatness import Drag
 from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.plant.reference.transfer import Pace
-from hmpc_ros.plant.rigid_body import QUATERNION
+from hmpc_ros.plant.rigid_body import from_euler
 from hmpc_ros.plant.simulators.conditions import Conditions
 from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
 from hmpc_ros.plant.winds import Wind
-from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
+from hmpc_ros.policy.tracking.parameters import SPACE, TrackingLimits, TrackingParameters
 from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.policy.tracking.solver import TrackingSolverOptions
 
 Values = Mapping[str, Any]
 
@@ -80,11 +82,7 @@ def start(configuration: Configuration) -> list[float]:
 
 def initial_state(simulator: Values) -> np.ndarray:
     """Return the state (13,) at which a vehicle under thrust and rates starts."""
-    given = simulator['initial_state']
-    state = np.array([*given[:6], 1.0, 0.0, 0.0, 0.0, *given[9:]])
-    x, y, z, w = quaternion_from_euler(*given[6:9])
-    state[QUATERNION] = w, x, y, z
-    return state
+    return from_euler(simulator['initial_state'])
 
 
 def pace(controller: Values) -> Pace:
@@ -92,11 +90,30 @@ def pace(controller: Values) -> Pace:
     return Pace(*(controller[f'reference.{f.name}'] for f in fields(Pace)))
 
 
+def started(controller: Values, preset: Preset) -> Values:
+    """Return the values as a controller has them once it has read its ``weights_file``.
+
+    Raises:
+        ValueError: the file is not to be used with this vehicle.
+    """
+    path = controller['weights_file']
+    if not path:
+        return controller
+    horizon = TrackingSolverOptions().horizon
+    return {**controller, **read_weights(path, preset.name, horizon, 'tracking')}
+
+
 def parameters(controller: Values, preset: Preset) -> TrackingParameters:
     """Return weights, model and observer gains; the model as the preset has it where not given."""
     given = _given(TrackingParameters, controller, 'tracking.')
     known = {name: getattr(preset.model, name) for name in MODEL}
     return TrackingParameters(**{**given, **{n: given[n] or known[n] for n in MODEL}})
+
+
+def entries(theta: np.ndarray) -> dict[str, Any]:
+    """Return the controller's parameters ``tracking.*`` of a theta, as ROS has them."""
+    blocks = {f'tracking.{name}': v.tolist() for name, v in SPACE.unpack(theta).items()}
+    return {name: v if CONTROLLER[name].is_list else v[0] for name, v in blocks.items()}
 
 
 def limits(controller: Values, preset: Preset) -> TrackingLimits:
@@ -114,7 +131,8 @@ def policy(configuration: Configuration) -> TrackingPolicy:
         ValueError: some values do not go together.
         AcadosMissingError, CodeGenerationError: see `TrackingSolver`.
     """
-    controller, preset = configuration['controller'], assumed(configuration)
+    preset = assumed(configuration)
+    controller = started(configuration['controller'], preset)
     return TrackingPolicy(
         parameters(controller, preset), limits(controller, preset), controller['time_step']
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import from_values
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
+from hmpc_ros.configuration.weights_file import write_weights
 from hmpc_ros.learning.adam import AdamRule
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
@@ -28,15 +30,18 @@ from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.plant.surrogate import Surrogate
+from hmpc_ros.policy.flight import resolved
 from hmpc_ros.policy.linear.flying import Rollout
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.mpc import Mpc
 from hmpc_ros.policy.linear.unconstrained import OfflineMpc
-from hmpc_ros.policy.linear.weights import Weights, space
+from hmpc_ros.policy.linear.weights import SLACK, Weights, parameters_of, space
+from hmpc_ros.policy.parameters import Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from concurrent.futures import Executor
+    from contextlib import ExitStack
 
     from hmpc_ros.configuration.build import Values
     from hmpc_ros.configuration.files import Configuration
@@ -48,7 +53,7 @@ if TYPE_CHECKING:
     from hmpc_ros.plant.protocol import PlantJacobians
     from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.linear.limits import Limits
-    from hmpc_ros.policy.parameters import Parameters
+    from hmpc_ros.policy.parameters import ParameterSpace
 
 
 def objective(learner: Values, limits: Limits) -> Objective:
@@ -90,9 +95,16 @@ def start_of(learner: Values, mpc: OfflineMpc) -> Parameters:
     Raises:
         ValueError: they are outside that set.
     """
-    start = replace(mpc.parameters, space=space(*(learner[f'box.{name}'] for name in 'qrp')))
+    start = parameters_of(mpc.weights, mpc.model, within(learner))
     start.space.refuse_outside(start.theta)
     return start
+
+
+def within(learner: Values) -> ParameterSpace:
+    """Return the set that theta is kept in."""
+    return space(
+        learner['box.q'], learner['box.r'], learner['box.p'], learn_slack=learner['learn_slack']
+    )
 
 
 def safeguard(learner: Values) -> Safeguard | None:
@@ -252,9 +264,11 @@ def describe(nodes: Mapping[str, Values], mpc: Mpc, start: Parameters) -> dict[s
 
 # What may be otherwise when a run with a vehicle goes on: the weights, which it changes itself, and
 # how the nodes were started.
-_MAY_DIFFER = {
+MayDiffer = Mapping[str, tuple[str, ...]]
+_MAY_DIFFER: MayDiffer = {
     'controller': (
-        'policy.q', 'policy.r', 'policy.p', 'policy.model', 'weights_file', 'autostart',
+        'policy.q', 'policy.r', 'policy.p', 'policy.slack', 'policy.model', 'weights_file',
+        'autostart',
     ),
     'simulator': (
         'episode_steps', 'next_flight', 'start_paused', 'resend_period', 'real_time_factor',
@@ -273,6 +287,7 @@ class VehicleTraining:
         mpc: The learner's own copy of the controller's MPC.
         start: What the run starts with.
         model_source: The controller's own model, which learned ones take the place of.
+        thinks_long: Whether a report of a flight may take seconds.
         header: Describes the run; that of the run that is in the folder, where values may differ.
     """
 
@@ -284,16 +299,55 @@ class VehicleTraining:
     model_source: LinearModel
     header: dict[str, Any]
 
+    thinks_long = False
+
     def refuse_another_controller(self, controller: Values) -> None:
         """Raise ValueError unless a controller that came back is what was learned with."""
         if not build.model(controller).same_as(self.model_source):
             raise ValueError('the controller came back with another model')
-        known = self.header['configuration']['controller']
-        for name, value in controller.items():
-            if name not in _MAY_DIFFER['controller'] and known[name] != value:
-                raise ValueError(
-                    f'the controller came back with {name} = {value}, before it was {known[name]}'
-                )
+        refuse_other_values(controller, self.header, _MAY_DIFFER)
+
+    def understood(self, request: FlightRequest, flight: Flight) -> Flight:
+        """Return a flight with the solutions behind its commands where they are asked for."""
+        if not request.with_solutions or not flight.complete:
+            return flight
+        self.mpc.use(request.parameters)
+        return resolved(flight, self.mpc)
+
+    def write_weights(
+        self, path: Path, policy: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        """Write weights for the controller's ``weights_file``."""
+        write_weights(path, policy, self.model_source.identity, self.header['horizon'], about)
+
+
+def refuse_other_values(
+    controller: Values, header: Mapping[str, Any], may_differ: MayDiffer
+) -> None:
+    """Raise ValueError unless a controller has the values that a run's header tells."""
+    known = header['configuration']['controller']
+    for name, value in controller.items():
+        if name not in may_differ['controller'] and known[name] != value:
+            raise ValueError(
+                f'the controller came back with {name} = {value}, before it was {known[name]}'
+            )
+
+
+def as_begun(
+    nodes: Mapping[str, Values], folder: Path, may_differ: MayDiffer
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+    """Return the nodes' values as a run began with them, and its header if it did already.
+
+    Raises:
+        ResultsError: the folder is damaged.
+    """
+    of_run = {node: dict(values) for node, values in nodes.items()}
+    kept = read_header(folder) if (folder / HEADER).exists() else None
+    if kept is not None:
+        for node, names in may_differ.items():
+            for name in set(names) & set(of_run.get(node, ())):
+                of_run[node][name] = kept['configuration'].get(node, {}).get(name)
+    return of_run, kept
 
 
 def check(learner: Values) -> None:
@@ -308,31 +362,35 @@ def check(learner: Values) -> None:
     safeguard(learner)
 
 
-def vehicle_training(nodes: Mapping[str, Values], folder: Path) -> VehicleTraining:
+def vehicle_training(
+    nodes: Mapping[str, Values], folder: Path, _resources: ExitStack
+) -> VehicleTraining:
     """Build everything for flights that somebody else flies.
 
     Args:
         nodes: Values of ``controller`` (as it flies) and ``learner``, and of ``simulator`` where
             there is one, for the record only.
         folder: The results folder. Of a run that is in it already, the start weights are taken.
+        _resources: Takes what has to be closed at the end of the run: nothing.
 
     Raises:
         ValueError: some values do not go together.
         ResultsError: the folder is damaged.
     """
-    of_run = {node: dict(values) for node, values in nodes.items()}
-    kept = read_header(folder) if (folder / HEADER).exists() else None
-    if kept is not None:
-        for node, names in _MAY_DIFFER.items():
-            for name in set(names) & set(of_run.get(node, ())):
-                of_run[node][name] = kept['configuration'].get(node, {}).get(name)
+    of_run, kept = as_begun(nodes, folder, _MAY_DIFFER)
     controller, learner = of_run['controller'], of_run['learner']
     source = build.model(controller)
     model = build.flying_model(controller, source)
     weights = (
         build.weights(controller, model)
         if kept is None
-        else Weights.from_theta(np.array(kept['theta']))
+        else Weights.of(
+            Parameters(
+                within(learner),
+                np.array(kept['theta']),
+                {'slack': SLACK.ravel(), **{n: np.array(v) for n, v in kept['fixed'].items()}},
+            )
+        )
     )
     mpc = OfflineMpc(
         Mpc(model, build.limits(controller), weights, controller['horizon']),

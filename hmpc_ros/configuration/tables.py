@@ -17,9 +17,9 @@ from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, TIME_STEP, Quadcopter
 from hmpc_ros.plant.vehicle import Imperfections
 from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.linear.goal import Goal
-from hmpc_ros.policy.linear.limits import Limits
+from hmpc_ros.policy.linear.limits import SLACK_L1, Limits
 from hmpc_ros.policy.linear.mpc import HORIZON
-from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA
+from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA, SLACK
 
 _TIME_STEP = Parameter(
     'time_step', TIME_STEP, 'length of a control step', 's', lower=1e-4, upper=1.0, read_only=True
@@ -146,6 +146,16 @@ CONTROLLER = table(
         may_be_empty=True,
     ),
     Parameter(
+        'policy.slack',
+        [],
+        'linear cost of each violated soft bound (velocity, attitude, rates, 3 each), then their '
+        f'quadratic cost; empty: {SLACK_L1:g} each',
+        lower=1e-3,
+        upper=1e4,
+        length=SLACK.size,
+        may_be_empty=True,
+    ),
+    Parameter(
         'policy.model',
         [],
         'prediction model that goes with the weights: A, B and c, each row by row; '
@@ -268,6 +278,12 @@ LEARNING = table(
     Parameter('box.q', 100.0, 'largest magnitude of a q', lower=1e-6, read_only=True),
     Parameter('box.r', 100.0, 'largest magnitude of an r', lower=1e-6, read_only=True),
     Parameter('box.p', 1000.0, 'largest magnitude of an entry of L', lower=1e-6, read_only=True),
+    Parameter(
+        'learn_slack',
+        False,
+        'learn the costs policy.slack of violated soft bounds along with the weights',
+        read_only=True,
+    ),
     *declared(Objective, 'objective.'),
     Parameter(
         'rollback.enabled',
@@ -289,6 +305,22 @@ LEARNING = table(
 # How the learner node goes about its flights. None of it decides what a run comes to: a run may be
 # resumed with other values.
 LEARNER_OPERATION = table(
+    Parameter(
+        'vehicle.battery_reserve',
+        0.35,
+        'hmpc learn --vehicle: charge below which no flight begins before the battery is changed',
+        lower=0.0,
+        upper=1.0,
+        read_only=True,
+    ),
+    Parameter(
+        'vehicle.flight_time',
+        0.0,
+        'hmpc learn --vehicle: time in control after which the battery is changed; 0: no bound',
+        's',
+        lower=0.0,
+        read_only=True,
+    ),
     Parameter('autostart', True, 'begin to learn at once, without ~/start', read_only=True),
     Parameter(
         'results',
@@ -409,4 +441,5 @@ TABLES = {
     'mavlink_adapter': table(*autopilot_tables.MAVLINK_ADAPTER),
     'mavros_adapter': table(*autopilot_tables.MAVROS_ADAPTER),
     'px4_adapter': table(*autopilot_tables.PX4_ADAPTER),
+    'crazyflie_adapter': table(*autopilot_tables.CRAZYFLIE_ADAPTER),
 }

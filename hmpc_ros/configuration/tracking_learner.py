@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hmpc_ros.configuration import build as build_linear
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.files import Configuration
+from hmpc_ros.configuration.learner import MayDiffer, as_begun, refuse_other_values
 from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.signature import LEARNED
 from hmpc_ros.configuration.tables import LEARNING
+from hmpc_ros.configuration.weights_file import write_weights
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.parallel import fly_in_turn, process_pool
 from hmpc_ros.learning.rehearsed import Lesson, RehearsedRule
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.results import Record, ResultsFolder
+from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.plant.grey_box_fit import Recording
 from hmpc_ros.plant.reference.flatness import Drag
@@ -30,7 +36,10 @@ from hmpc_ros.policy.tracking import flying, performance
 from hmpc_ros.policy.tracking.parameters import SPACE, TrackingParameters
 from hmpc_ros.policy.tracking.policy import TrackingPolicy
 from hmpc_ros.policy.tracking.rehearsal import Rehearsed
+from hmpc_ros.policy.tracking.solver import TrackingSolverOptions
 from hmpc_ros.policy.tracking.student import SCENES, Teacher, flown_cost, for_people, in_turn
+
+Values = Mapping[str, Any]
 
 HOVER = 10.0  # s that count of a reference that never ends
 
@@ -128,19 +137,12 @@ def teacher(configuration: Configuration) -> Teacher:
         raise ValueError(
             f"the tracking MPC learns by the default rule, few_flights, not by '{rule}'"
         )
-    controller, preset = configuration['controller'], build.assumed(configuration)
+    preset = build.assumed(configuration)
+    controller = build.started(configuration['controller'], preset)
     if controller['reference.kind'] == 'topic':
-        raise ValueError('reference.kind topic comes over ROS: offline there is none to listen to')
+        raise ValueError('reference.kind topic comes over ROS: there is no flight to fly again')
     reference, _ = build.reference(configuration)
-    begin, end = controller['tracking.rmse_after'], performance.steady_end(reference)
-    end = min(end, reference.duration)
-    if not math.isfinite(end):
-        end = begin + HOVER
-    if end - begin < 1.0:
-        raise ValueError(
-            f'a flight is judged from tracking.rmse_after = {begin:g} s on, but the reference ends '
-            f'after {end:g} s'
-        )
+    begin, end = counted(controller, reference)
     return Teacher(
         preset,
         build.limits(controller, preset),
@@ -152,9 +154,34 @@ def teacher(configuration: Configuration) -> Teacher:
     )
 
 
-def steps(known: Teacher) -> int:
-    """Return the control steps of a flight, to the end of what counts of it."""
-    return math.ceil(known.end / known.time_step - 1e-9)
+def counted(controller: Values, reference: Reference) -> tuple[float, float]:
+    """Return begin and end of what counts of a flight [s].
+
+    Raises:
+        ValueError: that is nothing.
+    """
+    begin = controller['tracking.rmse_after']
+    end = min(performance.steady_end(reference), reference.duration)
+    if not math.isfinite(end):
+        end = begin + HOVER
+    if end - begin < 1.0:
+        raise ValueError(
+            f'a flight is judged from tracking.rmse_after = {begin:g} s on, but the reference ends '
+            f'after {end:g} s'
+        )
+    return begin, end
+
+
+def steps(end: float, time_step: float) -> int:
+    """Return the control steps of a flight, to the end of what counts of it [s]."""
+    return math.ceil(end / time_step - 1e-9)
+
+
+def flight_steps(configuration: Configuration) -> int:
+    """Return the control steps of a flight that is learned from; raises ValueError."""
+    reference, _ = build.reference(configuration)
+    _, end = counted(configuration['controller'], reference)
+    return steps(end, configuration['controller']['time_step'])
 
 
 def train_offline(
@@ -170,7 +197,7 @@ def train_offline(
         build.simulator(configuration['simulator']),
         build.policy(configuration),
         known.reference,
-        steps(known),
+        steps(known.end, known.time_step),
     )
     return train(configuration, known, fly, out, on_start, on_record, jobs)
 
@@ -201,8 +228,7 @@ def train(
     """
     learner = configuration['learner']
     start = Parameters(SPACE, known.start.theta)
-    wanted = _header(configuration, start)
-    most = learner['flights'] or learner['iterations']
+    wanted = _header(configuration.nodes, start)
     with (
         ResultsFolder(out, wanted) as results,
         process_pool(max(1, min(jobs, SCENES))) as pool,
@@ -213,8 +239,9 @@ def train(
             TrackingObjective(known),
             start,
             results,
-            iterations=min(learner['iterations'], most),
+            iterations=learner['iterations'],
             seed=learner['seed'],
+            flights=learner['flights'] or None,
         )
         if on_start:
             on_start(run)
@@ -222,9 +249,9 @@ def train(
     return run
 
 
-def _header(configuration: Configuration, start: Parameters) -> dict[str, Any]:
+def _header(nodes: Mapping[str, Values], start: Parameters) -> dict[str, Any]:
     """Describe a run for its results folder."""
-    kept = {node: dict(configuration[node]) for node in ('simulator', 'controller', 'learner')}
+    kept = {node: dict(values) for node, values in nodes.items() if node in _NODES}
     kept['learner'] = {name: kept['learner'][name] for name in LEARNING}
     return {
         **provenance(),
@@ -234,3 +261,74 @@ def _header(configuration: Configuration, start: Parameters) -> dict[str, Any]:
         'fixed': dict(start.fixed),
         'model': {'identity': 'tracking'},
     }
+
+
+_NODES = ('simulator', 'controller', 'learner')
+# What may be otherwise when a run with a vehicle goes on: what learner and flights change, and how
+# the nodes were started.
+_MAY_DIFFER: MayDiffer = {
+    'controller': (*LEARNED['tracking'], 'reference.begin', 'weights_file', 'autostart'),
+    'simulator': (
+        'episode_steps', 'next_flight', 'next_start', 'start_paused', 'resend_period',
+        'real_time_factor',
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TrackingVehicleTraining:
+    """All that a training run needs whose flights somebody else flies; see `VehicleTraining`."""
+
+    rule: RehearsedRule
+    objective: TrackingObjective
+    envelope: Envelope
+    start: Parameters
+    header: dict[str, Any]
+    preset: str
+    thinks_long = True
+
+    def refuse_another_controller(self, controller: Values) -> None:
+        """Raise ValueError unless a controller that came back is what was learned with."""
+        refuse_other_values(controller, self.header, _MAY_DIFFER)
+
+    def understood(
+        self, _request: FlightRequest, flight: flying.TrackedFlight
+    ) -> flying.TrackedFlight:
+        """Return the flight: nothing is to be found out about it."""
+        return flight
+
+    def write_weights(
+        self, path: Path, policy: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        """Write weights for the controller's ``weights_file``."""
+        write_weights(path, policy, self.preset, TrackingSolverOptions().horizon, about)
+
+
+def vehicle_training(
+    nodes: Mapping[str, Values], folder: Path, resources: ExitStack
+) -> TrackingVehicleTraining:
+    """Build everything for flights that somebody else flies.
+
+    Args:
+        nodes: Values of ``controller`` (as it flies) and ``learner``, and of ``simulator`` where
+            there is one, for the record only.
+        folder: The results folder. Of a run that is in it already, the start weights are taken.
+        resources: Takes the processes that rehearse, to be ended with the run.
+
+    Raises:
+        ValueError: some values do not go together.
+        ResultsError: the folder is damaged.
+    """
+    of_run, _ = as_begun(nodes, folder, _MAY_DIFFER)
+    # What the controller read from its weights file is among its parameters.
+    flown = {**of_run, 'controller': {**of_run['controller'], 'weights_file': ''}}
+    known = teacher(Configuration({**build.alone(flown['controller']).nodes, **flown}))
+    start = Parameters(SPACE, known.start.theta)
+    return TrackingVehicleTraining(
+        RehearsedRule(TrackingStudent(known, resources.enter_context(process_pool(SCENES)))),
+        TrackingObjective(known),
+        build_linear.dataclass_from(Envelope, of_run['learner'], 'envelope.'),
+        start,
+        _header(of_run, start),
+        known.preset.name,
+    )

@@ -15,6 +15,8 @@ from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParamete
 
 #: What the preset says unless it is given.
 MODEL, LIMITS = ('drag', 'thrust_lag', 'rate_lags'), ('thrust_min', 'thrust_max', 'rates')
+#: The last stamp there is [s], which no flight gets to.
+NEVER = 2.0**31 - 1.0
 _FREE: Any = {'read_only': False}  # what may change in flight
 _RATES_ONLY = 'vehicle under thrust and rates: '
 
@@ -47,7 +49,7 @@ SIMULATOR = (
         'backend',
         'ours',
         'what is simulated: ours, the vehicle.* that takes rotor speeds; or a vehicle that takes '
-        "thrust and rates, with our own model as physics or RotorPy's",
+        "thrust and rates, with our own model as physics, RotorPy's, or crazyflow's (an extra)",
         choices=(ROTOR_SPEEDS, *BACKENDS),
         read_only=True,
     ),
@@ -66,7 +68,7 @@ SIMULATOR = (
         'stamp at which the next reset begins its flight, if it is still ahead; -1: at once',
         's',
         lower=-1.0,
-        upper=1e9,
+        upper=NEVER,
     ),
 )
 
@@ -103,7 +105,7 @@ CONTROLLER = (
         '-1: the first odometry; a new value begins it anew',
         's',
         lower=-1.0,
-        upper=1e9,
+        upper=NEVER,
     ),
     *declared(Values, 'reference.', 'reference: '),
 )

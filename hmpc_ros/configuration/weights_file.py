@@ -2,7 +2,7 @@
 
     controller:
       ros__parameters:
-        policy: {q: [...], r: [...], p: [...], model: [...]}
+        policy: {q: [...], r: [...], p: [...], slack: [...], model: [...]}
     learned:
       ros__parameters:                 # a node of this name does not exist: ROS reads over it
         format: 1
@@ -10,6 +10,8 @@
         horizon: 12
         checksum: ...                  # of all that decides a flight
         J: 1032.5                      # and what is good to know
+
+Of the tracking MPC it is ``tracking: {...}``, and the model is the vehicle that was assumed.
 
 The file is an ordinary parameter file, but ``weights_file`` is the way to use it: there checksum,
 model and horizon are compared with the controller's.
@@ -25,15 +27,16 @@ from typing import Any
 
 from hmpc_ros import disk, ros_yaml
 from hmpc_ros.policy.linear.weights import SPACE
+from hmpc_ros.policy.tracking.parameters import SPACE as TRACKING
 
 FORMAT = 1
 _ABOUT = 'learned'
-_PARTS = tuple(block.name for block in SPACE.blocks)
+_SPACES = {'policy': SPACE, 'tracking': TRACKING}  # by the first word of the parameters' names
 
 
 def write_weights(
     path: Path | str,
-    policy: Mapping[str, Sequence[float]],
+    policy: Mapping[str, Sequence[float] | float],
     model_identity: str,
     horizon: int,
     about: Mapping[str, Any] | None = None,
@@ -43,7 +46,7 @@ def write_weights(
     Args:
         path: the file.
         policy: the controller's parameters ``policy.q``, ``r``, ``p`` and, if a model was learned
-            along with them, ``policy.model``.
+            along with them, ``policy.model``; or those of the tracking MPC, ``tracking.*``.
         model_identity: of the model that the controller has by ``model.source``.
         horizon: of its MPC.
         about: plain values that tell where they come from, e.g. iteration and cost.
@@ -51,17 +54,20 @@ def write_weights(
     Raises:
         OSError: the file cannot be written.
     """
-    policy = {
-        name.removeprefix('policy.'): list(values) for name, values in policy.items() if values
+    group = next(iter(policy)).partition('.')[0]
+    kept = {
+        name.removeprefix(f'{group}.'): list(v) if isinstance(v, Sequence) else v
+        for name, v in policy.items()
+        if v != []
     }
     document = {
-        'controller': {'ros__parameters': {'policy': policy}},
+        'controller': {'ros__parameters': {group: kept}},
         _ABOUT: {
             'ros__parameters': {
                 'format': FORMAT,
                 'model': model_identity,
                 'horizon': horizon,
-                'checksum': _checksum(policy, model_identity, horizon),
+                'checksum': _checksum(group, kept, model_identity, horizon),
                 **(about or {}),
             }
         },
@@ -74,12 +80,19 @@ def write_weights(
 
 
 def read_weights(
-    path: Path | str, model_identity: str, horizon: int
-) -> dict[str, list[float]]:
+    path: Path | str, model_identity: str, horizon: int, group: str = 'policy'
+) -> dict[str, Any]:
     """Read weights that `write_weights` wrote, for a controller with this model and horizon.
 
+    Args:
+        path: the file.
+        model_identity: of the controller's model.
+        horizon: of its MPC.
+        group: which parameters are read, ``policy`` or ``tracking``.
+
     Returns:
-        The parameters ``policy.q``, ``policy.r``, ``policy.p`` and ``policy.model``.
+        The parameters ``policy.q``, ``policy.r``, ``policy.p`` and ``policy.model``, or
+        ``tracking.*``.
 
     Raises:
         ValueError: the file cannot be read, is damaged, or was learned for another controller.
@@ -92,10 +105,10 @@ def read_weights(
         ) from error
     try:
         document = ros_yaml.read(text)
-        policy = document['controller']['ros__parameters']['policy']
+        policy = document['controller']['ros__parameters'][group]
         about = document[_ABOUT]['ros__parameters']
         kept, model, length = (about[name] for name in ('checksum', 'model', 'horizon'))
-        SPACE.pack(policy)
+        _SPACES[group].pack(policy)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path} is no weights file, or only a part of one ({type(error).__name__}: {error})'
@@ -104,10 +117,10 @@ def read_weights(
         raise ValueError(
             f'{path} is of format {about.get("format")}, this version reads format {FORMAT}'
         )
-    if kept != _checksum(policy, model, length):
+    if kept != _checksum(group, policy, model, length):
         raise ValueError(
             f'{path} was changed after it was written: its checksum is wrong. To fly weights of '
-            'your own, give them as policy.q, policy.r and policy.p'
+            f'your own, give them as {group}.*'
         )
     if model != model_identity:
         raise ValueError(
@@ -118,10 +131,12 @@ def read_weights(
         raise ValueError(
             f'{path} was learned with a horizon of {length} steps, but the controller has {horizon}'
         )
-    return {f'policy.{name}': policy.get(name, []) for name in _PARTS}
+    return {f'{group}.{block.name}': policy.get(block.name, []) for block in _SPACES[group].blocks}
 
 
-def _checksum(policy: Mapping[str, Any], model_identity: str, horizon: int) -> str:
-    parts = [policy.get(name, []) for name in _PARTS]
+def _checksum(group: str, policy: Mapping[str, Any], model_identity: str, horizon: int) -> str:
+    # Files from before a part was there are as good as those that leave it out.
+    names = [block.name for block in _SPACES[group].blocks]
+    parts = [policy.get(name, []) for name in names if name != 'slack' or policy.get(name)]
     content = json.dumps([FORMAT, parts, model_identity, horizon])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ import numpy as np
 
 from hmpc_ros.figures.page import head, page
 from hmpc_ros.figures.style import BLUE, FORBIDDEN, GREEN, INK, MUTED, ORANGE, ROTORS, XYZ
+from hmpc_ros.plant.kinds import ATTITUDE, POSITION, RATES_OF_TURN, VELOCITY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,15 +81,15 @@ def draw_flight(
         draw_timing(figure.add_subplot(grid[2, 0]), times[:-1], timing)
 
         axes = [figure.add_subplot(grid[row, column]) for row in range(3) for column in (1, 2)]
-        draw_lines(axes[0], times, x[:, 0:3], 'Position [m]', ('x', 'y', 'z'))
-        for value, colour in zip(goal[0:3], XYZ, strict=True):
+        draw_lines(axes[0], times, x[:, POSITION], 'Position [m]', ('x', 'y', 'z'))
+        for value, colour in zip(goal[POSITION], XYZ, strict=True):
             axes[0].axhline(value, color=colour, lw=0.9, ls=(0, (4, 3)), alpha=0.7, zorder=1)
-        draw_lines(axes[1], times, x[:, 3:6], 'Velocity [m/s]', ('x', 'y', 'z'))
+        draw_lines(axes[1], times, x[:, VELOCITY], 'Velocity [m/s]', ('x', 'y', 'z'))
         _draw_bounds(axes[1], limits.velocity)
-        degrees = np.degrees(flight.deviations[:, 6:12])
-        draw_lines(axes[2], times, degrees[:, 0:3], 'Attitude [deg]', ('roll', 'pitch', 'yaw'))
+        degrees = np.degrees(flight.deviations)
+        draw_lines(axes[2], times, degrees[:, ATTITUDE], 'Attitude [deg]', ('roll', 'pitch', 'yaw'))
         _draw_bounds(axes[2], np.degrees(limits.attitude))
-        draw_lines(axes[3], times, degrees[:, 3:6], 'Body rates [deg/s]', ('p', 'q', 'r'))
+        draw_lines(axes[3], times, degrees[:, RATES_OF_TURN], 'Body rates [deg/s]', ('p', 'q', 'r'))
         _draw_bounds(axes[3], np.degrees(limits.rates))
         _draw_rotors(axes[4], times, flight, limits)
         _draw_distance(axes[5], times, flight)
@@ -204,7 +205,7 @@ def _draw_rotors(axis: Axes, times: NDArray[np.float64], flight: Flight, limits:
 
 
 def _draw_distance(axis: Axes, times: NDArray[np.float64], flight: Flight) -> None:
-    distance = np.linalg.norm(flight.deviations[:, 0:3], axis=1)
+    distance = np.linalg.norm(flight.deviations[:, POSITION], axis=1)
     axis.semilogy(times, np.maximum(distance, 1e-6), color=INK)
     axis.set_title('Distance to the goal [m]')
     axis.axhline(0.05, color=GREEN, lw=0.9, ls=(0, (4, 3)), zorder=1)

@@ -10,6 +10,7 @@ import numpy as np
 from hmpc_ros.figures.flight import Timing, draw_lines, draw_timing, legend, share_time
 from hmpc_ros.figures.page import head, page
 from hmpc_ros.figures.style import FORBIDDEN, INK, MUTED, ORANGE, XYZ
+from hmpc_ros.plant.kinds import POSITION, RATES, VELOCITY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,10 +68,9 @@ def draw_tracking(
             for out in ((0, counted.after), (counted.until, times[-1])):
                 axis.axvspan(*out, color='#F3F4F6', lw=0, zorder=0)
 
-        upright = 1 - 2 * (flight.states[:, 7] ** 2 + flight.states[:, 8] ** 2)
-        tilt = np.degrees(np.arccos(np.clip(upright, -1, 1)))
+        tilt = np.degrees(RATES.tilt(flight.states))
         _bounded(axes[2], times, tilt[:, None], 'Tilt [deg]', ('',), None, np.degrees(limits.tilt))
-        speed = np.linalg.norm(flight.states[:, 3:6], axis=1)
+        speed = np.linalg.norm(flight.states[:, VELOCITY], axis=1)
         axes[3].plot(times, speed, color=INK, label='flown')
         axes[3].plot(
             times, np.linalg.norm(flight.reference.velocity, axis=1), color=MUTED, lw=1,
@@ -135,7 +135,7 @@ def _draw_paths(figure: Figure, grid: Any, flight: TrackedFlight) -> None:
     from matplotlib.collections import LineCollection
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
-    flown, wanted = flight.states[:, :3], flight.reference.position
+    flown, wanted = flight.states[:, POSITION], flight.reference.position
     error = 100 * np.linalg.norm(flight.errors, axis=1)
     top = max(float(error.max()), 0.1)
     style: dict[str, Any] = {'cmap': 'viridis_r', 'lw': 2.6, 'capstyle': 'round'}

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from hmpc_ros.plant.quadcopter import FRAMES
 from hmpc_ros.plant.rigid_body import GRAVITY
-
-FRAMES = ('x', 'plus')
 
 
 def frame_positions(frame: str, arm_length: float) -> tuple[tuple[float, float, float], ...]:

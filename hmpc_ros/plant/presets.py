@@ -1,11 +1,12 @@
 """Vehicles by name: what their makers say of them, and what a controller may assume and command.
 
-A preset is a file of ``config/vehicles``. The constants of vehicles that RotorPy knows are read
-from RotorPy when the preset is loaded, never copied.
+A preset is a file of ``config/vehicles``. The constants of vehicles that RotorPy or crazyflow knows
+are read from there when the preset is loaded, never copied.
 """
 
 import copy
 import importlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from hmpc_ros import disk, ros_yaml
 from hmpc_ros.plant.airframe import Airframe, frame_positions
 from hmpc_ros.plant.quadcopter import QuadcopterParameters
+from hmpc_ros.plant.rigid_body import GRAVITY
 from hmpc_ros.share import config_dir
 
 # Speed [m/s] at which the quadratic drag of the body is taken as linear.
@@ -23,7 +25,14 @@ ROTORPY_MISSING = (
     'RotorPy is not installed, and this vehicle and simulator are its own: run `make setup`, or '
     '`pip install --no-deps rotorpy==3.0.0` in your own environment'
 )
-_KEYS = {'rotorpy', 'reference', 'thrust_share', 'rates_max', 'rate_lags'}
+CRAZYFLOW_MISSING = (
+    'crazyflow is not installed, and this vehicle and simulator are its own: `make test-crazyflow` '
+    'installs it in .venv-crazyflow; in your own environment `pip install crazyflow==0.4.0`, and '
+    'set SCIPY_ARRAY_API=1'
+)
+RPM = 60 / (2 * math.pi)  # in a rad/s
+_SOURCES = {'rotorpy', 'reference', 'crazyflow'}
+_KEYS = {*_SOURCES, 'thrust_share', 'rates_max', 'rate_lags'}
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,8 @@ def load(name: str) -> Preset:
     values = _read(path)
     if 'rotorpy' in values:
         constants = _rotorpy_constants(values['rotorpy'])
+    elif 'crazyflow' in values:
+        constants = _crazyflow_constants(values['crazyflow'])
     else:
         constants = _reference_constants(**values['reference'])
     airframe = airframe_of(constants)
@@ -98,14 +109,15 @@ def _read(path: Path) -> dict[str, Any]:
         values = ros_yaml.read(disk.read_text(path, ros_yaml.MOST_BYTES))
     except (OSError, ValueError) as error:
         raise ValueError(f'{path} cannot be read as a vehicle: {disk.reason(error)}') from error
-    needed = _KEYS - {'rotorpy', 'reference'}
+    needed = _KEYS - _SOURCES
     if (
         not isinstance(values, dict)
         or not needed <= set(values) <= _KEYS
-        or ('rotorpy' in values) == ('reference' in values)
+        or len(_SOURCES & set(values)) != 1
     ):
         raise ValueError(
-            f'{path} must give {", ".join(sorted(needed))}, and either rotorpy or reference'
+            f'{path} must give {", ".join(sorted(needed))}, and one of '
+            f'{", ".join(sorted(_SOURCES))}'
         )
     return values
 
@@ -123,6 +135,57 @@ def _rotorpy_constants(module: str) -> dict[str, Any]:
     except ImportError as error:
         raise ValueError(f'{ROTORPY_MISSING} ({error})') from error
     return copy.deepcopy(found.quad_params)
+
+
+def crazyflow() -> Any:
+    """Return the package crazyflow.
+
+    Raises:
+        ValueError: it is not installed, or SciPy was imported without what it needs.
+    """
+    try:
+        return importlib.import_module('crazyflow')
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(f'{CRAZYFLOW_MISSING} ({error})') from error
+
+
+def _crazyflow_constants(drone: str) -> dict[str, Any]:
+    """Write a drone of crazyflow in RotorPy's terms: its curves as they are about hover."""
+    known = crazyflow().dynamics.load_params('first_principles', drone)
+    mass, lever = float(known['mass']), float(known['L'])
+    about_x, about_y, about_z = np.array(known['mixing_matrix'])
+    _, k1, k2 = np.array(known['rpm2thrust'])
+    weight = mass * GRAVITY / 4
+
+    def speed(thrust: float) -> float:  # rpm
+        return float((-k1 + math.sqrt(k1**2 + 4 * k2 * thrust)) / (2 * k2))
+
+    rpm = speed(weight)
+    _, c1, c2 = np.array(known['rpm2torque'])
+    rise, rise2, fall, fall2 = np.array(known['rotor_dyn_coef'])
+    lag = 2 / (rise + fall + 2 * rpm * (rise2 + fall2))
+    square = (rpm / RPM) ** 2
+    all_rotors = 4 * rpm / RPM
+    drag = -np.diag(np.array(known['drag_matrix'])) / all_rotors
+    inertia = np.array(known['J'])
+    return {
+        'crazyflow': drone,
+        'mass': mass,
+        'Ixx': inertia[0, 0], 'Iyy': inertia[1, 1], 'Izz': inertia[2, 2],
+        'Ixy': 0.0, 'Ixz': 0.0, 'Iyz': 0.0,
+        'num_rotors': 4,
+        'rotor_pos': {
+            f'r{i + 1}': np.array([-about_y[i], about_x[i], 0.0]) * lever for i in range(4)
+        },
+        'rotor_directions': about_z,
+        'k_eta': weight / square,
+        'k_m': (c1 * rpm + c2 * rpm**2) / square,
+        'k_d': drag[0],
+        'k_z': drag[2],
+        'tau_m': lag,
+        'rotor_speed_min': speed(float(known['thrust_min'])) / RPM,
+        'rotor_speed_max': speed(float(known['thrust_max'])) / RPM,
+    }  # fmt: skip
 
 
 def _reference_constants(

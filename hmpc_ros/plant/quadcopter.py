@@ -1,8 +1,9 @@
-"""Rigid-body quadcopter in the "+" configuration: dynamics, integrators, Jacobians, hover.
+"""Rigid-body quadcopter with rotors in a "+" or an "x": dynamics, integrators, Jacobians, hover.
 
 State ``x`` (12,): position [m] and velocity [m/s] in the world frame (ENU, z up), roll, pitch, yaw
 [rad] (ZYX Euler angles), body rates p, q, r [rad/s] (FLU body frame).
-Input ``u`` (4,): rotor speeds [rad/s] of the front, right, back and left rotor.
+Input ``u`` (4,): rotor speeds [rad/s] of the front, right, back and left rotor; in an "x", which is
+the "+" turned by 45 degrees to the left, of the front left, front right, back right, back left one.
 """
 
 import math
@@ -16,12 +17,14 @@ import numpy as np
 
 from hmpc_ros.plant.declared import about
 from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.plant.odometry import quaternion_from_euler
 
 NX = 12
 NU = 4
 STATE_NAMES = ('x', 'y', 'z', 'vx', 'vy', 'vz', 'roll', 'pitch', 'yaw', 'p', 'q', 'r')
 INPUT_NAMES = ('rotor_1', 'rotor_2', 'rotor_3', 'rotor_4')
 INTEGRATORS = ('euler', 'rk4')
+FRAMES = ('plus', 'x')
 TIME_STEP = 0.1  # s
 
 POSITION = slice(0, 3)
@@ -29,6 +32,26 @@ VELOCITY = slice(3, 6)
 ATTITUDE = slice(6, 9)
 RATES = slice(9, 12)
 YAW = 8
+
+
+def difference(x: np.ndarray, x_reference: np.ndarray) -> np.ndarray:
+    """Return the errors (..., 12) of states, yaw within half a turn."""
+    error = np.asarray(x, dtype=float) - np.asarray(x_reference, dtype=float)
+    error[..., YAW] = (error[..., YAW] + math.pi) % (2 * math.pi) - math.pi
+    return error
+
+
+def retract(x: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    """Return the states (..., 12) whose `difference` to ``x`` is ``delta`` (..., 12)."""
+    return np.asarray(x, dtype=float) + np.asarray(delta, dtype=float)
+
+
+def quaternion(x: np.ndarray) -> np.ndarray:
+    """Return the attitudes (..., 4) of states (..., 12), w first."""
+    angles = np.asarray(x, dtype=float)[..., ATTITUDE]
+    rows = [quaternion_from_euler(*each) for each in angles.reshape(-1, 3).tolist()]
+    return np.roll(np.reshape(rows, (*angles.shape[:-1], 4)), 1, axis=-1)
+
 
 # By how much a moment of inertia may exceed the sum of the other two. No rigid body's does, but
 # published vehicles' do, by rounding and errors of measurement (a Crazyflie's by 1 %).
@@ -64,10 +87,32 @@ class QuadcopterParameters:
         metadata=about('drag force over velocity, world x, y, z', 'N s/m', 0.0),
     )
     gravity: float = field(default=9.81, metadata=about('gravity', 'm/s^2', 1e-3))
+    frame: str = field(
+        default='plus',
+        metadata=about(
+            'where rotor_1 is: in front (plus) or front left (x); the others follow clockwise',
+            choices=FRAMES,
+        ),
+    )
+    rotor_directions: tuple[int, int, int, int] = field(
+        default=(-1, 1, -1, 1),
+        metadata=about('sign of the drag torque about z of rotor_1 ... rotor_4', low=-1, high=1),
+    )
 
     def __post_init__(self) -> None:
         """Refuse what no vehicle can be."""
+        if self.frame not in FRAMES:
+            raise ValueError(f"frame '{self.frame}' is unknown: use one of {', '.join(FRAMES)}")
+        directions = tuple(int(each) for each in self.rotor_directions)
+        if directions not in ((-1, 1, -1, 1), (1, -1, 1, -1)):
+            raise ValueError(
+                f'rotor_directions = {list(directions)} must be 1 and -1 in turn: neighbours turn '
+                'against each other'
+            )
+        object.__setattr__(self, 'rotor_directions', directions)
         for constant in fields(self):
+            if constant.name in ('frame', 'rotor_directions'):
+                continue
             value = getattr(self, constant.name)
             values = np.atleast_1d(np.asarray(value, dtype=float))
             expected = 3 if constant.name in ('inertia', 'linear_drag') else 1
@@ -121,7 +166,8 @@ def continuous_dynamics(parameters: QuadcopterParameters) -> ca.Function:
     w1, w2, w3, w4 = u[0], u[1], u[2], u[3]
 
     thrust_acceleration = p.thrust_coefficient * ca.sumsqr(u) / p.mass
-    residual_speed = w2 - w1 + w4 - w3
+    d1, d2, d3, d4 = p.rotor_directions
+    residual_speed = d2 * w2 + d1 * w1 + d4 * w4 + d3 * w3
     thrust_direction = ca.vertcat(
         ca.cos(psi) * ca.sin(theta) * ca.cos(phi) + ca.sin(psi) * ca.sin(phi),
         ca.sin(psi) * ca.sin(theta) * ca.cos(phi) - ca.cos(psi) * ca.sin(phi),
@@ -137,14 +183,19 @@ def continuous_dynamics(parameters: QuadcopterParameters) -> ca.Function:
         ca.cos(phi) * pitch_rate - ca.sin(phi) * yaw_rate,
         (ca.sin(phi) * pitch_rate + ca.cos(phi) * yaw_rate) / ca.cos(theta),
     )
-    lever = p.arm_length * p.thrust_coefficient
+    if p.frame == 'plus':
+        lever = p.arm_length * p.thrust_coefficient
+        roll, pitch = w4**2 - w2**2, w3**2 - w1**2
+    else:
+        lever = math.sqrt(0.5) * p.arm_length * p.thrust_coefficient
+        roll, pitch = w1**2 - w2**2 - w3**2 + w4**2, -(w1**2) - w2**2 + w3**2 + w4**2
     gyro = p.rotor_inertia * residual_speed
     rate_derivatives = ca.vertcat(
-        ((iy - iz) * pitch_rate * yaw_rate - gyro * pitch_rate + lever * (w4**2 - w2**2)) / ix,
-        ((iz - ix) * roll_rate * yaw_rate + gyro * roll_rate + lever * (w3**2 - w1**2)) / iy,
+        ((iy - iz) * pitch_rate * yaw_rate - gyro * pitch_rate + lever * roll) / ix,
+        ((iz - ix) * roll_rate * yaw_rate + gyro * roll_rate + lever * pitch) / iy,
         (
             (ix - iy) * roll_rate * pitch_rate
-            + p.drag_torque_coefficient * (w4**2 - w3**2 + w2**2 - w1**2)
+            + p.drag_torque_coefficient * (d4 * w4**2 + d3 * w3**2 + d2 * w2**2 + d1 * w1**2)
         )
         / iz,
     )

@@ -8,6 +8,8 @@ Functions take arrays with any leading dimensions.
 
 import numpy as np
 
+from hmpc_ros.plant.odometry import quaternion_from_euler
+
 NX = 13
 NU = 4
 STATE_NAMES = ('x', 'y', 'z', 'vx', 'vy', 'vz', 'qw', 'qx', 'qy', 'qz', 'p', 'q', 'r')
@@ -32,6 +34,14 @@ def resting_state(position: np.ndarray | None = None, yaw: float = 0.0) -> np.nd
         x[POSITION] = position
     x[6], x[9] = np.cos(yaw / 2), np.sin(yaw / 2)
     return x
+
+
+def from_euler(x: np.ndarray) -> np.ndarray:
+    """Return the state (13,) of one with Euler angles (12,), as `quadcopter` has it."""
+    state = np.empty(NX)
+    state[:6], state[RATES] = x[:6], x[9:]
+    state[QUATERNION] = np.roll(quaternion_from_euler(*x[6:9]), 1)
+    return state
 
 
 def checked_state(x: np.ndarray) -> np.ndarray:

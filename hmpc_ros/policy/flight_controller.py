@@ -149,8 +149,8 @@ class Pilot(Protocol):
     def inside(self, command: np.ndarray) -> np.ndarray:
         """Return the command inside the limits: a solver meets them only to its tolerance."""
 
-    def tilt(self, state: np.ndarray, /) -> float:
-        """Return the tilt [rad] that counts against ``max_tilt``; 0 if the model always holds."""
+    def distrust(self, state: np.ndarray, max_tilt: float, /) -> str:
+        """Say why the model does not hold at a state, by ``max_tilt`` [rad]; empty if it does."""
 
     def sent(self, command: np.ndarray | None) -> None:
         """Hear what was commanded instead of a solution; None: nothing."""
@@ -385,18 +385,17 @@ class FlightController:
         elif last is not None and self._lead(last.time, self._arrival, stamp, arrival) > 0:
             self._before_jump = last.time, self._arrival
 
-        tilt = self._pilot.tilt(state)
-        tilted = tilt > self._safety.max_tilt
+        tilted = self._pilot.distrust(state, self._safety.max_tilt)
         if tilted and self._last is None:
             self._statistics.tilts += 1
-            return Answer(None, Source.NOTHING, Reason.TILT, stamp, detail=f'{tilt:.2f} rad')
+            return Answer(None, Source.NOTHING, Reason.TILT, stamp, detail=tilted)
 
         self._statistics.states += 1
         self._arrival, self._received = arrival, arrival - age
         self._timed_out = False
         if tilted:
             self._statistics.tilts += 1
-            answer = self._fall_back(stamp, Reason.TILT, f'{tilt:.2f} rad', state)
+            answer = self._fall_back(stamp, Reason.TILT, tilted, state)
         else:
             answer = self._solve(state, stamp)
         self._last = answer

@@ -16,7 +16,7 @@ import bisect
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -33,6 +33,7 @@ from std_srvs.srv import Trigger
 from hmpc_ros.autopilots.clock import AutopilotClock
 from hmpc_ros.autopilots.state import BadEstimateError, VehicleState
 from hmpc_ros.autopilots.steps import Steps
+from hmpc_ros.autopilots.take_off import Step, TakeOff
 from hmpc_ros.autopilots.takeover import Gates, Orders, Phase, Request, Situation, TakeOver
 from hmpc_ros.autopilots.thrust import HoverMeasurement, ThrustMap
 from hmpc_ros.configuration.schema import Parameter
@@ -101,6 +102,7 @@ class Adapter(Node):
         self._stamp = 0  # of the last odometry [ns]
         self._reference: tuple[list[int], list[Three]] = ([], [])
         self._told: tuple[Phase, str] | None = None
+        self._take_off: TakeOff | None = None
         self._asked_for = ('', time.monotonic())  # what is waited for, and since when
         self._odometry = Odometry()
         self._odometry.header.frame_id = s['frame_id']
@@ -114,6 +116,7 @@ class Adapter(Node):
         self.create_subscription(Path, 'reference_path', self._on_reference, LATCHED)
         self.create_service(Trigger, '~/engage', self._on_engage)
         self.create_service(Trigger, '~/hand_back', self._on_hand_back)
+        self.create_service(Trigger, '~/take_off', self._on_take_off)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(TICK, self._on_tick, clock=steady)
         self.create_timer(DIAGNOSTICS_PERIOD, self._tell_diagnostics, clock=steady)
@@ -143,6 +146,10 @@ class Adapter(Node):
     def _request(self, request: Request) -> None:
         """Ask for a mode."""
         raise NotImplementedError
+
+    def _take_off_steps(self, _height: float) -> Sequence[Step]:
+        """Return what arms the vehicle and lifts it [m]; empty: this adapter does not."""
+        return ()
 
     def _look(self) -> None:
         """Bring ``situation`` up to date; called at every tick."""
@@ -259,6 +266,36 @@ class Adapter(Node):
         self._update()
         return response
 
+    def _on_take_off(self, _request: Trigger.Request, response: Trigger.Response) -> Any:
+        situation = self._seen()
+        steps = self._take_off_steps(self.settings['take_off_height'])
+        refusal = self._why_no_take_off(situation, steps)
+        response.success, response.message = not refusal, refusal or 'taking off'
+        if not refusal:
+            self._take_off = TakeOff(steps, situation)
+        self.get_logger().warning(f'take-off: {response.message}')
+        return response
+
+    def _why_no_take_off(self, s: Situation, steps: Sequence[Step]) -> str:
+        """Say why it would not arm and take off now; empty: it would."""
+        least = self.takeover.gates.battery_min
+        checks = (
+            (
+                not self.settings['allow_arming'],
+                "allow_arming is false: arming and take-off are the pilot's",
+            ),
+            (not steps, 'this adapter neither arms nor takes off: the pilot does'),
+            (not s.connected, s.silence),
+            (s.position is None or bool(s.estimate), s.estimate),
+            (s.armed, 'the vehicle is armed already'),
+            (s.failsafe, f'the autopilot tells a failsafe, in {s.mode}'),
+            (
+                least > 0 and not s.battery >= least,
+                f'the battery has {100 * s.battery:.0f} % left, battery_min is {100 * least:.0f} %',
+            ),
+        )
+        return next((text for closed, text in checks if closed), '')
+
     def _seen(self) -> Situation:
         """Return the situation of this instant."""
         now = time.monotonic()
@@ -272,6 +309,9 @@ class Adapter(Node):
 
     def _on_tick(self) -> None:
         self._update()
+        if self._take_off is not None and self._take_off.running:
+            self._take_off.update(self.situation)
+            self.get_logger().info(f'take-off: {self._take_off.words}', throttle_duration_sec=1.0)
         self._complain()
 
     def _update(self) -> None:
@@ -319,6 +359,7 @@ class Adapter(Node):
             'phase': takeover.phase.value,
             'why': takeover.why,
             'refusals': '; '.join(takeover.refusals),
+            'connected': str(s.connected).lower(),
             'mode': s.mode,
             'armed': str(s.armed).lower(),
             'state age [s]': f'{s.state_age:.3f}',
@@ -329,6 +370,8 @@ class Adapter(Node):
             'distance to reference [m]': f'{s.distance:.3f}',
             'battery': f'{s.battery:.2f}',
             'battery voltage [V]': f'{self.voltage:.2f}',
+            'clock round trip [s]': f'{self._clock_of_autopilot.round_trip:.4f}',
+            'take-off': 'none' if self._take_off is None else self._take_off.words,
             'hover throttle': 'unknown' if self._thrust is None else f'{self._thrust.hover:.3f}',
         }
         if self._thrust is not None:

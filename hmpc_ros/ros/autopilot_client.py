@@ -38,6 +38,11 @@ class AutopilotClient:
                 )
             self._executor.spin_once(timeout_sec=REFRESH)
 
+    @property
+    def told(self) -> dict[str, str]:
+        """What the adapter told last, by name; empty before it has told anything."""
+        return {} if self._status is None else {p.key: p.value for p in self._status.values}
+
     def status(self, seconds: float) -> DiagnosticStatus:
         """Return what the adapter tells about the take-over.
 

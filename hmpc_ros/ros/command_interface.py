@@ -13,7 +13,8 @@ from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import JointState
 
-from hmpc_ros.plant import quadcopter, rigid_body
+from hmpc_ros.plant import kinds
+from hmpc_ros.plant.kinds import VehicleKind
 from hmpc_ros.ros import conversions
 
 
@@ -24,8 +25,7 @@ class CommandInterface:
     Attributes:
         topic: of the commands.
         message: their type; every one has a header.
-        states: length of a state.
-        inputs: length of a command.
+        kind: how states and commands are to be read.
         read_state: writes what an odometry message describes into an array (nx,); raises
             NotARotationError and leaves the array.
         write_state: writes an array (nx,) at a time [ns] into an odometry message.
@@ -37,21 +37,29 @@ class CommandInterface:
 
     topic: str
     message: type
-    states: int
-    inputs: int
+    kind: VehicleKind
     read_state: Callable[[Odometry, np.ndarray], None]
     write_state: Callable[[np.ndarray, int, Odometry], None]
     new_command: Callable[[], Any]
     write_command: Callable[[np.ndarray, int, Any], None]
     read_command: Callable[[Any, np.ndarray], None]
 
+    @property
+    def states(self) -> int:
+        """Length of a state."""
+        return self.kind.nx
+
+    @property
+    def inputs(self) -> int:
+        """Length of a command."""
+        return self.kind.nu
+
 
 #: Rotor speeds [rad/s] by name; states as in `hmpc_ros.plant.quadcopter`.
 ROTORS = CommandInterface(
     'rotor_command',
     JointState,
-    quadcopter.NX,
-    quadcopter.NU,
+    kinds.ROTORS,
     conversions.state_from_odometry,
     conversions.odometry_from_state,
     conversions.new_rotor_command,
@@ -63,8 +71,7 @@ ROTORS = CommandInterface(
 RATES = CommandInterface(
     'rates_command',
     TwistStamped,
-    rigid_body.NX,
-    rigid_body.NU,
+    kinds.RATES,
     conversions.rigid_body_from_odometry,
     conversions.odometry_from_rigid_body,
     TwistStamped,

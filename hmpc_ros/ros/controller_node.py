@@ -5,7 +5,8 @@ command at once, stamped with the odometry's stamp; what is answered, and what i
 `hmpc_ros.policy.flight_controller`. Which MPC flies, ``policy.kind``, and how it goes about it is
 told by `hmpc_ros.ros.policies`. Weights, limits, goal and the ladder's settings are parameters that
 may change in flight; a command's ``frame_id``, which means nothing for a command, is the signature
-of those it was found with (`hmpc_ros.configuration.signature`). A pose on ``goal_pose`` sets the
+of those it was found with (`hmpc_ros.configuration.signature`), marked where no odometry is
+answered because none comes. A pose on ``goal_pose`` sets the
 parameters ``goal.position`` and ``goal.yaw``: there is one goal, and the parameters tell it.
 """
 
@@ -32,9 +33,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from hmpc_ros.configuration import build
-from hmpc_ros.configuration.signature import signature
+from hmpc_ros.configuration.signature import LEARNED, signature, unasked
 from hmpc_ros.configuration.tables import CONTROLLER
-from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.policy.acados import AcadosMissingError
 from hmpc_ros.policy.flight_controller import (
     DROPPED,
@@ -51,8 +51,8 @@ from hmpc_ros.ros.conversions import (
     goal_from_pose,
     nanoseconds,
 )
-from hmpc_ros.ros.parameters import NodeParameters
-from hmpc_ros.ros.policies import POLICIES, Heard, LinearPolicy
+from hmpc_ros.ros.parameters import NodeParameters, ros_type
+from hmpc_ros.ros.policies import POLICIES, Heard
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.trial_lease import TrialLease
 
@@ -150,13 +150,12 @@ class Controller(LifecycleNode):
         """Start from learned weights, in the parameters too; raises ValueError when refused."""
         path = self._settings['weights_file']
         if path:
-            if not isinstance(self._policy, LinearPolicy):
-                raise ValueError('weights_file holds weights of policy.kind qp')
-            identity = self._policy.model.identity
-            values = read_weights(path, identity, self._settings['horizon'])
-            kind = RosParameter.Type.DOUBLE_ARRAY
+            values = self._policy.started(self._settings.values)
             result = self.set_parameters_atomically(
-                [RosParameter(name, kind, value) for name, value in values.items()]
+                [
+                    RosParameter(name, ros_type(CONTROLLER[name]), values[name])
+                    for name in LEARNED[values['policy.kind']]
+                ]
             )
             if not result.successful:
                 raise ValueError(f'the weights of {path} cannot be flown: {result.reason}')
@@ -187,10 +186,12 @@ class Controller(LifecycleNode):
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         overridable = QoSOverridingOptions.with_default_policies
+        # A recorder that falls behind for a moment must not lose a command to the history's end.
+        history = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         self._command_publisher = self.create_lifecycle_publisher(
             self._interface.message,
             self._interface.topic,
-            reliable,
+            history,
             qos_overriding_options=overridable(),
         )
         latched = QoSProfile(
@@ -343,7 +344,7 @@ class Controller(LifecycleNode):
 
     def _on_heard(self, heard: Heard, message: Any) -> None:
         """Hand on what else the policy listens to."""
-        frame_id = message.header.frame_id
+        frame_id = getattr(message, 'header', message).frame_id
         try:
             if frame_id not in ('', self._frame_id):
                 raise ValueError(f"it is in '{frame_id}', frame_id is '{self._frame_id}'")
@@ -351,7 +352,8 @@ class Controller(LifecycleNode):
         except ValueError as error:
             self._say(WARN, heard.topic, f'{heard.topic} refused: {error}')
         else:
-            self._say(INFO, heard.topic, text)
+            if text:
+                self._say(INFO, heard.topic, text)
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -360,7 +362,9 @@ class Controller(LifecycleNode):
         if answer.command is not None:
             self._interface.write_command(answer.command, answer.time, self._command)
             if answer.reason is not Reason.REPEATED_STAMP:  # which was answered before
-                self._command.header.frame_id = self._settings.prepared.signature
+                own = self._settings.prepared.signature
+                timed_out = answer.reason is Reason.STATE_TIMEOUT
+                self._command.header.frame_id = unasked(own) if timed_out else own
             self._command_publisher.publish(self._command)
         if answer.solution is not None:
             for publisher, told in self._wanted:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped, Quaternion, TwistStamped
+from geometry_msgs.msg import PoseStamped, Quaternion, Transform, Twist, TwistStamped
 from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import MultiDOFJointTrajectory
+from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
 
 from hmpc_ros.plant.odometry import (
     Four,
@@ -263,6 +263,41 @@ def set_rigid_body_path(states: np.ndarray, time: int, time_step: float, message
         return row[7], row[8], row[9], row[6]
 
     _set_poses(states, attitude, time, time_step, message)
+
+
+def planned_state(
+    plan: np.ndarray, time: int, step: float, frame_id: str
+) -> MultiDOFJointTrajectory:
+    """Return the state that a plan comes to after its first step.
+
+    Args:
+        plan: states (N+1, 14) as in `policy.tracking.solution`.
+        time: of the state that it answers [ns]; the message's stamp.
+        step: between two states [s].
+        frame_id: of the world.
+
+    Returns:
+        One point: pose, velocity (world) [m/s] and rates (body) [rad/s], acceleration (world)
+        [m/s^2] by the difference of the velocities before and after.
+    """
+    point = MultiDOFJointTrajectoryPoint(
+        transforms=[Transform()], velocities=[Twist()], accelerations=[Twist()]
+    )
+    seconds, rest = divmod(round(NANOSECONDS * step), NANOSECONDS)
+    point.time_from_start.sec, point.time_from_start.nanosec = seconds, rest
+    state = plan[1].tolist()
+    at, q = point.transforms[0].translation, point.transforms[0].rotation
+    at.x, at.y, at.z = state[:3]
+    q.w, q.x, q.y, q.z = state[6:10]
+    linear, angular = point.velocities[0].linear, point.velocities[0].angular
+    linear.x, linear.y, linear.z = state[3:6]
+    angular.x, angular.y, angular.z = state[11:14]
+    a = point.accelerations[0].linear
+    a.x, a.y, a.z = ((plan[2, 3:6] - plan[0, 3:6]) / (2.0 * step)).tolist()
+    message = MultiDOFJointTrajectory(joint_names=['base_link'], points=[point])
+    message.header.frame_id = frame_id
+    set_stamp(message.header.stamp, time)
+    return message
 
 
 def _set_poses(

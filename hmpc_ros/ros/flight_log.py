@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hmpc_ros.plant.quadcopter import NU, NX
-
 # What may arrive before it is known at which stamp the flight starts.
 _BACKLOG = 1024
 # How many step numbers a message names before it says "and more".
@@ -37,8 +35,8 @@ class RecordedFlight:
     Attributes:
         start: Stamp of the first state [ns].
         time_step: [s].
-        states: (T+1, 12).
-        inputs: Commands (T, 4) [rad/s]; input t answers state t.
+        states: (T+1, nx).
+        inputs: Commands (T, nu); input t answers state t.
         answer_times: From the arrival of state t to that of its command at the recorder [s], (T,),
             NaN where unknown.
         held: Steps whose command is missing and was taken to be the one before.
@@ -105,7 +103,7 @@ class FlightLog:
             self._add(message)
 
     def add_state(self, stamp: int, state: NDArray[np.float64], arrival: float = np.nan) -> None:
-        """Take a state (12,) stamped ``stamp`` [ns] that arrived at ``arrival`` [s, any clock]."""
+        """Take a state (nx,) stamped ``stamp`` [ns] that arrived at ``arrival`` [s, any clock]."""
         self._add(_Message(True, stamp, state, arrival))
 
     def add_input(
@@ -115,7 +113,7 @@ class FlightLog:
         arrival: float = np.nan,
         signature: str = '',
     ) -> None:
-        """Take a command (4,) [rad/s] that answers the state stamped ``stamp`` [ns].
+        """Take a command (nu,) that answers the state stamped ``stamp`` [ns].
 
         ``signature`` tells what the controller found it with.
         """
@@ -171,14 +169,17 @@ class FlightLog:
         return next((s for s in range(max(known, default=0)) if s not in known), None)
 
     def beginning(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the flight up to its first hole: t+1 states (t+1, 12) and t commands (t, 4)."""
+        """Return the flight up to its first hole: t+1 states (t+1, nx) and t commands (t, nu)."""
         t = 0
         while t in self._inputs and t + 1 in self._states:
             t += 1
         states = [self._states[step] for step in range(t + 1) if step in self._states]
-        return np.array(states).reshape(-1, NX), np.array(
-            [self._inputs[step] for step in range(t)]
-        ).reshape(-1, NU)
+        return np.array(states), np.array([self._inputs[step] for step in range(t)])
+
+    def stamps(self, count: int) -> list[int]:
+        """Return the stamps [ns] of the first states; the flight has begun."""
+        assert self._start is not None
+        return [self._start + step * self._step_ns for step in range(count)]
 
     def problems(self) -> list[str]:
         """Say in sentences what is missing or does not fit, empty when the record is whole."""

@@ -10,33 +10,29 @@ soon as this process is.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 
-from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.schema import validate_all
 from hmpc_ros.configuration.signature import FLOWN, signature
 from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
 from hmpc_ros.learning.requests import FlightRequest
-from hmpc_ros.learning.rollout import Task
 from hmpc_ros.learning.safety import Envelope
-from hmpc_ros.plant.quadcopter import NU, POSITION, VELOCITY, YAW
-from hmpc_ros.policy.flight import Flight
-from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.ros.command_interface import CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal
 from hmpc_ros.ros.recorder import FlightRecorder
 from hmpc_ros.ros.reset_client import ResetClient, ResetRefusedError
-from hmpc_ros.ros.trial_lease import LEASE, WEIGHTS
+from hmpc_ros.ros.trial_lease import LEASE
+from hmpc_ros.ros.trials import TRIALS, Trials
 
 # What messages get that are still on their way when the last state is there.
 GRACE = 1.0  # s
@@ -86,7 +82,6 @@ class _Recording:
     """The flight that is under way."""
 
     log: FlightLog
-    goal: Goal
     signature: str  # of what it is to be flown with
     answered: Signal[int] = field(default_factory=Signal)  # the first stamp that is, by that
     rivals: str = ''  # who else commanded the vehicle
@@ -123,7 +118,6 @@ class RosFlyer:
     ) -> None:
         self._node = node
         self._settings = settings
-        self._commands = node.resolve_topic_name('rotor_command')
         self._controller_name = node.resolve_topic_name(settings['controller'])
         self.envelope = Envelope()
         self._patience = patience
@@ -138,25 +132,10 @@ class RosFlyer:
                 node, settings['simulator'], SIMULATOR, patience, timeout
             )
             self._reset_client = ResetClient(node, settings['simulator'])
-        self._recorder = FlightRecorder(
-            node,
-            on_message=self._on_message,
-            on_state=self._on_state,
-            on_command=self._on_command,
-        )
-        self._recording: _Recording | None = None
-        self._state_heard: Signal[None] = Signal()
+        self._trials: Any = None  # a `Trials`, from the first `connect` on
         self._newest: tuple[int, NDArray[np.float64]] | None = None
-        # Over a reset service the controller's goal and the simulator's start, else the learner's.
-        goal = Goal(tuple(settings['goal.position']), settings['goal.yaw'])
-        start = Goal(tuple(settings['start.position']), settings['start.yaw'])
-        self._tasks: tuple[Task, ...] = (Task(goal, tuple(start.state.tolist())),)
-        self._task = self._tasks[0]  # that of the present flight
-        self._sets_goal = not self._resets or bool(settings['tasks.goals'])
-        self._sets_start = self._resets and bool(settings['tasks.starts'])
-        self._own: dict[str, NDArray[np.float64]] = {}  # blocks that the controller has by itself
-        self._time_step = math.nan
-        self._hover = np.full(NU, math.nan)
+        self._state_heard: Signal[None] = Signal()
+        self._recording: _Recording | None = None
         self._flown: dict[str, Any] = {}  # of the controller: what may change, as it was found
         self._accepted: dict[str, Any] = {}
         self._lent: dict[str, Any] = {}
@@ -168,11 +147,14 @@ class RosFlyer:
     async def connect(self) -> dict[str, Any]:
         """Wait until controller and vehicle are there; return the controller's parameters.
 
-        Where the learner chooses the goal, that among them is the first task's.
+        What the learner chooses itself, such as the goal, is among them as chosen.
 
         Raises:
             ValueError: the controller cannot be used as it is, or is not the only one.
         """
+        kind = (await self._ask_controller())['policy.kind']
+        if not isinstance(self._trials, TRIALS[kind]):
+            self._listen(TRIALS[kind](self._settings))
         await self._be_alone()
         values = await self._ask_controller()
         heard = self._recorder.states_heard
@@ -186,18 +168,26 @@ class RosFlyer:
                 f"in '{self._recorder.frame_id}'"
             )
             await self._patience.sleep(POLL_PERIOD)
-        model = build.model(values)
-        self._own = {'model': model.entries}
         self._flown = {name: values[name] for name in FLOWN}
-        self._time_step, self._hover = model.time_step, model.hover_input
-        only = self._tasks[0]
-        if self._resets:
-            only = replace(only, goal=build.goal(values))
-        self._tasks = learner.tasks(self._settings, only.goal, only.start) or (only,)
-        self._task = self._tasks[0]
-        if self._sets_goal:
-            values.update(_goal_values(self._task.goal))
-        return values
+        self._trials.listen(self._node, await self.ask_simulator())
+        return self._trials.meet(values)
+
+    @property
+    def interface(self) -> CommandInterface:
+        """Of what is flown; from `connect` on."""
+        return self._trials.interface
+
+    def _listen(self, trials: Trials) -> None:
+        """Subscribe to what a kind of policy flies by; the controller stays of that kind."""
+        self._trials = trials
+        self._commands = self._node.resolve_topic_name(trials.interface.topic)
+        self._recorder = FlightRecorder(
+            self._node,
+            interface=trials.interface,
+            on_message=self._on_message,
+            on_state=self._on_state,
+            on_command=self._on_command,
+        )
 
     async def _be_alone(self) -> None:
         """Wait until nobody but the controller commands the vehicle."""
@@ -246,18 +236,15 @@ class RosFlyer:
             values = validate_all(SIMULATOR, await self._simulator.get(SIMULATOR))
         except (NoAnswerError, ValueError):
             return None
-        if self._sets_start:
-            values['initial_state'] = list(self._tasks[0].start)
-        return values
+        return self._trials.simulated(values)
 
     # -- weights -------------------------------------------------------------------------------
 
-    def policy(self, parameters: Parameters) -> dict[str, list[float]]:
-        """Return the controller's parameters ``policy.*`` for a policy's."""
-        entries = parameters.entries(self._own)
-        return {f'policy.{name}': numbers for name, numbers in entries.items()}
+    def policy(self, parameters: Parameters) -> dict[str, Any]:
+        """Return the controller's parameters that are learned for a policy's."""
+        return self._trials.lent(parameters)
 
-    async def accept(self, policy: Mapping[str, list[float]]) -> None:
+    async def accept(self, policy: Mapping[str, Any]) -> None:
         """Make weights the ones that stay, and that the controller always goes back to.
 
         Args:
@@ -292,29 +279,10 @@ class RosFlyer:
             self._controller.send(self._staying())
 
     def _staying(self) -> dict[str, Any]:
-        values = {**self._accepted, LEASE: 0.0}
-        if not self._resets:
-            values.update(_goal_values(self._start))
-        elif self._sets_goal:
-            values.update(_goal_values(self._tasks[0].goal))
-        return values
-
-    @property
-    def _start(self) -> Goal:
-        """Where the present flight is to start."""
-        x, y, z = self._task.start[POSITION]
-        return Goal((x, y, z), self._task.start[YAW])
-
-    def _trial(self, request: FlightRequest) -> dict[str, Any]:
-        """Return what the controller needs to be set to for a flight."""
-        values: dict[str, Any] = dict(self.policy(request.parameters))
-        if self._sets_goal:
-            values.update(_goal_values(self._task.goal))
-        return values
+        return {**self._accepted, LEASE: 0.0, **self._trials.staying()}
 
     async def _lend(self, values: Mapping[str, Any]) -> None:
-        """Lend weights to the controller, see `_trial`."""
-        self._lent = {name: values[name] for name in WEIGHTS}
+        """Set the controller to what a flight needs, what is learned on loan."""
         started = self._leased_at = time.monotonic()
         try:
             await self._controller.set({**values, LEASE: self._settings['lease']})
@@ -341,7 +309,7 @@ class RosFlyer:
 
     # -- flights -------------------------------------------------------------------------------
 
-    async def fly(self, request: FlightRequest) -> Flight:
+    async def fly(self, request: FlightRequest) -> Any:
         """Fly a request; afterwards the accepted weights are on their way to the controller.
 
         A flight that leaves the safety envelope is cut short at once, and says so in ``ended``; so
@@ -352,14 +320,15 @@ class RosFlyer:
             OutOfReachError: controller or vehicle do not answer.
             NotAloneError: somebody else commanded the vehicle, too.
         """
-        self._task = self._tasks[request.task]
-        recording: _Recording | None = None
+        trials, recording = self._trials, None
         try:
             if not self._resets:
                 await self._fly_to_start()
-            lent = self._trial(request)
-            log = FlightLog(self._settings['steps'], self._time_step)
-            recording = _Recording(log, self._task.goal, signature({**self._flown, **lent}))
+            newest = None if self._newest is None else self._newest[0]
+            self._lent = trials.lent(request.parameters)
+            lent = {**self._lent, **trials.chosen(request.task, newest)}
+            log = FlightLog(trials.steps, trials.time_step)
+            recording = _Recording(log, signature({**self._flown, **lent}))
             self._recording = recording
             self._recorder.record(log)
             try:
@@ -376,9 +345,12 @@ class RosFlyer:
                 if log.hole is not None:  # what was breached may be another flight's envelope
                     raise IncompleteFlightError('; '.join(log.problems()))
                 states, inputs = log.beginning()
-                return self._flight(states, inputs, f'cut short at step {len(inputs)}: {breach}')
+                inputs = inputs.reshape(-1, trials.interface.inputs)
+                return await self._flight(
+                    states, inputs, f'cut short at step {len(inputs)}: {breach}'
+                )
             record = log.flight()
-            return self._flight(record.states, record.inputs)
+            return await self._flight(record.states, record.inputs)
         except (NoAnswerError, RefusedError, IncompleteFlightError, NotFlownError) as error:
             rivals = '' if recording is None else recording.rivals or self._rivals()
             if rivals:
@@ -392,28 +364,30 @@ class RosFlyer:
             self._recorder.record(None)
             self.restore_at_once()
 
-    def _flight(
+    async def _flight(
         self, states: NDArray[np.float64], inputs: NDArray[np.float64], ended: str = ''
-    ) -> Flight:
-        return Flight(
-            states=states,
-            inputs=inputs,
-            goal=self._task.goal,
-            hover_input=self._hover,
-            planned_steps=self._settings['steps'],
-            ended=ended,
-        )
+    ) -> Any:
+        """Return a record of the flight, once everything about it has come."""
+        assert self._recording is not None
+        stamps = self._recording.log.stamps(len(states))
+        deadline = time.monotonic() + GRACE
+        while not self._trials.heard(stamps):
+            if time.monotonic() > deadline:
+                raise NotFlownError('not all that the controller tells of a flight was heard')
+            await self._patience.sleep(0.0)
+        return self._trials.flight(states, inputs, stamps, ended)
 
-    def _not_begun(self, reason: str) -> Flight:
-        state = self._task.goal.state if self._newest is None else self._newest[1]
-        return self._flight(state[None].copy(), np.empty((0, NU)), reason)
+    def _not_begun(self, reason: str) -> Any:
+        interface, newest = self._trials.interface, self._newest
+        state = np.full(interface.states, np.nan) if newest is None else newest[1]
+        return self._trials.flight(state[None], np.empty((0, interface.inputs)), (), reason)
 
     async def _reset(self, number: int) -> None:
         """Have the simulator begin flight ``number``."""
         assert self._recording is not None
         started = time.monotonic()
-        if self._sets_start:
-            await self._set_simulator({'initial_state': list(self._task.start)})
+        if values := self._trials.reset(number):
+            await self._set_simulator(values)
         for _ in range(2):
             response = await call(
                 self._reset_client.client,
@@ -446,6 +420,9 @@ class RosFlyer:
     def _begin(self, first: int) -> None:
         recording = self._recording
         assert recording is not None
+        late = 1e-9 * (first - self._trials.not_before)
+        if self._trials.not_before and late >= self._trials.time_step:
+            raise NotFlownError(f'the flight began {late:.2f} s later than it was to begin')
         recording.first = first
         recording.log.begin(first)
         for stamp, state in recording.early:
@@ -486,12 +463,12 @@ class RosFlyer:
         """End the flight when a state of it leaves the safety envelope."""
         assert recording.first is not None
         age = 1e-9 * (stamp - recording.first)
-        if not 0 <= age < (recording.log.steps + 0.5) * self._time_step:
+        if not 0 <= age < (recording.log.steps + 0.5) * self._trials.time_step:
             return
         if stamp in recording.watched:
             return
         recording.watched.add(stamp)
-        deviation = recording.goal.deviation(state)
+        deviation = self._trials.deviation(state, age)
         recording.violation += float(self.envelope.excess(deviation))
         breach = self.envelope.breach(deviation, recording.violation)
         if breach:
@@ -499,7 +476,9 @@ class RosFlyer:
 
     def _on_command(self, stamp: int, flown_with: str) -> None:
         recording = self._recording
-        if recording is not None and flown_with == recording.signature:
+        if recording is None or flown_with != recording.signature:
+            return
+        if stamp >= self._trials.not_before:
             recording.answered.set(stamp)
 
     def _on_message(self) -> None:
@@ -562,7 +541,11 @@ class RosFlyer:
             await self._next_state()
             assert self._newest is not None
             stamp, state = self._newest
-            if not self._settled(state):
+            distance, speed = self._trials.from_start(state)
+            if (
+                distance > self._settings['settle.position']
+                or speed > self._settings['settle.velocity']
+            ):
                 arrived = None
             elif arrived is None:
                 arrived = stamp
@@ -571,16 +554,8 @@ class RosFlyer:
             now = time.monotonic()
             if now - complained > self._settings['settle.timeout']:
                 complained = now
-                distance = np.linalg.norm(self._start.deviation(state)[POSITION])
                 self._say(f'still {distance:.2f} m from the start after {now - started:.0f} s')
         self.stopwatch.reset += time.monotonic() - started
-
-    def _settled(self, state: NDArray[np.float64]) -> bool:
-        deviation = self._start.deviation(state)
-        return bool(
-            np.linalg.norm(deviation[POSITION]) <= self._settings['settle.position']
-            and np.linalg.norm(deviation[VELOCITY]) <= self._settings['settle.velocity']
-        )
 
     async def _next_state(self) -> None:
         try:
@@ -605,7 +580,3 @@ class RosFlyer:
                 'sets the controller'
             ) from error
         self._begin(first)
-
-
-def _goal_values(goal: Goal) -> dict[str, Any]:
-    return {'goal.position': list(goal.position), 'goal.yaw': goal.yaw}

@@ -166,7 +166,7 @@ def learning(
         FileNotFoundError: the parameter file does not exist.
         ValueError: it cannot be read.
     """
-    from hmpc_ros.configuration.files import load
+    from hmpc_ros.configuration.files import Configuration, load
 
     file = find_config(config)
     given = {name: dict(values) for name, values in (parameters or {}).items()}
@@ -178,7 +178,17 @@ def learning(
     )
     if only_learner:
         return [learner]
-    flown = values['steps'] if 'steps' in values else load(file)['learner']['steps']
+    nodes_of = load(file).nodes
+    whole = Configuration({k: {**v, **given.get(k, {})} for k, v in nodes_of.items()})
+    tracking = whole['controller']['policy.kind'] == 'tracking'
+    flown = values.get('steps', whole['learner']['steps'])
+    if tracking:
+        from hmpc_ros.configuration import tracking_learner
+
+        flown = tracking_learner.flight_steps(whole)
+        # Whoever waits for an answer is not late: no fallback may be taken for one.
+        if not whole['simulator']['real_time_factor']:
+            given.setdefault('controller', {}).setdefault('state_timeout', 600.0)
     simulator = {'start_paused': True, 'episode_steps': flown, **given.get('simulator', {})}
     nodes = simulation(
         config,
@@ -261,7 +271,7 @@ def vehicle(
     """List the processes that fly a vehicle through its autopilot: controller and adapter.
 
     Args:
-        adapter: ``mavlink_adapter``, ``mavros_adapter`` or ``px4_adapter``.
+        adapter: ``mavlink_adapter``, ``mavros_adapter``, ``px4_adapter`` or ``crazyflie_adapter``.
         config: As for `simulation`.
         parameters: As for `simulation`.
         namespace: As for `simulation`.

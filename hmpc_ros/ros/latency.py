@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
+from hmpc_ros.plant.kinds import ROTORS
 from hmpc_ros.ros.conversions import nanoseconds, odometry_from_state
 from hmpc_ros.ros.graph import NodeSpec
 from hmpc_ros.ros.runner import DiscoveryError, LocalRunner
@@ -88,7 +89,7 @@ class _Probe:
     def connect(self, runner: LocalRunner, timeout: float) -> None:
         """Wait until the controller answers."""
         deadline = time.monotonic() + timeout
-        while self._ask(np.zeros(12), 0.2) == float('inf'):
+        while self._ask(np.zeros(ROTORS.nx), 0.2) == float('inf'):
             runner.check()
             if time.monotonic() > deadline:
                 raise DiscoveryError(f'the controller did not answer within {timeout:g} s')

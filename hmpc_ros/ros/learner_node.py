@@ -14,32 +14,27 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import Odometry
-from nav_msgs.msg import Path as PathMessage
-from rcl_interfaces.msg import ParameterEvent
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 
-from hmpc_ros.configuration import learner
+from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.configuration.tables import LEARNER
-from hmpc_ros.configuration.weights_file import write_weights
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, number, recorded
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
-from hmpc_ros.policy.flight import resolved
+from hmpc_ros.ros.flight_topics import flight_topics
 from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
 from hmpc_ros.ros.parameter_client import RefusedError
 from hmpc_ros.ros.parameters import NodeParameters
@@ -62,11 +57,6 @@ from hmpc_ros.ros.recording import Recording, RecordingError, Topic
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.timings import append_timing
 
-try:
-    from tf2_msgs.msg import TFMessage
-except ImportError:
-    TFMessage = None
-
 TICK = 0.05  # s
 HEARTBEAT = 1.0  # s, of wall-clock time between two messages on ~/progress at most
 LISTEN = 0.5  # s, to hear of another learner before the first flight
@@ -75,22 +65,20 @@ SAY_AGAIN = 5.0  # s, before the same sentence is logged again
 WEIGHTS_FILE = 'weights.yaml'
 BEST_WEIGHTS_FILE = 'best_weights.yaml'
 
-RECORDED = (
-    Topic('odom', Odometry),
-    Topic('rotor_command', JointState),
-    Topic('goal_pose', PoseStamped),
-    Topic('predicted_path', PathMessage),
-    Topic('/clock', ClockMessage),
-    *([] if TFMessage is None else [Topic('/tf', TFMessage)]),
-    Topic('/parameter_events', ParameterEvent),  # tells which weights flew, from when to when
-    Topic('/diagnostics', DiagnosticArray),
+OWN = (
     Topic('~/policy', Float64MultiArray, latched=True),
     Topic('~/progress', DiagnosticArray, latched=True),
     *(Topic(f'~/progress/{name}', Float64) for name in DRAWN),
 )
 
 # Parameters of the controller, as `RosFlyer.policy` returns them.
-Policy = Mapping[str, list[float]]
+Policy = Mapping[str, Any]
+
+# What learns for a ``policy.kind`` of the controller.
+_TRAININGS: Mapping[str, Callable[..., Any]] = {
+    'qp': learner.vehicle_training,
+    'tracking': tracking_learner.vehicle_training,
+}
 
 
 class CannotGoOnError(RuntimeError):
@@ -231,10 +219,15 @@ class Learner(Node):
         simulator = await self._flyer.ask_simulator()
         if simulator is not None:
             nodes['simulator'] = simulator
-        training = learner.vehicle_training(nodes, Path(self._settings['results']))
-        self._training = training
-        self._flyer.envelope = training.envelope
-        with ResultsFolder(self._settings['results'], training.header) as results:
+        with contextlib.ExitStack() as resources:
+            training = _TRAININGS[values['policy.kind']](
+                nodes, Path(self._settings['results']), resources
+            )
+            self._training = training
+            self._flyer.envelope = training.envelope
+            results = resources.enter_context(
+                ResultsFolder(self._settings['results'], training.header)
+            )
             results.refuse_another_run(training.header)
             accepted = [r for r in results.iterations if r['accepted']]
             self._accepted = self._policy_of(accepted[-1] if accepted else results.header)
@@ -291,10 +284,8 @@ class Learner(Node):
                     f'the {request.purpose} flight {request.number} is unsafe: {flight.ended}'
                 )
             began = time.monotonic()
-            if request.with_solutions and flight.complete:
-                self._training.mpc.use(request.parameters)
-                flight = resolved(flight, self._training.mpc)
-            record = training_run.report(request, flight)
+            flight = self._training.understood(request, flight)
+            record = await self._report(training_run, request, flight)
             gradient += time.monotonic() - began
             if record is not None:
                 await self._keep(training_run, record)
@@ -302,10 +293,22 @@ class Learner(Node):
                 gradient, begun = 0.0, time.monotonic()
                 self._flyer.stopwatch = Stopwatch()
 
+    async def _report(
+        self, training_run: TrainingRun, request: FlightRequest, flight: Any
+    ) -> Record | None:
+        """Report a flight; where that takes long, this node stays there for others meanwhile."""
+        if not self._training.thinks_long:
+            return training_run.report(request, flight)
+        with ThreadPoolExecutor(1) as thread:
+            record = thread.submit(training_run.report, request, flight)
+            while not record.done():
+                await self._patience.sleep(TICK)
+        return record.result()
+
     async def _keep(self, training_run: TrainingRun, record: Record) -> None:
         """Hand over what an iteration accepted, and tell."""
         records = training_run.results.records
-        cost = f'J = {number(record["J"]):.4f}'
+        cost = f'J = {number(record["J"]):.6g}'
         if record['kind'] == 'closing':
             self.get_logger().info(f'the closing flight: {cost}')
         elif record['accepted']:
@@ -376,8 +379,8 @@ class Learner(Node):
             raise CannotGoOnError(f'the run diverged: {training_run.stopped}')
         self._tell(DONE, f'{training_run.k} iterations; the best weights fly')
         self.get_logger().info(
-            f'{self._progress.message}: best J = {self._progress.best:.4f}, last J = '
-            f'{self._progress.J:.4f}; results in {self._progress.results}'
+            f'{self._progress.message}: best J = {self._progress.best:.6g}, last J = '
+            f'{self._progress.J:.6g}; results in {self._progress.results}'
         )
 
     def _best(self, training_run: TrainingRun) -> Policy:
@@ -468,17 +471,16 @@ class Learner(Node):
         name = f'recording-{time.strftime("%Y%m%d-%H%M%S")}.mcap'
         try:
             path = Path(self._settings['results']) / name
-            self._recording = Recording(self, path, RECORDED, self._warn)
+            topics = (*flight_topics(self._flyer.interface), *OWN)
+            self._recording = Recording(self, path, topics, self._warn)
         except RecordingError as error:
             self._warn(str(error))
 
     def _write_weights(self, name: str, record: Record) -> None:
         about = {key: record[key] for key in ('k', 'C', 'V', 'J', 'time')}
-        write_weights(
+        self._training.write_weights(
             Path(self._settings['results']) / name,
             self._policy_of(record),
-            self._training.model_source.identity,
-            self._training.header['horizon'],
             {**about, 'seed': self._settings['seed']},
         )
 

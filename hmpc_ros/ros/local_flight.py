@@ -9,7 +9,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
@@ -42,7 +42,17 @@ ANSWER_TIMEOUT = 15.0  # s
 DIAGNOSTICS_TIMEOUT = 2.5  # s
 
 Progress = Callable[[str, int], None]
-Listen = Callable[[Node], None]
+
+
+class Listener(Protocol):
+    """What listens beside the recorder of states and commands."""
+
+    def listen(self, node: Node) -> None:
+        """Subscribe with the recording node."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +78,7 @@ def fly(
     time_step: float,
     *,
     interface: CommandInterface = ROTORS,
-    listen: Listen = lambda _node: None,
+    listeners: Sequence[Listener] = (),
     hold_missing: bool = False,
     reader: Reader | None = None,
     progress: Progress = lambda _stage, _step: None,
@@ -82,7 +92,7 @@ def fly(
         steps: T.
         time_step: of the simulator [s].
         interface: of the vehicle that is flown.
-        listen: is called with the recording node before the flight, to subscribe to more.
+        listeners: listen to more than states and commands, from before the flight to its end.
         hold_missing: see `FlightLog.flight`; for flights at the pace of the wall clock.
         reader: receives the nodes' output, see `LocalRunner`.
         progress: is called with the stage ("starting", "flying") and the step reached.
@@ -98,7 +108,7 @@ def fly(
     with open_flights(
         nodes,
         interface=interface,
-        listen=listen,
+        listeners=listeners,
         reader=reader,
         connect_timeout=connect_timeout,
         environment=environment,
@@ -112,7 +122,7 @@ def open_flights(
     nodes: Sequence[NodeSpec],
     *,
     interface: CommandInterface = ROTORS,
-    listen: Listen = lambda _node: None,
+    listeners: Sequence[Listener] = (),
     reader: Reader | None = None,
     connect_timeout: float = CONNECT_TIMEOUT,
     environment: Mapping[str, str] | None = None,
@@ -121,15 +131,19 @@ def open_flights(
     with (
         LocalRunner(nodes, reader=reader, environment=environment) as runner,
         runner.joined(),
-        open_node('flight_recorder', executor_of=_single_threaded) as (node, executor),
+        open_node('flight_recorder', executor_of=single_threaded) as (node, executor),
+        contextlib.ExitStack() as stack,
     ):
-        listen(node)
+        for listener in listeners:
+            stack.callback(listener.close)
+            listener.listen(node)
         flights = LocalFlights(runner, node, executor, interface)
         flights.connect(connect_timeout)
         yield flights
 
 
-def _single_threaded(context: Context) -> Executor:
+def single_threaded(context: Context) -> Executor:
+    """Return an executor that gives callbacks the time at which a message was sent."""
     return SingleThreadedExecutor(context=context)
 
 
@@ -153,27 +167,22 @@ def _interrupt_deferred() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-class LocalFlights:
-    """Flies with nodes that run, one flight after the other.
+class RunningNodes:
+    """Talks to nodes that run: their parameters, and what they report of themselves.
 
     Args:
         runner: of the nodes.
-        node: the recorder's.
+        node: of this process.
         executor: which spins it.
-        interface: of the vehicle that is flown.
     """
 
-    def __init__(
-        self, runner: LocalRunner, node: Node, executor: Executor, interface: CommandInterface
-    ) -> None:
+    def __init__(self, runner: LocalRunner, node: Node, executor: Executor) -> None:
         self._runner, self._node, self._executor = runner, node, executor
         self._diagnostics: dict[str, dict[str, str]] = {}
         self._reports = 0
         node.create_subscription(
             DiagnosticArray, '/diagnostics', self._on_diagnostics, QoSProfile(depth=10)
         )
-        self._recorder = FlightRecorder(node, interface=interface, source_times=True)
-        self._reset = ResetClient(node)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self._reports += 1
@@ -194,25 +203,6 @@ class LocalFlights:
             if now > deadline:
                 return False
         return True
-
-    def connect(self, timeout: float) -> None:
-        """Wait until simulator and controller talk; raises DiscoveryError."""
-        runner, recorder = self._runner, self._recorder
-        runner.wait_until_discovered(self._node, timeout)
-
-        def connected() -> bool:
-            return bool(recorder.states_heard and recorder.inputs_heard and self._reset.ready)
-
-        if not self.spin_until(connected, timeout):
-            heard = (
-                f'{recorder.states_heard} states and {recorder.inputs_heard} commands were heard'
-            )
-            raise DiscoveryError(
-                f'simulator and controller did not get to talk within {timeout:g} s ({heard}); '
-                + '; '.join(f'{s.name} wrote: {runner.output(s.name)[-3:]}' for s in runner.nodes)
-            )
-
-    # -- parameters ----------------------------------------------------------------------------
 
     def set_parameters(self, node: str, values: Mapping[str, Any]) -> None:
         """Change parameters of a node, all or none.
@@ -257,7 +247,47 @@ class LocalFlights:
         finally:
             self._node.destroy_client(client)
 
-    # -- flights -------------------------------------------------------------------------------
+    def diagnostics(self) -> Mapping[str, Mapping[str, str]]:
+        """Return what nodes report of themselves, with all that was flown until now."""
+        # The counts of a whole flight are in the first report that was made after it.
+        seen = self._reports
+        self.spin_until(lambda: self._reports > seen, DIAGNOSTICS_TIMEOUT)
+        return self._diagnostics
+
+
+class LocalFlights(RunningNodes):
+    """Flies with nodes that run, one flight after the other.
+
+    Args:
+        runner: of the nodes.
+        node: the recorder's.
+        executor: which spins it.
+        interface: of the vehicle that is flown.
+    """
+
+    def __init__(
+        self, runner: LocalRunner, node: Node, executor: Executor, interface: CommandInterface
+    ) -> None:
+        super().__init__(runner, node, executor)
+        self._recorder = FlightRecorder(node, interface=interface, source_times=True)
+        self._reset = ResetClient(node)
+
+    def connect(self, timeout: float) -> None:
+        """Wait until simulator and controller talk; raises DiscoveryError."""
+        runner, recorder = self._runner, self._recorder
+        runner.wait_until_discovered(self._node, timeout)
+
+        def connected() -> bool:
+            return bool(recorder.states_heard and recorder.inputs_heard and self._reset.ready)
+
+        if not self.spin_until(connected, timeout):
+            heard = (
+                f'{recorder.states_heard} states and {recorder.inputs_heard} commands were heard'
+            )
+            raise DiscoveryError(
+                f'simulator and controller did not get to talk within {timeout:g} s ({heard}); '
+                + '; '.join(f'{s.name} wrote: {runner.output(s.name)[-3:]}' for s in runner.nodes)
+            )
 
     def fly(
         self,
@@ -299,10 +329,3 @@ class LocalFlights:
         self._recorder.record(None)
         record = log.flight(hold_missing=hold_missing)
         return LocalFlight(record, {}, wall_time, log.signatures)
-
-    def diagnostics(self) -> Mapping[str, Mapping[str, str]]:
-        """Return what nodes report of themselves, with all that was flown until now."""
-        # The counts of a whole flight are in the first report that was made after it.
-        seen = self._reports
-        self.spin_until(lambda: self._reports > seen, DIAGNOSTICS_TIMEOUT)
-        return self._diagnostics

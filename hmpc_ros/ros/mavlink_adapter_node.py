@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rclpy.clock import Clock
@@ -17,14 +20,17 @@ from rclpy.clock_type import ClockType
 
 from hmpc_ros.autopilots import mavlink
 from hmpc_ros.autopilots.state import BadEstimateError
-from hmpc_ros.autopilots.takeover import Request
+from hmpc_ros.autopilots.take_off import Step
+from hmpc_ros.autopilots.takeover import Request, Situation
 from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.plant.odometry import Three
 from hmpc_ros.ros.adapter import Adapter
 from hmpc_ros.ros.spinning import run
 
 LEAD = 1.0  # s; PX4 wants set-points before it goes to offboard
+CLIMB = 60.0  # s to get to the height of a take-off
 SILENCE = 3.0  # s without a heartbeat, and the autopilot is gone
+TIME_PERIOD = 0.25  # s between two questions about the autopilot's time
 CHORES = 1.0  # s between two heartbeats of ours
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 ENOUGH = 0.7  # of the rate of states asked for; below it they are asked for again
@@ -52,7 +58,9 @@ class MavlinkAdapter(Adapter):
         self._taken = threading.Event()
         self._thread = threading.Thread(target=self._listen, name='mavlink', daemon=True)
         self._thread.start()
+        self._asked_at: deque[int] = deque(maxlen=10)  # questions about the time [ns]
         self.create_timer(CHORES, self._do_chores, clock=STEADY)
+        self.create_timer(TIME_PERIOD, self._ask_time, clock=STEADY)
         self._started(f'connects to MAVLink system {s["system"]} at {s["url"]}')
 
     def destroy_node(self) -> None:
@@ -130,6 +138,13 @@ class MavlinkAdapter(Adapter):
         if message.severity <= 4:  # warnings and worse
             self.get_logger().warning(f'the autopilot says: {message.text}')
 
+    def _on_time(self, message: Any) -> None:
+        # tc1 is 0 in questions, of which autopilots have their own.
+        if message.tc1 and message.ts1 in self._asked_at:
+            now = self.get_clock().now().nanoseconds
+            self._asked_at.remove(message.ts1)
+            self._clock_of_autopilot.answered(1e-9 * message.ts1, 1e-9 * message.tc1, 1e-9 * now)
+
     def _on_parameter(self, message: Any) -> None:
         if message.param_id == 'GUID_OPTIONS':
             self._options = int(message.param_value)
@@ -142,6 +157,7 @@ class MavlinkAdapter(Adapter):
         'COMMAND_ACK': _on_acknowledgement,
         'STATUSTEXT': _on_text,
         'PARAM_VALUE': _on_parameter,
+        'TIMESYNC': _on_time,
     }
 
     def _look(self) -> None:
@@ -164,6 +180,46 @@ class MavlinkAdapter(Adapter):
 
     def _request(self, request: Request) -> None:
         self._link.request_mode(self._autopilot, request)
+
+    def _take_off_steps(self, height: float) -> Sequence[Step]:
+        link = self._link
+        armed = Step('armed motors', link.request_arming, lambda s: s.armed)
+        if self._autopilot == mavlink.PX4:
+
+            def take_off() -> None:
+                link.request_named_mode(mavlink.PX4_TAKE_OFF)
+
+            def nothing() -> None:
+                pass
+
+            return (
+                Step('take-off mode', take_off, lambda s: s.mode == 'takeoff', ('takeoff',)),
+                replace(armed, modes=('takeoff',)),
+                Step(
+                    'hold at its height', nothing, lambda s: s.mode == 'hold', ('takeoff',), CLIMB
+                ),
+            )
+        if self._autopilot == mavlink.ARDUPILOT:
+            start = (self.situation.position or (0.0, 0.0, 0.0))[2]
+            climb = partial(link.request_take_off, height)
+
+            def high(s: Situation) -> bool:
+                return s.position is not None and s.position[2] - start > 0.9 * height
+
+            return (
+                Step('guided mode', partial(link.request_mode, mavlink.ARDUPILOT, Request.TAKE),
+                     lambda s: s.external, ('guided',)),
+                replace(armed, modes=('guided',)),
+                Step('its height', climb, high, ('guided',), CLIMB),
+                Step('brake mode', partial(link.request_named_mode, mavlink.COPTER_BRAKE),
+                     lambda s: s.mode == 'brake', ('guided', 'brake')),
+            )  # fmt: skip
+        return ()
+
+    def _ask_time(self) -> None:
+        if self.situation.connected:
+            self._asked_at.append(self.get_clock().now().nanoseconds)
+            self._link.ask_time(self._asked_at[-1])
 
     def _do_chores(self) -> None:
         """Say that we are here, and ask for what does not come."""

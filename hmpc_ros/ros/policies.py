@@ -5,6 +5,7 @@ The node knows nothing else of what it flies: `POLICIES` has one entry for each 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,11 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from nav_msgs.msg import Path
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from hmpc_ros.configuration import build, build_tracking
 from hmpc_ros.configuration.signature import WEIGHTS
-from hmpc_ros.plant.quadcopter import POSITION
+from hmpc_ros.plant.kinds import POSITION
 from hmpc_ros.plant.reference.splines import from_points
 from hmpc_ros.plant.rigid_body import resting_state
 from hmpc_ros.policy.flight_controller import Answer, Pilot
@@ -28,7 +30,9 @@ from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.pilot import TrackingPilot
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import (
+    nanoseconds,
     new_path,
+    planned_state,
     points_from_trajectory,
     set_path,
     set_rigid_body_path,
@@ -61,8 +65,9 @@ class Heard:
 
     Attributes:
         topic: its name.
-        message: its type, with a header.
-        take: takes a message in and says what became of it; raises ValueError with a sentence.
+        message: its type, with a header, or a header itself.
+        take: takes a message in and says what became of it, if it is worth a word; raises
+            ValueError with a sentence.
     """
 
     topic: str
@@ -84,6 +89,9 @@ class FlownPolicy(Protocol):
     @property
     def heard(self) -> tuple[Heard, ...]:
         """Topics beside odometry and ``goal_pose``."""
+
+    def started(self, values: Values) -> Values:
+        """Return the values with what ``weights_file`` says; raises ValueError when it does not."""
 
     def prepare(self, values: Values) -> Any:
         """Build what may change in flight; raises ValueError when values do not go together."""
@@ -122,6 +130,10 @@ class LinearPolicy:
         self._time_step = float(values['time_step'])
         self._path = new_path(values['frame_id'], values['horizon'] + 1)
         self.told = (Told('predicted_path', Path, self._predicted_path),)
+
+    def started(self, values: Values) -> Values:
+        """Read weights that were learned for this model."""
+        return build.started(values, self.model)
 
     def prepare(self, values: Values) -> _Linear:
         """Return parameters, limits and goal."""
@@ -190,14 +202,24 @@ class TrackingPolicy:
         self._yaw = str(values['reference.yaw'])
         self._frame_id = str(values['frame_id'])
         self._shown: Any = None
+        self._shown_until = math.inf  # time [s] of the reference up to which it was told
+        self._shown_begin = 0.0
         self._estimates = JointState(name=list(ESTIMATES))
         self._path: Path | None = None
         self.told = (
             Told('predicted_path', Path, self._predicted_path),
+            Told('planned_state', MultiDOFJointTrajectory, self._planned_state),
             Told('estimates', JointState, self._told_estimates),
             Told('reference_path', Path, self._reference_path, latched=True),
         )
-        self.heard = (Heard('trajectory', MultiDOFJointTrajectory, self._take_trajectory),)
+        self.heard = (
+            Heard('trajectory', MultiDOFJointTrajectory, self._take_trajectory),
+            Heard('flight_start', Header, self._take_flight_start),
+        )
+
+    def started(self, values: Values) -> Values:
+        """Read weights that were learned for this vehicle."""
+        return build_tracking.started(values, build_tracking.assumed(build_tracking.alone(values)))
 
     def prepare(self, values: Values) -> Any:
         """Return parameters, limits, goal, and the stamp at which the reference begins."""
@@ -235,7 +257,6 @@ class TrackingPolicy:
         if begin != self._begin:
             self._begin = begin
             self._pilot.begin_at(_stamp(begin))
-            self._shown = None  # at other times now
         if goal != self._goal:
             self._goal = goal
             self.go_to(goal)
@@ -262,6 +283,13 @@ class TrackingPolicy:
         demand = self._pilot.follow(from_points(**points, yaw=yaw), self._infeasible)
         return f'flying a trajectory of {len(message.points)} points, which asks for {demand}'
 
+    def _take_flight_start(self, message: Header) -> str:
+        """Begin the reference anew where a simulator was reset, unless its beginning is set."""
+        if self._pilot is None or self._begin >= 0.0:
+            return ''
+        self._pilot.restart(nanoseconds(message.stamp))
+        return 'the simulator was reset: the reference begins anew'
+
     def _predicted_path(self, answer: Answer) -> Path:
         assert self._pilot is not None
         states = answer.solution.states
@@ -269,6 +297,11 @@ class TrackingPolicy:
             self._path = new_path(self._frame_id, len(states))
         set_rigid_body_path(states, answer.time, self._pilot.plan_step, self._path)
         return self._path
+
+    def _planned_state(self, answer: Answer) -> MultiDOFJointTrajectory:
+        assert self._pilot is not None
+        step = self._pilot.plan_step
+        return planned_state(answer.solution.states, answer.time, step, self._frame_id)
 
     def _told_estimates(self, answer: Answer) -> JointState:
         set_stamp(self._estimates.header.stamp, answer.time)
@@ -278,19 +311,22 @@ class TrackingPolicy:
     def _reference_path(self, answer: Answer) -> Path | None:
         """Return what is to be flown from now on, when that is news."""
         assert self._pilot is not None
-        reference = self._pilot.reference
-        if reference is self._shown:
+        reference, now = self._pilot.reference, self._pilot.time(answer.time)
+        begin = self._pilot.time(0)  # the same one is news when it begins at another stamp
+        told = reference is self._shown and begin == self._shown_begin
+        if told and now < self._shown_until:
             return None
-        self._shown = reference
-        time = self._pilot.time(answer.time)
-        now = max(time, 0.0)  # of one that is still to begin, nothing but its beginning
+        self._shown, self._shown_begin = reference, begin
         count = int(min(max(reference.duration - now, 0.0) / _SHOWN_STEP + 2, _SHOWN))
+        # Told on before its end is reached, where it goes on.
+        goes_on = count == _SHOWN
+        self._shown_until = now + _SHOWN_STEP * (count - 2) if goes_on else math.inf
         samples = reference.sample(now + _SHOWN_STEP * np.arange(count))
-        states = np.zeros((count, 10))
-        states[:, :3] = samples.position
-        states[:, 6], states[:, 9] = np.cos(samples.yaw / 2), np.sin(samples.yaw / 2)
+        states = np.array([
+            resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)
+        ])
         path = new_path(self._frame_id, count)
-        set_rigid_body_path(states, answer.time + round(1e9 * (now - time)), _SHOWN_STEP, path)
+        set_rigid_body_path(states, answer.time, _SHOWN_STEP, path)
         return path
 
 

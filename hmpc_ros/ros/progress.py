@@ -137,12 +137,16 @@ def history_from_message(message: Float64MultiArray) -> NDArray[np.float64]:
     return np.array(message.data, dtype=float).reshape(-1, len(COLUMNS))
 
 
-def policy_message(policy: Mapping[str, Sequence[float]]) -> Float64MultiArray:
+def policy_message(policy: Mapping[str, Sequence[float] | float]) -> Float64MultiArray:
     """Return the weights ``policy.q``, ``r``, ``p`` and the ``model`` that goes with them, if any.
 
-    The message's layout tells how many numbers each of them has.
+    Of the tracking MPC it is ``tracking.*``. The message's layout tells how many numbers each has.
     """
-    parts = [(name.removeprefix('policy.'), values) for name, values in policy.items() if values]
+    parts = [
+        (name.partition('.')[2], values if isinstance(values, Sequence) else [values])
+        for name, values in policy.items()
+        if values != []
+    ]
     message = Float64MultiArray(data=[value for _, values in parts for value in values])
     rest = len(message.data)
     for label, values in parts:

@@ -15,6 +15,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from hmpc_ros.autopilots import px4
 from hmpc_ros.autopilots.state import BadEstimateError
+from hmpc_ros.autopilots.take_off import Step
 from hmpc_ros.autopilots.takeover import Request
 from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.plant.odometry import Three
@@ -22,6 +23,7 @@ from hmpc_ros.ros.adapter import PATIENCE, Adapter
 from hmpc_ros.ros.spinning import run
 
 LEAD = 1.0  # s; PX4 wants heartbeats before it goes to offboard
+CLIMB = 60.0  # s to get to the height of a take-off
 SILENCE = 3.0  # s without a word, and PX4 is gone
 HEARTBEAT_PERIOD = 0.05  # s; PX4 wants more than 2 Hz
 ONBOARD_COMPUTER = 191  # MAV_COMP_ID
@@ -150,12 +152,31 @@ class Px4Adapter(Adapter):
             self._mode.timestamp = self._now_of_px4()
             self._modes.publish(self._mode)
 
+    def _take_off_steps(self, _height: float) -> Sequence[Step]:
+        def take_off() -> None:
+            self._order(px4.SET_MODE, *px4.TAKE_OFF)
+
+        def arm() -> None:
+            self._order(px4.ARM, 1.0)
+
+        def nothing() -> None:
+            pass
+
+        modes = ('takeoff',)
+        return (
+            Step('take-off mode', take_off, lambda s: s.mode == 'takeoff', modes),
+            Step('armed motors', arm, lambda s: s.armed, modes),
+            Step('hold at its height', nothing, lambda s: s.mode == 'hold', modes, CLIMB),
+        )
+
     def _request(self, request: Request) -> None:
-        one, two, three = px4.mode_parameters(request)
+        self._order(px4.SET_MODE, *px4.mode_parameters(request))
+
+    def _order(self, command: int, one: float, two: float = 0.0, three: float = 0.0) -> None:
         system = self.settings['system']
         self._commands.publish(
             self._command(
-                timestamp=self._now_of_px4(), command=px4.SET_MODE, param1=one, param2=two,
+                timestamp=self._now_of_px4(), command=command, param1=one, param2=two,
                 param3=three, target_system=system, target_component=1, source_system=system,
                 source_component=ONBOARD_COMPUTER, from_external=True,
             )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+from hmpc_ros.configuration.signature import is_unasked
 from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import nanoseconds
 from hmpc_ros.ros.flight_log import FlightLog
@@ -100,7 +101,7 @@ class FlightRecorder:
 
     def _take_command(self, message: Any, seconds: float) -> None:
         self.inputs_heard += 1
-        if self._log is not None:
+        if self._log is not None and not is_unasked(message.header.frame_id):
             command = np.empty(self._interface.inputs)
             try:
                 self._interface.read_command(message, command)

@@ -6,14 +6,19 @@ Two paces, set by ``real_time_factor``:
 
 * 0, *lockstep*: publish a state, wait for the command with the same stamp, step. As fast as the
   controller answers; the flight does not depend on timing at all.
-* positive, *paced*: step at the pace of the wall clock with the last command that came.
+* positive, *paced*: step at the pace of the wall clock with the last command that came. A flight
+  begins with the answer to its first state: a first solve may take longer than a step.
+
+Commands that answer no state, which a controller sends when states stop coming, are flown at the
+pace of the clock only, and begin no flight.
 
 A state that no command answers is sent again every ``resend_period``, with the same stamp, so that
 whoever joins late still gets it; simulation time stands still until then. While the vehicle is held
 (paused before the first flight, or after the last step of an episode) its state is sent as often,
 one time step later each time, so that nobody takes it for lost. Stamps never repeat for another
 state and never go back, also across resets. A reset leaves out one time step: whoever records a
-flight sees by the hole that the vehicle did not fly from one state to the next.
+flight sees by the hole that the vehicle did not fly from one state to the next. The stamp of its
+first state is told on ``flight_start``, where a controller hears that its reference begins anew.
 """
 
 from __future__ import annotations
@@ -32,9 +37,11 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock as ClockMessage
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from hmpc_ros.configuration import build, build_tracking
+from hmpc_ros.configuration.signature import is_unasked
 from hmpc_ros.configuration.tables import SIMULATOR
 from hmpc_ros.configuration.tracking_tables import ROTOR_SPEEDS
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
@@ -137,6 +144,7 @@ class Simulator(Node):
         )
         self._truth_publisher = self.create_publisher(Odometry, 'ground_truth', history)
         self._truth_is_wanted = False
+        self._flight_publisher = self.create_publisher(Header, 'flight_start', reliable)
         self._clock_publisher = self.create_publisher(ClockMessage, '/clock', reliable)
         self.create_subscription(
             self._setup.interface.message,
@@ -197,14 +205,14 @@ class Simulator(Node):
         except ValueError as error:
             self._ignore('malformed', str(error))
             return
-        stamp = nanoseconds(message.header.stamp)
+        stamp, asked = nanoseconds(message.header.stamp), not is_unasked(message.header.frame_id)
         if self._setup.real_time_factor > 0:
-            if not self._answered < stamp <= self._time:
+            if not self._answered < stamp <= self._time or (self._command is None and not asked):
                 self._ignore_stamp(stamp)
             else:
                 self._answered = stamp
                 self._command = self._received.copy()
-        elif stamp != self._time:
+        elif stamp != self._time or not asked:
             self._ignore_stamp(stamp)
         elif not self._waiting:
             self._step(self._received)
@@ -243,10 +251,14 @@ class Simulator(Node):
         self._flight_start = self._time
         self._steps = 0
         self._command = None
+        self._answered = self._time - 1  # what answers states from before is no command of it
         self._waiting = ''
         response.success = True
         response.message = f'flight {self._flight} starts at {_seconds(self._time)}'
         self.get_logger().info(response.message)
+        begun = Header(frame_id=self._setup.frame_id)
+        set_stamp(begun.stamp, self._time)
+        self._flight_publisher.publish(begun)
         self._publish()
         return response
 

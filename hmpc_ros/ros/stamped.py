@@ -2,34 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from nav_msgs.msg import Odometry
+from nav_msgs.msg import Odometry, Path
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from scipy.interpolate import CubicSpline
 from sensor_msgs.msg import JointState
 
 from hmpc_ros.ros.command_interface import RATES
 from hmpc_ros.ros.conversions import nanoseconds
 
+_DISTURBED = ('_noise_std', 'measurement_delay')  # of the simulator: what sensors do wrong
+_FEWEST = 2  # poses of a path
 _HISTORY = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
 
 
+def truth_differs(simulator: Mapping[str, Any]) -> bool:
+    """Return whether sensors do not tell the truth; those of an undisturbed vehicle do."""
+    return any(np.any(v) for name, v in simulator.items() if name.endswith(_DISTURBED))
+
+
 class Stamped:
-    """Keeps ``estimates`` of the controller and, if asked for, the simulator's ``ground_truth``."""
+    """Keeps ``estimates`` and ``reference_path``, and if asked for the ``ground_truth``."""
 
     def __init__(self, *, truth: bool) -> None:
         """Begin with nothing."""
         self._truth_is_wanted = truth
         self._estimates: dict[int, np.ndarray] = {}
         self._truth: dict[int, np.ndarray] = {}
+        self._references: dict[int, CubicSpline] = {}
 
     def listen(self, node: Node) -> None:
         """Subscribe."""
         node.create_subscription(JointState, 'estimates', self._on_estimates, _HISTORY)
+        latched = QoSProfile(
+            depth=100,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        node.create_subscription(Path, 'reference_path', self._on_reference, latched)
         if self._truth_is_wanted:
             node.create_subscription(Odometry, 'ground_truth', self._on_truth, _HISTORY)
+
+    def _on_reference(self, message: Path) -> None:
+        stamps = [nanoseconds(pose.header.stamp) for pose in message.poses]
+        places = [(p.x, p.y, p.z) for p in (pose.pose.position for pose in message.poses)]
+        if len(stamps) >= _FEWEST:
+            self._references[stamps[0]] = CubicSpline(
+                np.array(stamps) - stamps[0], places, bc_type='natural'
+            )
+
+    def reference(self, stamps: Sequence[int]) -> np.ndarray:
+        """Return where the vehicle was to be (T, 3) [m] at stamps [ns], as it was told by then.
+
+        NaN where it was not; where a path has ended, its end.
+        """
+        begins = sorted(self._references)
+        found = np.full((len(stamps), 3), np.nan)
+        for row, stamp in zip(found, stamps, strict=True):
+            known = bisect.bisect_right(begins, stamp)
+            if known:
+                begin = begins[known - 1]
+                path = self._references[begin]
+                row[:] = path(min(stamp - begin, path.x[-1]))
+        return found
+
+    def close(self) -> None:
+        """Keep what has come."""
 
     def _on_estimates(self, message: JointState) -> None:
         self._estimates[nanoseconds(message.header.stamp)] = np.array(message.position)
@@ -44,10 +87,26 @@ class Stamped:
         told = state in self._truth or not self._truth_is_wanted
         return estimate in self._estimates and told
 
+    def taken(
+        self, stamps: Sequence[int], measured: np.ndarray, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return truth and estimates of a flight, and forget all that was heard until now.
+
+        Args:
+            stamps: of the T+1 states [ns].
+            measured: the states (T+1, 13).
+            length: of the estimates.
+        """
+        found = self.truth(stamps, measured), self.estimates(stamps[:-1], length)
+        for heard in (self._truth, self._estimates, self._references):
+            heard.clear()
+        return found
+
     def estimates(self, stamps: Sequence[int], length: int) -> np.ndarray:
         """Return the estimates (T, length) at stamps [ns]; NaN where there are none."""
         none = np.full(length, np.nan)
-        return np.array([self._estimates.get(stamp, none) for stamp in stamps])
+        found = [self._estimates.get(stamp, none) for stamp in stamps]
+        return np.array(found).reshape(-1, length)
 
     def truth(self, stamps: Sequence[int], measured: np.ndarray) -> np.ndarray:
         """Return the true states (T, 13) at stamps [ns]; as measured where it is not told."""

@@ -8,7 +8,8 @@ controller sets its parameters back to the last weights that were set to stay, w
 tells which weights fly, and whether they stay.
 
 Whoever lent weights renews, changes and keeps them in the same way: by a request that names all of
-``policy.*`` along with ``policy.lease``, 0 to keep them. Nothing else about them is taken during a
+them (``policy.*``, or ``tracking.*`` of the tracking MPC) along with ``policy.lease``, 0 to keep
+them. Nothing else about them is taken during a
 trial. So a lease that somebody sets alone neither makes weights stay that nobody has judged yet nor
 keeps them flying when the learner is gone, and a single weight set by hand is not lost unnoticed
 with the trial.
@@ -26,7 +27,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from hmpc_ros.configuration.signature import WEIGHTS
+from hmpc_ros.configuration.signature import LEARNED
 
 LEASE = 'policy.lease'
 CHECK_PERIOD = 0.1  # s
@@ -36,13 +37,14 @@ class TrialLease:
     """Lets weights on trial go when their lease has run out.
 
     Args:
-        node: the controller; its parameters ``policy.*`` are what is leased.
+        node: the controller; of its parameters those of `LEARNED` are what is leased.
         clock: a monotonic clock [s]; the lease is wall-clock time, whatever /clock does.
     """
 
     def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
         self._node = node
         self._clock = clock
+        self._names = LEARNED[node.get_parameter('policy.kind').value]
         self._keep()
         node.add_on_set_parameters_callback(self._on_set)
         node.add_post_set_parameters_callback(self._after_set)
@@ -55,18 +57,15 @@ class TrialLease:
 
     def _keep(self) -> None:
         """Take the present weights to be the ones that stay."""
-        self._kept = {name: list(self._node.get_parameter(name).value) for name in WEIGHTS}
+        self._kept = self._node.get_parameters(self._names)
         self._ends = math.inf
 
     def check(self) -> None:
         """Go back to the weights that stay when the lease of the present ones has run out."""
         if self.remaining > 0:
             return
-        kept = [
-            RosParameter(name, RosParameter.Type.DOUBLE_ARRAY, value)
-            for name, value in self._kept.items()
-        ]
-        result = self._node.set_parameters_atomically([*kept, RosParameter(LEASE, value=0.0)])
+        staying = [*self._kept, RosParameter(LEASE, value=0.0)]
+        result = self._node.set_parameters_atomically(staying)
         if result.successful:
             self._node.get_logger().warning(
                 'the lease of the weights on trial ran out: flying the last kept weights again'
@@ -78,21 +77,21 @@ class TrialLease:
     def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
         given = {parameter.name: parameter.value for parameter in parameters}
         reason = ''
-        if given.keys().isdisjoint((LEASE, *WEIGHTS)) or given.keys() >= {LEASE, *WEIGHTS}:
+        if given.keys().isdisjoint((LEASE, *self._names)) or given.keys() >= {LEASE, *self._names}:
             pass
         elif self._ends < math.inf:  # also when the time is over, until `check` has seen it
             reason = (
                 f'the present weights are on trial for another {max(self.remaining, 0.0):.1f} s: '
-                f'stop the learner, or set all of {", ".join(WEIGHTS)} and {LEASE} in one request '
-                '(0: they stay)'
+                f'stop the learner, or set all of {", ".join(self._names)} and {LEASE} in one '
+                'request (0: they stay)'
             )
-        elif given.get(LEASE, 0.0) > 0 and given.keys().isdisjoint(WEIGHTS):
+        elif given.get(LEASE, 0.0) > 0 and given.keys().isdisjoint(self._names):
             reason = f'{LEASE} lends the weights that are set in the same request, and none is'
         return SetParametersResult(successful=not reason, reason=reason)
 
     def _after_set(self, parameters: Sequence[RosParameter]) -> None:
         names = {parameter.name for parameter in parameters}
-        if names.isdisjoint((*WEIGHTS, LEASE)):
+        if names.isdisjoint((*self._names, LEASE)):
             return
         seconds = self._node.get_parameter(LEASE).value
         if seconds > 0:

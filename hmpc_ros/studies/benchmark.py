@@ -25,6 +25,7 @@ from hmpc_ros.learning.requests import CLOSING, FlightRequest
 from hmpc_ros.learning.results import ResultsFolder, number, recorded
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.plant.kinds import ROTORS
 from hmpc_ros.share import config_dir
 from hmpc_ros.studies.reproduce import ARMS
 from hmpc_ros.studies.run_pool import tell, work_off
@@ -128,7 +129,8 @@ def cases_named(names: Sequence[str]) -> list[Case]:
     return [read_case(path) for path in found.values()]
 
 
-_NO_NOISE = {'process_noise_std': [0.0] * 12, 'measurement_noise_std': [0.0] * 12, 'gust_std': 0.0}
+_STILL = [0.0] * ROTORS.nx
+_NO_NOISE = {'process_noise_std': _STILL, 'measurement_noise_std': _STILL, 'gust_std': 0.0}
 
 
 @dataclass(frozen=True)

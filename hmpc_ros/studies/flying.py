@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,6 +122,7 @@ def fly_over_ros(
     progress: Progress = nobody,
     *,
     rviz: bool = False,
+    record: Path | None = None,
     reader: Callable[[str, str], None] | None = None,
 ) -> Flown:
     """Fly with the real nodes, each a process of its own.
@@ -130,13 +132,17 @@ def fly_over_ros(
         steps: control steps.
         progress: as for `fly_offline`.
         rviz: whether to start RViz with it.
+        record: MCAP file of all topics; none if None.
         reader: is called with each line of output of a node, and the node's name before it.
 
     Raises:
         ValueError: some values do not go together, or ROS 2 is not here.
         NodeDiedError, DiscoveryError: see `LocalRunner`.
+        RecordingError: nothing can be recorded.
     """
     try:
+        from hmpc_ros.ros.command_interface import ROTORS
+        from hmpc_ros.ros.flight_topics import FlightRecording
         from hmpc_ros.ros.local_flight import fly
     except ImportError as error:
         raise ros_is_missing(error) from error
@@ -146,32 +152,35 @@ def fly_over_ros(
     values = configuration.besides_file()
     values['simulator'].update(start_paused=True, episode_steps=steps)
     nodes = simulation(configuration.path, values, rviz=rviz)
+    recordings = [] if record is None else [FlightRecording(record, ROTORS)]
     local = fly(
         nodes,
         steps,
         float(simulator['time_step']),
+        listeners=recordings,
         hold_missing=paced > 0,
         reader=reader,
         progress=progress,
     )
-    record = local.record
+    flown = local.record
     notes = []
-    if record.held:
-        notes.append(f'{len(record.held)} commands did not arrive in time and were held')
-    if record.repeated_states:
-        notes.append(f'{record.repeated_states} states were sent again')
+    if flown.held:
+        notes.append(f'{len(flown.held)} commands did not arrive in time and were held')
+    if flown.repeated_states:
+        notes.append(f'{flown.repeated_states} states were sent again')
+    notes += [each.problem for each in recordings if each.problem]
     counts = controller_counts(local.diagnostics, lockstep=not paced)
     return Flown(
         flight=Flight(
-            states=record.states,
-            inputs=record.inputs,
+            states=flown.states,
+            inputs=flown.inputs,
             goal=build.goal(configuration['controller']),
             hover_input=build.model(configuration['controller']).hover_input,
             planned_steps=steps,
         ),
         how=f'over ROS 2 at {paced:g} x real time' if paced else 'over ROS 2 in lockstep',
         timing_label='Odometry to command',
-        timing=record.answer_times,
+        timing=flown.answer_times,
         failures=counts.get('failures'),
         fallbacks=counts.get('fallbacks'),
         wall_time=local.wall_time,

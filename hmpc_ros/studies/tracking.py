@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hmpc_ros.configuration import build_tracking
 from hmpc_ros.configuration.schema import validate_all
 from hmpc_ros.configuration.signature import signature
 from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
-from hmpc_ros.policy.tracking.parameters import SPACE
 from hmpc_ros.ros.graph import NodeSpec, simulation
 from hmpc_ros.studies.flying import controller_counts, nobody, ros_is_missing
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.plant.reference.protocol import Reference
-    from hmpc_ros.ros.local_flight import LocalFlight, LocalFlights
+    from hmpc_ros.ros.local_flight import Listener, LocalFlight, LocalFlights
     from hmpc_ros.ros.stamped import Stamped
     from hmpc_ros.studies.flying import Progress
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 BEGIN = 1000.0
 # What messages get that are still on their way when a flight is over.
 _GRACE = 5.0  # s
-_DISTURBED = ('_noise_std', 'measurement_delay')  # of the simulator: what sensors do wrong
 
 
 def fly_over_ros(
@@ -40,6 +40,8 @@ def fly_over_ros(
     progress: Progress = nobody,
     *,
     rviz: bool = False,
+    record: Path | None = None,
+    listeners: Sequence[Listener] = (),
     reader: Callable[[str, str], None] | None = None,
 ) -> tuple[flying.TrackedFlight, dict[str, Any], float]:
     """Fly with node processes.
@@ -50,6 +52,8 @@ def fly_over_ros(
         steps: control steps.
         progress: is called with what is being done and the step.
         rviz: whether to start RViz with it.
+        record: MCAP file of all topics; none if None.
+        listeners: take part with the recorder's node, see `local_flight.fly`.
         reader: is called with each line of output of a node, and the node's name before it.
 
     Returns:
@@ -58,25 +62,32 @@ def fly_over_ros(
     Raises:
         ValueError: ROS 2 is not installed.
         NodeDiedError, DiscoveryError, IncompleteFlightError: see `local_flight.fly`.
+        RecordingError: nothing can be recorded.
     """
     try:
         from hmpc_ros.ros import local_flight
         from hmpc_ros.ros.command_interface import RATES
-        from hmpc_ros.ros.stamped import Stamped
+        from hmpc_ros.ros.flight_topics import FlightRecording
+        from hmpc_ros.ros.stamped import Stamped, truth_differs
     except ImportError as error:
         raise ros_is_missing(error) from error
 
     paced = float(configuration['simulator']['real_time_factor'])
     period = float(configuration['simulator']['time_step'])
     nodes = _nodes(configuration, steps, rviz=rviz)
-    heard = Stamped(truth=_truth_differs(configuration))
+    heard = Stamped(truth=truth_differs(configuration['simulator']))
+    recordings = [] if record is None else [FlightRecording(record, RATES)]
     local = local_flight.fly(
-        nodes, steps, period, interface=RATES, listen=heard.listen, hold_missing=paced > 0,
-        reader=reader, progress=progress,
+        nodes, steps, period, interface=RATES, listeners=[heard, *recordings, *listeners],
+        hold_missing=paced > 0, reader=reader, progress=progress,
     )  # fmt: skip
     counts = controller_counts(local.diagnostics, lockstep=not paced)
     flight = _tracked(local, heard, reference, period)
-    return flight, _told(local.diagnostics, local.record, counts), local.wall_time
+    if configuration['controller']['reference.kind'] == 'topic':
+        flight = _along_what_was_told(flight, local, heard)
+    told = _told(local.diagnostics, local.record, counts)
+    told['notes'] += [each.problem for each in recordings if each.problem]
+    return flight, told, local.wall_time
 
 
 @dataclass(eq=False)
@@ -106,10 +117,7 @@ class NodesFlyer:
 
         self.begun += 1
         begin = BEGIN * self.begun
-        lent: dict[str, Any] = {}
-        for block, values in SPACE.unpack(request.theta).items():
-            name = f'tracking.{block}'
-            lent[name] = values.tolist() if CONTROLLER[name].is_list else float(values[0])
+        lent = build_tracking.entries(request.theta)
         self.flights.set_parameters('controller', {**lent, 'reference.begin': begin})
         self.flights.set_parameters(
             'simulator', {'next_flight': request.number, 'next_start': begin}
@@ -151,7 +159,7 @@ def flyer_over_ros(
     try:
         from hmpc_ros.ros import local_flight
         from hmpc_ros.ros.command_interface import RATES
-        from hmpc_ros.ros.stamped import Stamped
+        from hmpc_ros.ros.stamped import Stamped, truth_differs
     except ImportError as error:
         raise ros_is_missing(error) from error
 
@@ -159,10 +167,10 @@ def flyer_over_ros(
         raise ValueError(
             'the tracking MPC learns in lockstep: leave simulator.real_time_factor at 0'
         )
-    heard = Stamped(truth=_truth_differs(configuration))
+    heard = Stamped(truth=truth_differs(configuration['simulator']))
     nodes = _nodes(configuration, steps)
     with local_flight.open_flights(
-        nodes, interface=RATES, listen=heard.listen, reader=reader
+        nodes, interface=RATES, listeners=[heard], reader=reader
     ) as flights:
         period = float(configuration['simulator']['time_step'])
         yield NodesFlyer(flights, heard, reference, steps, period)
@@ -176,12 +184,6 @@ def _nodes(configuration: Configuration, steps: int, *, rviz: bool = False) -> l
         # Whoever waits for an answer is not late: no fallback may be taken for one by its stamp.
         values['controller']['state_timeout'] = 600.0
     return simulation(configuration.path, values, rviz=rviz)
-
-
-def _truth_differs(configuration: Configuration) -> bool:
-    """Return whether sensors do not tell the truth; those of an undisturbed vehicle do."""
-    simulator = configuration['simulator']
-    return any(np.any(v) for name, v in simulator.items() if name.endswith(_DISTURBED))
 
 
 def _tracked(
@@ -198,6 +200,24 @@ def _tracked(
         reference.sample(period * np.arange(steps + 1)), estimates, (),
         others, others, np.full(steps, np.nan), steps,
     )  # fmt: skip
+
+
+def _along_what_was_told(
+    flight: flying.TrackedFlight, local: LocalFlight, heard: Stamped
+) -> flying.TrackedFlight:
+    """Return a flight with the reference that the controller said it tracks."""
+    start, period = local.record.start, flight.time_step
+    told = heard.reference([start + k * round(1e9 * period) for k in range(flight.steps + 1)])
+    position = np.where(np.isfinite(told), told, flight.reference.position)
+    velocity = np.gradient(position, period, axis=0)
+    acceleration = np.gradient(velocity, period, axis=0)
+    jerk = np.gradient(acceleration, period, axis=0)
+    return replace(
+        flight,
+        reference=flight.reference._replace(
+            position=position, velocity=velocity, acceleration=acceleration, jerk=jerk
+        ),
+    )
 
 
 def _told(

@@ -1,11 +1,13 @@
 """The tracking MPC flies a vehicle behind an autopilot: real controller, adapter and MAVLink."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -15,12 +17,18 @@ pytest.importorskip('pymavlink', reason='an extra: pip install pymavlink')
 pytest.importorskip('acados', reason='the controller solves with acados')
 
 from geometry_msgs.msg import PoseStamped
-from scripted_autopilot import HOLD, OFFBOARD, FlyingAutopilot, ScriptedController
+from scripted_autopilot import HOLD, OFFBOARD, POSITION, FlyingAutopilot, ScriptedController
 
 from hmpc_ros.ros.graph import find_config, vehicle
 from hmpc_ros.ros.runner import LocalRunner
 
 pytestmark = pytest.mark.system
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
 
 
 class Anything:
@@ -33,9 +41,7 @@ class Anything:
 @contextlib.contextmanager
 def flight():
     """Yield the runner of adapter and controller, the autopilot, and an onlooker."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     # A test machine may be slow; what is tested is who flies, not how fast.
     slow = {'solve_timeout': 1.0, 'max_latency': 0.5, 'state_timeout': 1.0}
     nodes = vehicle(
@@ -56,9 +62,7 @@ def flight():
 
 
 def test_one_command_runs_it_and_ctrl_c_hands_back(tmp_path):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     slow = (
         find_config('autopilot')
         .read_text()
@@ -95,6 +99,82 @@ def test_one_command_runs_it_and_ctrl_c_hands_back(tmp_path):
         peer.stop()
         process.kill()
         process.wait()
+
+
+def fly(tmp_path, port: int, **values) -> list[str]:
+    """Return the command line of a flight of 4 s, with a figure eight of 1 m."""
+    slow = {'solve_timeout': 1.0, 'max_latency': 0.5, 'state_timeout': 1.0}
+    eight = {
+        'kind': 'lissajous', 'size': [0.5, 0.25], 'rate': 1.2, 'duration': 3.0, 'ramp': 1.0,
+    }  # fmt: skip
+    given = {f'mavlink_adapter.{name}': value for name, value in slow.items()}
+    given |= {f'controller.reference.{name}': value for name, value in eight.items()}
+    given |= {'controller.tracking.rmse_after': 0.5, **values}
+    words = ['--vehicle', 'mavlink', '--url', f'udp:127.0.0.1:{port}', '--out', str(tmp_path)]
+    return [
+        sys.executable, '-m', 'hmpc_ros.cli.main', 'fly', *words,
+        *(word for name, value in given.items() for word in ('--set', f'{name}={value}')),
+    ]  # fmt: skip
+
+
+def test_one_command_flies_the_reference_and_writes_its_numbers(tmp_path):
+    port = free_port()
+    peer = FlyingAutopilot(port)
+    try:
+        done = subprocess.run(
+            fly(tmp_path, port), capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert peer.mode == HOLD
+        assert len(peer.modes) == 2  # taken once, handed back once
+    finally:
+        peer.stop()
+    result = json.loads((tmp_path / 'flight.json').read_text())
+    assert result['mode'] == 'vehicle'
+    assert result['errors_against'] == "the autopilot's estimate"
+    assert result['tracking.rmse_m'] < 0.3
+    assert result['latency_ms.median'] > 0.0
+    assert result['solve_ms.median'] > 0.0
+    assert (tmp_path / 'flight.png').stat().st_size > 10_000
+    with np.load(tmp_path / 'flight.npz') as arrays:
+        moved = arrays['states'][:, 0]
+        assert moved.max() > 0.25 > -0.15 > moved.min()  # it did fly the eight
+        assert np.isfinite(arrays['states']).all()
+        assert np.isfinite(arrays['inputs']).all()
+
+
+@pytest.mark.long
+def test_a_flight_that_the_pilot_takes_over_is_told_as_such(tmp_path):
+    port = free_port()
+    peer = FlyingAutopilot(port)
+    process = subprocess.Popen(
+        fly(tmp_path, port), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        end = time.monotonic() + 60.0
+        while not (peer.mode == OFFBOARD and np.abs(peer.place[:2]).max() > 0.2):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        peer.mode = POSITION
+        words = process.communicate(timeout=60.0)[0]
+    finally:
+        peer.stop()
+        process.kill()
+        process.wait()
+    assert process.returncode == 1
+    assert peer.mode == POSITION  # nobody asked for another one
+    result = json.loads((tmp_path / 'flight.json').read_text())
+    assert 'the autopilot went to position' in ' '.join(result['notes'])
+    assert 'went to position' in words.replace('\n', ' ')
+
+
+def test_an_autopilot_that_does_not_answer_is_said(tmp_path):
+    done = subprocess.run(
+        fly(tmp_path, free_port()), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert 'no answer within 5 s: no autopilot is heard at udp:127.0.0.1:' in done.stderr
 
 
 @pytest.mark.long

@@ -213,6 +213,8 @@ def test_odometry_that_stops_leads_down_the_ladder_and_its_return_ends_it(pilot)
     assert 1 <= len(hovering) - first_hover <= 6
     # A fallback must not pass for the answer to an odometry.
     assert all(stamp > last for stamp, _ in fallbacks)
+    assert {stamp for stamp, _ in fallbacks} <= pilot.unasked
+    assert last not in pilot.unasked
 
     pilot.answer(pilot.send(stamp=last + 1000 * STEP))
 

@@ -116,3 +116,19 @@ def test_overrides_reach_the_nodes(tmp_path: Path):
     flight = load_flight(tmp_path / 'out' / 'flight.npz')
     assert flight.states[0, :3] == pytest.approx([0, 1, 0], abs=1e-12)
     assert flight.states[-1, :3] == pytest.approx([1, 0, 0.5], abs=0.1)
+
+
+def test_an_x_frame_flies_to_its_goal_through_the_nodes(tmp_path: Path):
+    frame = [
+        word
+        for node in ('simulator', 'controller')
+        for value in ('frame=x', 'rotor_directions=[1, -1, 1, -1]')
+        for word in ('--set', f'{node}.vehicle.{value}')
+    ]
+    result = fly(
+        tmp_path / 'out', *frame, '--set', 'controller.goal.position=[1, 0.5, 0.5]',
+        '--set', 'controller.goal.yaw=0.5',
+    )  # fmt: skip
+    assert result['final_distance'] < 0.05
+    flight = load_flight(tmp_path / 'out' / 'flight.npz')
+    assert flight.states[-1, 8] == pytest.approx(0.5, abs=0.05)

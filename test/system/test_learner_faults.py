@@ -133,7 +133,7 @@ def test_lost_repeated_and_reordered_odometry_does_not_change_what_is_learned(
 def test_weights_pushed_by_hand_are_refused_or_cost_a_flight_and_change_nothing(graph, unbroken):
     graph = graph(learner={'iterations': 4}).start()
     graph.until_flight('nominal', after=1)
-    whole = {'r': [0.1] * 4, 'p': [0.0] * 78, 'model': [], 'lease': 0.0}
+    whole = {'r': [0.1] * 4, 'p': [0.0] * 78, 'slack': [], 'model': [], 'lease': 0.0}
     refused = graph.set_policy(q=[float('nan')] * 12, **whole)
     assert not refused.successful
     assert 'policy.q must be finite' in refused.reason

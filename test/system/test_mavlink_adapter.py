@@ -14,10 +14,12 @@ pytest.importorskip('rclpy')
 pytest.importorskip('pymavlink', reason='an extra: pip install pymavlink')
 
 from scripted_autopilot import (
+    BRAKE,
     GUIDED,
     HOLD,
     LOITER,
     OFFBOARD,
+    POSITION,
     MavlinkAutopilot,
     ScriptedController,
     run_to_its_end,
@@ -62,6 +64,50 @@ def nothing_is_sent_again(peer, controller) -> None:
     controller.go_on(1.5)
     assert len(peer.setpoints) == sent
     assert peer.modes == asked
+
+
+def told(controller, name: str) -> str:
+    return {pair.key: pair.value for pair in controller.takeover.values}.get(name, '')
+
+
+@pytest.mark.parametrize(
+    ('autopilot', 'orders', 'modes', 'end', 'words'),
+    [
+        (mavlink.PX4, [400], [(1, 4, 2)], HOLD, 'hold'),
+        (mavlink.ARDUPILOT, [400, 22], [(1, GUIDED, 0), (1, BRAKE, 0)], BRAKE, 'brake'),
+    ],
+)
+def test_it_arms_and_takes_off_where_that_is_allowed(autopilot, orders, modes, end, words):
+    ground = {'autopilot': autopilot, 'armed': False, 'position': (0.0, 0.0, 0.0)}
+    ground['mode'] = LOITER if autopilot == mavlink.ARDUPILOT else POSITION
+    ground['after_take_off'] = HOLD if autopilot == mavlink.PX4 else 0
+    allowed = {'allow_arming': True, 'take_off_height': 2.0}
+    with flight(allowed, options=8, **ground) as (peer, controller):
+        controller.wait_for(lambda: controller.odometry is not None, 'odometry')
+        controller.wait_for(lambda: controller.call('take_off')[0], 'an answer')
+        controller.wait_for(lambda: told(controller, 'take-off') == 'in the air', 'the air')
+        assert [command for command, _ in peer.orders] == orders
+        assert peer.modes == modes
+        assert peer.mode == end
+        if autopilot == mavlink.ARDUPILOT:
+            assert peer.orders[1][1] == 2.0
+        assert controller.call('take_off') == (False, 'the vehicle is armed already')
+        assert float(told(controller, 'clock round trip [s]')) >= 0.0  # it answered TIMESYNC
+        controller.stay_at(0.0, 0.0, 2.0)
+        controller.wait_for(lambda: controller.phase == 'ready', 'ready')
+        assert told(controller, 'mode') == words
+        assert not peer.setpoints
+
+
+def test_without_leave_it_never_arms():
+    with flight(armed=False) as (peer, controller):
+        controller.wait_for(lambda: controller.odometry is not None, 'odometry')
+        done, text = controller.call('take_off')
+        assert not done
+        assert 'allow_arming is false' in text
+        controller.go_on(0.5)
+        assert not peer.orders
+        assert not peer.modes
 
 
 def test_it_flies_from_engage_to_hand_back():

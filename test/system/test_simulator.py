@@ -18,10 +18,12 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from hmpc_ros.configuration import build, build_tracking, files
+from hmpc_ros.configuration.signature import unasked
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import nanoseconds, new_rotor_command, set_rotor_speeds
-from hmpc_ros.ros.flight_log import start_stamp
+from hmpc_ros.ros.flight_log import FlightLog, start_stamp
 from hmpc_ros.ros.graph import NodeSpec, simulation
+from hmpc_ros.ros.recorder import FlightRecorder
 from hmpc_ros.ros.runner import LocalRunner
 
 pytestmark = pytest.mark.system
@@ -95,8 +97,9 @@ class Hand:
     def state(self) -> np.ndarray:
         return self.states[-1][1]
 
-    def send(self, speeds, stamp: int) -> None:
+    def send(self, speeds, stamp: int, signature: str = '') -> None:
         message = self.interface.new_command()
+        message.header.frame_id = signature
         self.interface.write_command(np.asarray(speeds, dtype=float), stamp, message)
         self.commands.publish(message)
 
@@ -147,6 +150,7 @@ def test_commands_that_answer_nothing_are_ignored_and_reported(hand: Hand):
     now, state = hand.now, hand.state
     for stamp in (now - STEP, now + STEP, now + 1, 0):
         hand.send([630, 600, 630, 600], stamp)
+    hand.send([630, 600, 630, 600], now, unasked('abc'))
     nan = new_rotor_command()
     set_rotor_speeds(np.array([620.0, math.nan, 620.0, 620.0]), now, nan)
     short = JointState(name=['rotor_1', 'rotor_2', 'rotor_3'], velocity=[1.0, 2.0, 3.0])
@@ -157,6 +161,20 @@ def test_commands_that_answer_nothing_are_ignored_and_reported(hand: Hand):
     assert (hand.now, hand.state.tolist()) == (now, state.tolist())
     hand.step()
     hand.wait_for_report('ignored a rotor command')
+
+
+def test_a_recorder_takes_nothing_for_an_answer_that_says_it_is_none(hand: Hand):
+    recorder, log = FlightRecorder(hand.node), FlightLog(1, 0.1)
+    log.begin(hand.now)
+    recorder.record(log)
+    hand.wait_for(
+        lambda: hand.commands.get_subscription_count() == 2 and recorder.states_heard,
+        'the recorder to listen',
+    )
+    hand.send([640] * 4, hand.now, unasked('abc'))
+    hand.step()
+    hand.wait_for(lambda: log.complete, 'the record')
+    assert log.flight().inputs.tolist() == [HOVER.tolist()]
 
 
 def test_an_unanswered_state_is_sent_again_and_again_with_its_stamp(hand: Hand):
@@ -213,6 +231,25 @@ def test_paced_the_vehicle_rests_until_the_first_command_and_then_holds_the_last
     for stamp in sorted(states)[:5]:
         assert states[stamp] == pytest.approx(vehicle.state, abs=1e-11)
         vehicle.step(np.full(4, 600.0))
+
+
+@pytest.mark.parametrize('hand', [{'real_time_factor': 4.0}], indirect=True)
+def test_paced_a_flight_begins_with_the_answer_to_its_first_state(hand: Hand):
+    first = hand.now
+    hand.send([600] * 4, first)
+    hand.wait_for(lambda: hand.now >= first + 3 * STEP, 'steps')
+    start = hand.reset()
+    # Late answers to states before the reset, and what nobody asked for, move nothing.
+    hand.send([600] * 4, start - 3 * STEP)
+    hand.send([600] * 4, start, unasked('abc'))
+    count = len(hand.states)
+    hand.wait_for(lambda: len(hand.states) >= count + 3, 'the state again')
+    assert hand.now == start
+    hand.send([600] * 4, start)
+    hand.wait_for(lambda: hand.now >= start + 3 * STEP, 'steps')
+    # In flight, what a controller sends when it hears nothing is flown, too.
+    hand.send([640] * 4, hand.now, unasked('abc'))
+    hand.wait_for(lambda: hand.state[2] > 0 or hand.state[5] > 0, 'the vehicle to climb')
 
 
 @pytest.mark.parametrize(

@@ -110,3 +110,92 @@ def test_lost_odometry_changes_nothing_about_a_flight_in_lockstep(tmp_path: Path
     assert any('dropped 5' in line for line in said)
     np.testing.assert_allclose(flown.record.states, expected['states'], atol=1e-9)
     np.testing.assert_allclose(flown.record.inputs, expected['inputs'], atol=1e-9)
+
+
+def test_a_reset_of_the_simulator_begins_the_reference_anew():
+    from hmpc_ros.ros.command_interface import RATES
+    from hmpc_ros.ros.graph import simulation
+    from hmpc_ros.ros.local_flight import open_flights
+
+    steps = 200
+    values = {
+        'simulator': {'backend': 'model', 'start_paused': True, 'episode_steps': steps},
+        'controller': {'state_timeout': 600.0, 'reference.duration': 8.0, 'reference.ramp': 1.0},
+    }
+    with open_flights(simulation('tracking', values), interface=RATES) as flights:
+        first, again = (flights.fly(steps, 0.01).record for _ in range(2))
+    # What the first command was found with depends on whether the reset was heard of before it.
+    np.testing.assert_allclose(again.states, first.states, atol=0.02)
+    assert np.abs(first.states[-1, :3] - first.states[0, :3]).max() > 1.0
+
+
+BEGIN = 1000  # s, stamp at which flights over ROS begin
+LINE = np.linspace(0.0, 2.0, 21)
+
+
+class Planner:
+    """Sends a straight line of 2 m in x, to be flown in 4 s, a second into the flight."""
+
+    def __init__(self):
+        self.sent = False
+
+    def listen(self, node):
+        from nav_msgs.msg import Odometry
+        from trajectory_msgs.msg import MultiDOFJointTrajectory
+
+        self.publisher = node.create_publisher(MultiDOFJointTrajectory, 'trajectory', 10)
+        node.create_subscription(Odometry, 'odom', self.on_odometry, 10)
+
+    def close(self):
+        pass
+
+    def on_odometry(self, message):
+        if not self.sent and message.header.stamp.sec > BEGIN:
+            self.send()
+
+    def send(self):
+        from geometry_msgs.msg import Transform
+        from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
+
+        message = MultiDOFJointTrajectory()
+        message.header.frame_id = 'map'
+        for x in LINE:
+            point = MultiDOFJointTrajectoryPoint(transforms=[Transform()])
+            point.transforms[0].translation.x, point.transforms[0].translation.z = float(x), 1.0
+            point.time_from_start.sec = int(2 * x)
+            point.time_from_start.nanosec = int(1e9 * (2 * x - int(2 * x)))
+            message.points.append(point)
+        self.publisher.publish(message)
+        self.sent = True
+
+
+def test_a_flight_of_topics_is_recorded_whole_and_judged_by_what_it_was_told(tmp_path: Path):
+    highlevel = pytest.importorskip('rosbags.highlevel')
+    from rosbags.typesys import Stores, get_typestore
+
+    from hmpc_ros.configuration import build_tracking, files
+    from hmpc_ros.studies import tracking
+
+    configuration = files.load(
+        'config/tracking.yaml', ['simulator.backend=model', 'controller.reference.kind=topic']
+    )
+    reference, _ = build_tracking.reference(configuration)
+    planner = Planner()
+    flight, _, _ = tracking.fly_over_ros(
+        configuration, reference, 900, record=tmp_path / 'flight.mcap', listeners=[planner],
+        reader=lambda name, line: print(name, line),
+    )
+    assert planner.sent
+    # It flew the line, and neither its reference nor its error are those of the hover before it.
+    assert flight.states[-1, 0] == pytest.approx(2.0, abs=0.05)
+    assert flight.reference.position[-1] == pytest.approx([2.0, 0.0, 1.0], abs=1e-3)
+    assert np.abs(flight.errors).max() < 0.1
+    counts: dict[str, int] = {}
+    bag = tmp_path / 'flight.mcap'
+    with highlevel.AnyReader([bag], default_typestore=get_typestore(Stores.EMPTY)) as found:
+        for connection, _, raw in found.messages():
+            found.deserialize(raw, connection.msgtype)
+            counts[connection.topic] = counts.get(connection.topic, 0) + 1
+    assert min(counts[f'/{name}'] for name in ('odom', 'rates_command', 'estimates')) >= 900
+    told = ('trajectory', 'predicted_path', 'reference_path', 'flight_start', 'ground_truth')
+    assert all(counts.get(f'/{name}', 0) for name in told), counts

@@ -1,6 +1,9 @@
 """`hmpc learn --config tracking`, with real processes: the numbers of `hmpc train`."""
 
 import json
+import os
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,10 @@ import pytest
 pytest.importorskip('rclpy')
 
 from command_line import run_command
+from learning_graph import LearningGraph
+
+from hmpc_ros.configuration import files, tracking_learner
+from hmpc_ros.share import config_dir
 
 pytestmark = pytest.mark.system
 
@@ -31,20 +38,90 @@ def learn(command: str, out: Path, *words: str) -> dict:
     return json.loads(Path(f'{out}.json').read_text())
 
 
-def test_learning_over_ros_is_learning_offline(tmp_path: Path):
-    flown = learn('learn', tmp_path / 'ros', '--iterations', '2')
-    offline = learn('train', tmp_path / 'offline', '--iterations', '2')
-    # The first flight to the last digits; then they are what the tuning makes of them.
-    assert flown['start']['J'] == pytest.approx(offline['start']['J'], rel=1e-9)
-    for ours, theirs in zip(flown['per_iteration'], offline['per_iteration'], strict=True):
+@pytest.fixture(scope='module')
+def offline(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """Return the records of a run without ROS."""
+    words = [f'{name}={value}' for name, value in {**SHORT, 'learner.iterations': 2}.items()]
+    configuration = files.load(config_dir() / 'tracking.yaml', words)
+    out = tmp_path_factory.mktemp('offline') / 'run'
+    return tracking_learner.train_offline(configuration, out, jobs=2).results.records
+
+
+@pytest.fixture
+def graph(tmp_path: Path):
+    """Return a function that makes a graph; its processes are gone after the test."""
+    os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(config_dir() / 'fastdds_discovery.xml')
+    with ExitStack() as stack:
+
+        def make(**parameters) -> LearningGraph:
+            given: dict[str, dict] = {'learner': {'rule': 'few_flights', 'iterations': 2}}
+            for name, value in SHORT.items():
+                node, _, parameter = name.partition('.')
+                given.setdefault(node, {})[parameter] = value
+            for name, values in parameters.items():
+                given[name].update(values)
+            return LearningGraph(tmp_path / 'run', stack, 'tracking', **given)
+
+        yield make
+
+
+def assert_same(records: list[dict], others: list[dict]) -> None:
+    """Compare two runs: the first flight to the last digits, then what the tuning makes of them."""
+    assert records[0]['J'] == pytest.approx(others[0]['J'], rel=1e-9)
+    assert len(records) == len(others)
+    for ours, theirs in zip(records, others, strict=True):
         for name in ('rmse_m', 'max_m'):
             assert ours[name] == pytest.approx(theirs[name], abs=1e-9)
-        assert (ours['flights'], ours['accepted']) == (theirs['flights'], theirs['accepted'])
-    assert flown['final']['rmse_m'] == pytest.approx(offline['final']['rmse_m'], abs=1e-9)
+        assert ours['flights'] == theirs['flights']
+        assert ours.get('accepted') == theirs.get('accepted')
+
+
+def test_learning_over_ros_is_learning_offline(tmp_path: Path, offline):
+    flown = learn('learn', tmp_path / 'ros', '--iterations', '2')
+    assert_same([*flown['per_iteration'], flown['final']], [*offline[:-1], offline[-1]])
     assert flown['best']['rmse_m'] < 0.3 * flown['start']['rmse_m']
     for name, found in flown['identified'].items():
-        expected = list(offline['identified'][name].values())
+        expected = list(offline[-2]['identified'][name].values())
         np.testing.assert_allclose(list(found.values()), expected, atol=1e-6, err_msg=name)
+    # What was learned can be flown from the start.
+    weights = tmp_path / 'ros' / 'best_weights.yaml'
+    words = ('--config', 'tracking', '--json', str(tmp_path / 'again.json'))
+    given = {**SHORT, 'controller.weights_file': str(weights)}
+    done = run_command('fly', *words, **given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = json.loads((tmp_path / 'again.json').read_text())
+    assert again['tracking.rmse_m'] < 0.3 * flown['start']['rmse_m']
+
+
+def test_a_learner_killed_in_flight_leaves_the_accepted_and_goes_on_with_the_same_numbers(
+    graph, offline
+):
+    graph = graph()
+    learner = graph.specs['learner']
+    graph.held_in('nominal', after=1).start()
+    graph.until_held()
+    lent, lease = graph.policy()
+    accepted = graph.accepted_theta()
+    assert lease > 0
+    assert not np.array_equal(lent, accepted)
+    graph.kill('learner')
+    graph.until_kept(accepted)
+    graph.until_flying()
+    graph.add(replace(learner)).start('learner')
+    graph.until_done()
+    assert_same(graph.records(), offline)
+    best = min((r for r in graph.records()[:-1]), key=lambda record: record['J'])
+    graph.until_kept(np.array(best['theta']))
+
+
+def test_a_vehicle_that_nobody_resets_flies_to_the_start_by_itself(graph):
+    simulator = {'episode_steps': 0, 'start_paused': False}
+    learner = {'reset': 'fly', 'iterations': 1, 'max_repeats': 1000}
+    graph = graph(simulator=simulator, learner=learner).start()
+    graph.until_done()
+    first, *_, last = graph.records()
+    assert last['rmse_m'] < 0.3 * first['rmse_m']
+    assert graph.monitor.progress.unsafe_flights == 0
 
 
 @pytest.mark.long

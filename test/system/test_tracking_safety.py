@@ -162,6 +162,8 @@ def test_odometry_that_stops_leads_down_the_ladder_and_its_return_ends_it(pilot)
     assert first_hover >= 1
     # A fallback must not pass for the answer to an odometry.
     assert all(stamp > last for stamp, _ in fallbacks)
+    assert {stamp for stamp, _ in fallbacks} <= pilot.unasked
+    assert last not in pilot.unasked
     pilot.answer(pilot.send(stamp=last + 1000 * STEP))
 
 

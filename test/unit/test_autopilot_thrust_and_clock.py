@@ -10,6 +10,26 @@ from hmpc_ros.autopilots.clock import AutopilotClock
 from hmpc_ros.autopilots.thrust import GRAVITY, HoverMeasurement, ThrustMap
 
 
+def test_answers_of_the_autopilot_take_the_way_of_a_message_out_of_its_age():
+    clock, offset = AutopilotClock(), 1000.0
+    for k in range(200):  # each message 30 ms on its way: without answers, that much too young
+        stamp = 0.01 * k
+        assert clock.time(stamp, offset + stamp + 0.03) - stamp == pytest.approx(offset + 0.03)
+    assert math.isnan(clock.round_trip)
+    for trip in (0.02, 0.004, 0.05):  # the shortest is gone by, there and back alike
+        clock.answered(offset + 2.0, 2.0 + trip / 2, offset + 2.0 + trip)
+    assert clock.round_trip == pytest.approx(0.004)
+    clock = AutopilotClock()
+    clock.answered(offset, 0.002, offset + 0.004)
+    assert clock.time(0.01, offset + 0.04) == pytest.approx(offset + 0.01)
+    # Never after it came, whatever an answer says.
+    clock.answered(offset, -5.0, offset + 0.001)
+    assert clock.time(0.02, offset + 0.03) <= offset + 0.03
+    # Answers grow old: messages alone tell again.
+    clock.time(11.0, offset + 11.03)
+    assert math.isnan(clock.round_trip)
+
+
 def test_a_hover_is_a_hover_and_the_ends_hold():
     thrust = ThrustMap(0.49)
     assert thrust.throttle(GRAVITY) == pytest.approx(0.49)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hmpc_ros.cli.autopilot import ADAPTERS
 from hmpc_ros.ros.graph import NodeSpec, find_config, parameter_text, simulation, vehicle
 
 
@@ -141,7 +142,7 @@ def test_the_graph_is_read_without_ros():
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize('adapter', ['mavlink_adapter', 'mavros_adapter', 'px4_adapter'])
+@pytest.mark.parametrize('adapter', ADAPTERS)
 def test_a_vehicle_is_flown_by_its_adapter_and_the_controller(adapter: str):
     nodes = vehicle(adapter, parameters={adapter: {'hover_throttle': 0.5}}, namespace='one')
     assert [node.name for node in nodes] == ['controller', adapter]

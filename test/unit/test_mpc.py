@@ -1,5 +1,6 @@
 """The MPC solves the QP it claims to, names its failures, and finds its generated code again."""
 
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from random_flight_states import (
 from reference_flight import ReferenceFlight
 from reference_qp import PiqpMpc, active_set, kkt_residual, multipliers_are_unique
 
+from hmpc_ros.plant import presets
 from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.plant.odometry import euler_from_quaternion
+from hmpc_ros.plant.quadcopter import Quadcopter, QuadcopterParameters
+from hmpc_ros.plant.rigid_body import resting_state
+from hmpc_ros.plant.simulators.rotorpy_physics import RotorpyPhysics
 from hmpc_ros.policy import solver_cache
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
@@ -235,3 +241,35 @@ def test_limits_in_which_the_vehicle_cannot_hover_are_refused_and_the_old_ones_s
     assert mpc.limits is LIMITS
     assert mpc.model is model
     np.testing.assert_allclose(plan_of(mpc.solve_deviation(STATE)), plan_of(before), atol=1e-6)
+
+
+def test_rotorpys_vehicle_hovers_with_the_linear_mpc_of_an_x_frame():
+    preset = presets.load('hummingbird')
+    assumed = QuadcopterParameters(
+        mass=preset.airframe.mass,
+        arm_length=float(np.hypot(*preset.airframe.rotor_positions[0][:2])),
+        thrust_coefficient=preset.airframe.thrust_coefficient,
+        drag_torque_coefficient=preset.airframe.torque_coefficient,
+        inertia=preset.airframe.inertia,
+        frame='x',
+        rotor_directions=preset.airframe.rotor_directions,
+    )
+    model = Quadcopter(assumed).linearise()
+    limits = replace(LIMITS, rotor_max=preset.airframe.rotor_speed_max)
+    mpc = Mpc(model, limits, reference_weights(model))
+    real = RotorpyPhysics(preset.constants, 0.002)
+    goal = Goal((0.5, -0.4, 1.0), 0.6)
+    real.reset(resting_state(), assumed.hover_speed)
+    for _ in range(80):
+        x = real.state()
+        w, *vector = x[6:10]
+        angles = euler_from_quaternion(*vector, w)
+        speeds = mpc.solve(np.array([*x[:6], *angles, *x[10:]]), goal).input
+        for _ in range(50):
+            real.advance(speeds, np.zeros(3), 1.0)
+    away = np.abs(real.state()[:3] - goal.position)
+    assert away[:2].max() < 0.02
+    assert away[2] < 0.3  # RotorPy's rotors carry less, and this MPC has no integral action
+    w, *vector = real.state()[6:10]
+    # Its yaw is slow under these weights: on its way, and to the right side.
+    assert 0.2 < euler_from_quaternion(*vector, w)[2] < goal.yaw

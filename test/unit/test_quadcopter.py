@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hmpc_ros.plant.quadcopter import NU, NX, Quadcopter, QuadcopterParameters
 HEAVY = QuadcopterParameters(
     mass=1.1, arm_length=0.3, inertia=(0.011, 0.014, 0.02), linear_drag=(0.1, 0.2, 0.3)
 )
+TURNED = replace(HEAVY, frame='x', rotor_directions=(1, -1, 1, -1))
 
 
 def random_state(rng):
@@ -26,9 +28,11 @@ def newton_euler(parameters, x, u, force):
     body_to_world = Rotation.from_euler('ZYX', angles[::-1])
     thrust = p.thrust_coefficient * np.asarray(u) ** 2
     arms = p.arm_length * np.array([[1, 0, 0], [0, -1, 0], [-1, 0, 0], [0, 1, 0]])
+    if p.frame == 'x':
+        arms = Rotation.from_euler('Z', 45, degrees=True).apply(arms)
     torque = sum(np.cross(arm, [0, 0, t]) for arm, t in zip(arms, thrust, strict=True))
     # Front and back rotors turn one way, left and right ones the other.
-    turning = np.array([-1, 1, -1, 1])
+    turning = np.array(p.rotor_directions)
     torque = torque + [0, 0, p.drag_torque_coefficient * turning @ np.asarray(u) ** 2]
     rotor_momentum = np.array([0, 0, p.rotor_inertia * turning @ np.asarray(u)])
     inertia = np.diag(p.inertia)
@@ -45,7 +49,7 @@ def newton_euler(parameters, x, u, force):
     return np.concatenate((velocity, acceleration, (after - before) / (2 * h), rate_derivative))
 
 
-@pytest.mark.parametrize('parameters', [QuadcopterParameters(), HEAVY])
+@pytest.mark.parametrize('parameters', [QuadcopterParameters(), HEAVY, TURNED])
 def test_euler_step_follows_newton_and_euler(parameters):
     rng = np.random.default_rng(1)
     quadcopter = Quadcopter(parameters, time_step=1e-3)
@@ -54,6 +58,17 @@ def test_euler_step_follows_newton_and_euler(parameters):
         derivative = (quadcopter.step(x, u, force) - x) / 1e-3
         expected = newton_euler(parameters, x, u, force)
         np.testing.assert_allclose(derivative, expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ('frame', 'roll', 'pitch'),
+    [('plus', [0, -1, 0, 1], [-1, 0, 1, 0]), ('x', [1, -1, -1, 1], [-1, -1, 1, 1])],
+)
+def test_a_faster_rotor_turns_the_vehicle_as_its_place_in_the_frame_says(frame, roll, pitch):
+    linear = Quadcopter(QuadcopterParameters(frame=frame)).linearise()
+    signs = np.round(linear.B[9:12] / np.abs(linear.B[9:12]).max(axis=1, keepdims=True), 12)
+    np.testing.assert_array_equal(signs, [roll, pitch, [-1, 1, -1, 1]])
+    np.testing.assert_allclose(linear.B[5], linear.B[5, 0])
 
 
 def test_hover_stays():
@@ -148,6 +163,8 @@ def test_linearisation_predicts_small_deviations_from_hover():
         ({'inertia': (1e-3, 1e-3)}, 'inertia needs 3'),
         ({'inertia': (1e-3, 1e-3, 9e-3)}, 'principal moment'),
         ({'linear_drag': (0.1, -0.1, 0.1)}, 'linear_drag'),
+        ({'frame': 'h'}, 'plus, x'),
+        ({'rotor_directions': (1, 1, -1, -1)}, 'neighbours'),
     ],
 )
 def test_unphysical_constants_are_refused_by_name(change, message):

@@ -23,7 +23,7 @@ both ends have the same active set (197 of 200; the other 3 cross a kink).
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ from hmpc_ros.policy.linear import sensitivity
 from hmpc_ros.policy.linear.limits import Limits
 from hmpc_ros.policy.linear.mpc import Mpc, Solution
 from hmpc_ros.policy.linear.unconstrained import OfflineMpc
-from hmpc_ros.policy.linear.weights import N_THETA, Weights
+from hmpc_ros.policy.linear.weights import N_THETA, SLACK, Weights, parameters_of, space
 from hmpc_ros.policy.protocol import MissingDerivativeError, SolveStatus
 
 # All that random states are away from the goal is shown: the derivative of the QP is tested here.
@@ -240,6 +240,60 @@ def test_central_finite_differences_of_acados_agree_where_no_kink_is_crossed(mpc
     assert crossed < 0.2 * len(cases)
     assert np.median(errors) < 1e-5
     assert np.quantile(errors, 0.9) < 1e-3
+
+
+def test_the_derivative_by_the_costs_of_slacks_is_that_of_finite_differences(mpc, cases):
+    rng, learned = np.random.default_rng(6), space(learn_slack=True)
+    errors = []
+    for case in cases:
+        costs = SLACK * np.exp(0.5 * rng.standard_normal(SLACK.shape))
+        w = replace(case.weights, slack=costs)
+        start = parameters_of(w, case.model, learned)
+        x0 = case.solution.states[0]
+        mpc.use(start)
+        solution = mpc.solve_deviation(x0)
+        if not solution.ok or not (solution.slacks > 1e-4).any():
+            continue  # costs of slacks that are not there do nothing
+        derivative = sensitivity.factorise(case.model, w, LIMITS, [solution], space=learned)
+        dtheta = np.zeros(learned.size)
+        part = learned.parts['slack']
+        dtheta[part] = 1e-4 * start.theta[part] * rng.standard_normal(SLACK.size)
+        ends = []
+        for sign in (1, -1):
+            mpc.use(start.with_theta(start.theta + sign * dtheta))
+            ends.append(mpc.solve_deviation(x0))
+        sets = [active_set(case.model, w, LIMITS, end) for end in ends]
+        if any((first != last).any() for first, last in zip(*sets, strict=True)):
+            continue
+        difference = (ends[0].inputs[0] - ends[1].inputs[0]) / 2
+        predicted = derivative.jacobian()[0] @ dtheta
+        seed = np.array([[1.0, -2.0, 0.5, 3.0]])
+        assert derivative.vjp(seed)[part] @ dtheta[part] == pytest.approx(
+            seed[0] @ predicted, rel=1e-6, abs=1e-9
+        )
+        scale = max(np.abs(predicted).max(), 1e-4)  # rad/s
+        errors.append(np.abs(difference - predicted).max() / scale)
+    print(f'\n{len(errors)} differences by slacks, {np.quantile(errors, QUANTILES)}')
+    assert len(errors) > 50
+    assert np.median(errors) < 1e-4
+    assert np.quantile(errors, 0.9) < 1e-2
+
+
+def test_cheaper_slacks_are_used_more_and_a_fixed_block_is_no_part_of_theta(mpc, cases):
+    case = next(c for c in cases if (c.solution.slacks > 0.1).any())
+    mpc.set_model(case.model)
+    plain = parameters_of(case.weights, case.model)
+    assert plain.theta.size == N_THETA == 94
+    cheap = plain.with_fixed({'slack': np.full(SLACK.size, 2.0)})
+    beyond = []
+    for parameters in (plain, cheap):
+        mpc.use(parameters)
+        assert np.array_equal(mpc.parameters.fixed['slack'], parameters.fixed['slack'])
+        beyond.append(mpc.solve_deviation(case.solution.states[0]).slacks.sum())
+    assert beyond[1] > 1.05 * beyond[0]
+    mpc.use(plain)
+    again = mpc.solve_deviation(case.solution.states[0])
+    assert again.flat == pytest.approx(case.solution.flat, abs=1e-6)
 
 
 def test_a_flight_gives_what_its_steps_give_one_by_one(mpc):

@@ -211,3 +211,18 @@ def test_whatever_comes_in_commands_are_finite_and_inside_the_limits(policy):
             low, high = policy.limits.input_min, policy.limits.input_max
             assert np.all((answer.command >= low) & (answer.command <= high))
     assert {Source.SOLUTION, Source.HOVER} <= sources
+
+
+def test_a_restarted_simulator_begins_the_reference_anew_also_when_it_is_heard_of_late(policy):
+    reference = a_circle()
+    pilot, controller = new(policy, reference)
+    start = resting_state(reference.sample(np.zeros(1)).position[0])
+    first, _ = fly(controller, start, 1.0)
+    restarted = SECOND + 10 * SECOND
+    pilot.restart(restarted)
+    again, _ = fly(controller, start, 1.0, stamp=restarted)
+    np.testing.assert_allclose(again, first, atol=1e-12)
+    # Heard of after a state has been answered: the reference's time is the stamps' all the same.
+    late = restarted + 10 * SECOND
+    fly(controller, start, 1.0, stamp=late, at={1: lambda: pilot.restart(late)})
+    assert pilot.time(late + 5 * PERIOD) == pytest.approx(0.05)

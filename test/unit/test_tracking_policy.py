@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hmpc_ros.configuration import build_tracking, files
 from hmpc_ros.plant import presets
 from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.rigid_body import resting_state, rotation_matrix
@@ -9,6 +10,7 @@ from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
 from hmpc_ros.policy.tracking.flying import fly
 from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
 from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.share import config_dir
 
 
 @pytest.fixture(scope='module')
@@ -118,3 +120,28 @@ def test_states_that_are_no_numbers_are_flown_through_within_the_limits(policy):
     assert np.linalg.norm(flight.errors, axis=1).max() < 1.5
     assert np.linalg.norm(flight.errors[-50:], axis=1).max() < 0.05
     assert np.isfinite(flight.states).all()
+
+
+def test_at_the_tilt_limit_commands_do_not_swing_at_the_default_slack_cost():
+    configuration = files.load(
+        config_dir() / 'tracking.yaml',
+        [
+            'simulator.backend=model',
+            'simulator.preset=hummingbird',
+            'simulator.wind.kind=constant',
+            'simulator.wind.mean=[0, 10, 0]',
+            'controller.reference.kind=hover',
+            'controller.tracking.limits.tilt=0.35',
+            'controller.tracking.tilt_slack=50',
+        ],
+    )
+    reference, _ = build_tracking.reference(configuration)
+    simulator = build_tracking.simulator(configuration['simulator'])
+    flight = fly(simulator, build_tracking.policy(configuration), reference, 300)
+    tilt = np.arccos(1 - 2 * (flight.states[:, 7] ** 2 + flight.states[:, 8] ** 2))
+    assert tilt[100:].min() > 0.3  # the wind holds it at the limit
+    change = np.diff(flight.inputs, axis=0)
+    swings = (change[1:] * change[:-1] < 0) & (np.abs(change[1:]) > 0.05)
+    assert swings.any(axis=1).sum() < 10
+    with pytest.raises(ValueError, match='tilt_slack'):
+        TrackingParameters(tilt_slack=np.array([100.0]))

@@ -63,7 +63,8 @@ def q(value):
 
 def whole(value, lease):
     """All that a lender names: weights that differ in q, and the lease."""
-    return {'q': q(value), 'r': [0.1] * 4, 'p': [0.5] * 78, 'model': [0.0] * 204, 'lease': lease}
+    others = {'r': [0.1] * 4, 'p': [0.5] * 78, 'slack': [25.0] * 18, 'model': [0.0] * 204}
+    return {'q': q(value), **others, 'lease': lease}
 
 
 def test_weights_without_a_lease_stay(controller):
@@ -124,7 +125,8 @@ def test_nobody_keeps_or_prolongs_a_trial_without_naming_all_its_weights(control
     controller.set(q=q(3), lease=2.0)
     result = controller.set(**request_)
     assert not result.successful
-    assert 'policy.q, policy.r, policy.p, policy.model and policy.lease in one' in result.reason
+    named = 'policy.q, policy.r, policy.p, policy.slack, policy.model and policy.lease in one'
+    assert named in result.reason
     assert controller.after(1.9) == (3.0, 2.0)
     assert controller.after(0.2) == (2.0, 0.0)
 

@@ -12,6 +12,7 @@ POLICY = {
     'policy.q': rng.standard_normal(12).tolist(),
     'policy.r': (1e-7 * rng.standard_normal(4)).tolist(),
     'policy.p': (1e5 * rng.standard_normal(78)).tolist(),
+    'policy.slack': [],
     'policy.model': [],
 }
 

@@ -16,12 +16,13 @@ from hmpc_ros.plant.rigid_body import (
     retract,
 )
 from hmpc_ros.plant.simulators.conditions import Conditions
+from hmpc_ros.plant.simulators.crazyflow_physics import CrazyflowPhysics
 from hmpc_ros.plant.simulators.model_physics import ModelPhysics
 from hmpc_ros.plant.simulators.protocol import Physics
 from hmpc_ros.plant.simulators.rotorpy_physics import RotorpyPhysics
 from hmpc_ros.plant.winds import WindSource
 
-BACKENDS = ('model', 'rotorpy')
+BACKENDS = ('model', 'rotorpy', 'crazyflow')
 LONGEST_STEP = 0.002  # s, of rate loop and physics
 
 
@@ -139,6 +140,8 @@ def _physics(backend: str, preset: Preset, conditions: Conditions, step: float) 
     true = conditions.applied_to(preset.constants)
     if backend == 'rotorpy':
         return RotorpyPhysics(true, step)
+    if backend == 'crazyflow':
+        return CrazyflowPhysics(preset.constants, true, step)
     if backend == 'model':
         airframe = airframe_of(true)
         # The body's mass changes the drag's acceleration, not its force.

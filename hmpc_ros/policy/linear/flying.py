@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from hmpc_ros.plant.kinds import ROTORS
 from hmpc_ros.plant.odometry import carried
 from hmpc_ros.policy.flight import Flight, closed_loop
 from hmpc_ros.policy.flight_controller import FlightController, Safety, Source
@@ -81,11 +82,11 @@ def _fly_solved(
         The flight; None when the ladder would have been needed.
     """
     lowest, highest, max_tilt = mpc.limits.rotor_min, mpc.limits.rotor_max, safety.max_tilt
-    solve = mpc.solve
+    solve, distrust = mpc.solve, ROTORS.trusted
 
     def answer(x: NDArray[np.float64], _t: int) -> Answer | str:
         # A state that is not finite is not within the tilt either, or fails to be solved.
-        if not (-max_tilt <= x[6] <= max_tilt and -max_tilt <= x[7] <= max_tilt):
+        if distrust(x, max_tilt):
             return 'tilted'
         solution = solve(x, goal)
         if not solution.ok:

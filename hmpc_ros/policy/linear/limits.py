@@ -6,14 +6,16 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.kinds import SOFT
 
-BOUNDED_STATES = slice(3, 12)
-N_BOUNDED = 9
+BOUNDED_STATES = SOFT
+N_BOUNDED = SOFT.stop - SOFT.start
 
 # Deviations from here on are none that could be measured, and acados takes them for no bounds.
 BEYOND_MEASURE = 1e10
 
-# Soft bounds cost 25 s + 25 s^2 per violated side and stage, s how far beyond: the paper's.
+# Soft bounds cost 25 s + 25 s^2 per violated side and stage, s how far beyond: the paper's, where
+# nothing else is said (`Weights.slack`).
 SLACK_L1 = 25.0
 SLACK_L2 = 25.0
 

@@ -11,8 +11,8 @@ from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import BEYOND_MEASURE, BOUNDED_STATES, N_BOUNDED, Limits
 from hmpc_ros.policy.linear.qp_solver import AcadosQp, QpDimensions, SolutionLayout, SolverOptions
-from hmpc_ros.policy.linear.weights import Weights, parameters_of
-from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.policy.linear.weights import SPACE, Weights, parameters_of
+from hmpc_ros.policy.parameters import Parameters, ParameterSpace
 from hmpc_ros.policy.protocol import SolveStatus
 
 HORIZON = 12  # steps
@@ -87,7 +87,7 @@ class Mpc:
 
     In deviations from the goal and from hover, with s_k >= 0 beyond the soft bounds:
 
-        min   sum_{k<N} (x_k' Q x_k + u_k' R u_k) + x_N' P x_N + sum_{k=1..N} 25 (s_k + s_k^2)
+        min   sum_{k<N} (x_k' Q x_k + u_k' R u_k) + x_N' P x_N + sum_{k=1..N} (l' s_k + c' s_k^2)
         s.t.  x_{k+1} = A x_k + B u_k + c,  rotor limits on u_k,  |x_k| <= x_max + s_k
 
     Weights, limits and the model are data of a solver that is generated once: changing them costs
@@ -117,6 +117,7 @@ class Mpc:
         self.layout = SolutionLayout.of(dimensions)
         self._inputs_start = self.layout.slices[1].start
         self.limits = limits
+        self._space = SPACE
         self._fixed: object = None  # the blocks that the model was last taken from
         self._fixed_model: LinearModel | None = None
         self.set_model(model)
@@ -130,12 +131,19 @@ class Mpc:
             ValueError, AcadosMissingError, CodeGenerationError: as the constructor.
         """
         model = own.with_entries(parameters.fixed['model'])
-        return cls(model, limits, Weights.from_theta(parameters.theta), horizon)
+        made = cls(model, limits, Weights.of(parameters), horizon)
+        made._space = parameters.space
+        return made
 
     @property
     def parameters(self) -> Parameters:
         """Cost weights and prediction model."""
-        return parameters_of(self.weights, self.model)
+        return parameters_of(self.weights, self.model, self._space)
+
+    @property
+    def space(self) -> ParameterSpace:
+        """What of the parameters is learned, as they were given last."""
+        return self._space
 
     def use(self, parameters: Parameters) -> None:
         """Fly with other weights and another model from the next solve on."""
@@ -144,8 +152,10 @@ class Mpc:
             if not np.array_equal(entries, self.model.entries):
                 self.set_model(self.model.with_entries(entries))
             self._fixed, self._fixed_model = parameters.fixed, self.model
-        if not np.array_equal(self.weights.theta, parameters.theta):
-            self.set_weights(Weights.from_theta(parameters.theta))
+        self._space = parameters.space
+        weights = Weights.of(parameters)
+        if not weights.same_as(self.weights):
+            self.set_weights(weights)
 
     def set_model(self, model: LinearModel) -> None:
         """Predict with another model from the next solve on.
@@ -165,7 +175,8 @@ class Mpc:
         # acados minimises y' W y / 2.
         stage[:NX, :NX] = 2 * weights.state_weight
         stage[NX:, NX:] = 2 * weights.input_weight
-        self._qp.set_weights(stage, 2 * weights.terminal_weight)
+        linear, quadratic = weights.slack
+        self._qp.set_weights(stage, 2 * weights.terminal_weight, linear, 2 * quadratic)
 
     def set_limits(self, limits: Limits) -> None:
         """Solve with other bounds from now on.

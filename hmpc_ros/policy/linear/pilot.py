@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hmpc_ros.plant.kinds import ROTORS
+
 if TYPE_CHECKING:
     from hmpc_ros.policy.linear.goal import Goal
     from hmpc_ros.policy.linear.limits import Limits
@@ -68,9 +70,9 @@ class LinearPilot:
         low, high = self._low, self._high
         return np.array([min(max(speed, low), high) for speed in command.tolist()])
 
-    def tilt(self, state: np.ndarray) -> float:
-        """Return the larger of roll and pitch: the model is linear in them."""
-        return max(abs(float(state[6])), abs(float(state[7])))
+    def distrust(self, state: np.ndarray, max_tilt: float) -> str:
+        """Say by how much the vehicle is tilted beyond: the model is linear in roll and pitch."""
+        return ROTORS.trusted(state, max_tilt)
 
     def sent(self, command: np.ndarray | None) -> None:
         """Nothing is made of it: the MPC remembers no commands."""

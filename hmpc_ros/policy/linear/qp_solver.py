@@ -15,13 +15,12 @@ import casadi as ca
 import numpy as np
 
 from hmpc_ros.policy.acados import acados, c_function, cached_solver, generate, vectors
-from hmpc_ros.policy.linear.limits import SLACK_L1, SLACK_L2
 from hmpc_ros.policy.linear.weights import QP_TOLERANCE
 
 # The name of the generated C functions.
 _NAME = 'hmpc_qp'
 # Changes to the generated code that the other ingredients of the cache key do not show.
-_FORMULATION_VERSION = 1
+_FORMULATION_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -185,14 +184,27 @@ class AcadosQp:
         for stage in range(self.dimensions.horizon):
             self._solver.set(stage, 'p', parameters)
 
-    def set_weights(self, stage_weight: np.ndarray, terminal_weight: np.ndarray) -> None:
-        """Set W (nx + nu, nx + nu) of the stages and W_N (nx, nx), in acados' 1/2 convention."""
+    def set_weights(
+        self,
+        stage_weight: np.ndarray,
+        terminal_weight: np.ndarray,
+        slack_linear: np.ndarray,
+        slack_quadratic: np.ndarray,
+    ) -> None:
+        """Set W (nx + nu, nx + nu) of the stages and W_N (nx, nx), in acados' 1/2 convention.
+
+        Those of the slacks, z (nb,) and Z (nb,), alike: z s + Z s^2 / 2, on either side.
+        """
         stage = np.ascontiguousarray(stage_weight)
         terminal = np.ascontiguousarray(terminal_weight)
         n = self.dimensions.horizon
         for k in range(n + 1):
             weight = stage if k < n else terminal
             self._set_cost(*self._cost_head, k, b'W', weight.ctypes.data)
+        z, Z = (np.ascontiguousarray(each, dtype=float) for each in (slack_linear, slack_quadratic))
+        for k in range(1, n + 1):
+            for name, values in ((b'zl', z), (b'zu', z), (b'Zl', Z), (b'Zu', Z)):
+                self._set_cost(*self._cost_head, k, name, values.ctypes.data)
 
     def set_bounds(self, u_min: np.ndarray, u_max: np.ndarray, x_max: np.ndarray) -> None:
         """Set the hard bounds on inputs (nu,) and the soft symmetric ones on states (nb,)."""
@@ -278,11 +290,9 @@ def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:
     constraints.lbx = constraints.lbx_e = -np.ones(d.n_bounded)
     constraints.ubx = constraints.ubx_e = np.ones(d.n_bounded)
     constraints.idxsbx = constraints.idxsbx_e = np.arange(d.n_bounded)
-    quadratic, linear = np.full(d.n_bounded, 2 * SLACK_L2), np.full(d.n_bounded, SLACK_L1)
     for suffix in ('', '_e'):
-        for side in ('l', 'u'):
-            setattr(ocp.cost, f'Z{side}{suffix}', quadratic)
-            setattr(ocp.cost, f'z{side}{suffix}', linear)
+        for name in ('Zl', 'Zu', 'zl', 'zu'):
+            setattr(ocp.cost, f'{name}{suffix}', np.ones(d.n_bounded))
 
     acados().real_time(ocp, d.horizon, d.horizon, options.qp_tolerance, options.qp_max_iterations)
     ocp.solver_options.hpipm_mode = options.hpipm_mode
@@ -294,7 +304,7 @@ def _load_or_build(dimensions: QpDimensions, options: SolverOptions) -> Any:
     asked = {'dimensions': asdict(dimensions), 'options': asdict(options)}
     return cached_solver(
         'qp', lambda: _formulate(dimensions, options), __name__, asked,
-        **asked, formulation=_FORMULATION_VERSION, slack=[SLACK_L1, SLACK_L2],
+        **asked, formulation=_FORMULATION_VERSION,
     )  # fmt: skip
 
 

@@ -14,19 +14,20 @@ from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX, POSITION
 from hmpc_ros.policy.elimination import SMALLEST_DISTANCE
 from hmpc_ros.policy.linear import riccati
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED, SLACK_L2, Limits
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED, Limits
 from hmpc_ros.policy.linear.mpc import Solution
 from hmpc_ros.policy.linear.qp_solver import SolutionLayout
 from hmpc_ros.policy.linear.riccati import Riccati
 from hmpc_ros.policy.linear.weights import (
-    N_THETA,
     P_PART,
     Q_PART,
     R_PART,
+    SPACE,
     TRIL_COLUMNS,
     TRIL_ROWS,
     Weights,
 )
+from hmpc_ros.policy.parameters import ParameterSpace
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 # The derivation (acados' convention: 1/2 H with H_x = 2 Q, H_u = 2 R, H_N = 2 P).
@@ -67,6 +68,11 @@ from hmpc_ros.policy.protocol import MissingDerivativeError
 #     d/dr_i = 4 r_i sum_{k=0..N-1} z_uk,i u_k,i
 #     d/dL   = 2 (z_N (x_N' L) + x_N (z_N' L)),  lower triangle
 #
+# The slacks' costs l s + c s^2 (z = l, Z = 2 c) enter a stationarity of their own. With
+# g = dz + s dZ it reads  Z ds + g = dlam - d_s ds,  and what is left in a state's is the force
+#
+#     F <- F +- d / (Z + d + d_s) g        upper bound +, lower -; 0 inactive, -> g violated
+#
 # x_k and u_k are the solution's, whatever the model's drift c is; z never sees c. At a degenerate
 # active set (bound and multiplier both vanish) u_0 has a kink, and this is the derivative of the
 # solution smoothed by the barrier: it lies between the one-sided ones.
@@ -83,6 +89,7 @@ class _Steps:
     riccati: Riccati
     states: np.ndarray  # (N + 1, 12, n)
     inputs: np.ndarray  # (N, 4, n)
+    slack: np.ndarray | None = None  # (2, N, 9, n), of F by l and c; None: no bound acts
 
     def response(self, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return z_x (N, 12, R, n) and z_u (N, 4, R, n) for the seeds (R, T, 4) of a flight."""
@@ -112,7 +119,9 @@ class Sensitivity:
         failed: np.ndarray,
         bounded_steps: int,
         moved: dict[int, np.ndarray],
+        space: ParameterSpace = SPACE,
     ) -> None:
+        self._size, self._slack_part = space.size, space.parts.get('slack')
         self.failed_steps: tuple[int, ...] = tuple(int(step) for step in np.flatnonzero(failed))
         self.bounded_steps = int(bounded_steps)
         self._weights = weights
@@ -141,7 +150,7 @@ class Sensitivity:
         return gain
 
     def vjp(self, seeds: np.ndarray) -> np.ndarray:
-        """Return sum_t w_t' du_0,t/dtheta (94,) for seeds w (T, 4).
+        """Return sum_t w_t' du_0,t/dtheta (n,) for seeds w (T, 4).
 
         Raises:
             MissingDerivativeError: a step's solve failed.
@@ -149,7 +158,7 @@ class Sensitivity:
         self.require_complete()
         seeds = np.asarray(seeds)[None]
         factor = self._weights.terminal_factor
-        gradient = np.zeros(N_THETA)
+        gradient = np.zeros(self._size)
         for group in self._groups:
             z_x, z_u = group.response(seeds)
             z_x, z_u = z_x[:, :, 0], z_u[:, :, 0]
@@ -157,12 +166,15 @@ class Sensitivity:
             gradient[R_PART] += np.einsum('kit,kit->i', z_u, group.inputs)
             outer = z_x[-1] @ group.states[-1].T
             gradient[P_PART] += 2 * ((outer + outer.T) @ factor)[TRIL_ROWS, TRIL_COLUMNS]
+            if self._slack_part is not None and group.slack is not None:
+                by_slack = np.einsum('kbt,jkbt->jb', z_x[:, BOUNDED_STATES], group.slack)
+                gradient[self._slack_part] += by_slack.ravel()
         gradient[Q_PART] *= 4 * self._weights.q
         gradient[R_PART] *= 4 * self._weights.r
         return gradient
 
     def jacobian(self) -> np.ndarray:
-        """Return du_0/dtheta (T, 4, 94).
+        """Return du_0/dtheta (T, 4, n).
 
         Raises:
             MissingDerivativeError: a step's solve failed.
@@ -171,22 +183,25 @@ class Sensitivity:
         return self._products(unit)
 
     def _products(self, seeds: np.ndarray) -> np.ndarray:
-        """Return w' du_0/dtheta (T, R, 94) for seeds w (R, T, 4)."""
+        """Return w' du_0/dtheta (T, R, n) for seeds w (R, T, 4)."""
         self.require_complete()
         factor = self._weights.terminal_factor
-        products = np.empty((self._length, len(seeds), N_THETA))
+        products = np.empty((self._length, len(seeds), self._size))
         for group in self._groups:
             z_x, z_u = group.response(seeds)
             z_N = z_x[-1].transpose(2, 1, 0)  # (n, R, 12)
             x_N = group.states[-1].T[:, None]  # (n, 1, 12)
             terminal = z_N[..., None] * (x_N @ factor)[..., None, :]
             terminal += x_N[..., None] * (z_N @ factor)[..., None, :]
-            part = np.empty((len(group.indices), len(seeds), N_THETA))
+            part = np.zeros((len(group.indices), len(seeds), self._size))
             part[..., Q_PART] = np.einsum('kirt,kit->tri', z_x[:-1], group.states[1:-1])
             part[..., Q_PART] *= 4 * self._weights.q
             part[..., R_PART] = np.einsum('kirt,kit->tri', z_u, group.inputs)
             part[..., R_PART] *= 4 * self._weights.r
             part[..., P_PART] = 2 * terminal[..., TRIL_ROWS, TRIL_COLUMNS]
+            if self._slack_part is not None and group.slack is not None:
+                by_slack = np.einsum('kbrt,jkbt->trjb', z_x[:, BOUNDED_STATES], group.slack)
+                part[..., self._slack_part] = by_slack.reshape(*part.shape[:2], -1)
             products[group.indices] = part
         return products
 
@@ -197,6 +212,7 @@ def factorise(
     limits: Limits,
     solutions: Sequence[Solution],
     interior: Riccati | None = None,
+    space: ParameterSpace = SPACE,
 ) -> Sensitivity:
     """Differentiate the MPC at the T solutions of a flight.
 
@@ -206,6 +222,7 @@ def factorise(
         limits: the limits the solves used.
         solutions: T solves over one horizon; of a single one for a single derivative.
         interior: the recursion without bounds, if the caller has it (`UnconstrainedPlan.riccati`).
+        space: what of the weights is theta.
 
     A solve that failed, or at whose solution the recursion breaks down, is listed in
     ``failed_steps`` of what is returned; nothing is raised here.
@@ -228,15 +245,17 @@ def factorise(
         groups.append(_Steps(free, recursion, parts.states, parts.inputs))
     if bounded.size:
         parts = _Parts.of(layout, flat[bounded])
-        batch = riccati.factorise(model, weights, *_Sides.of(parts, model, limits).curvatures())
-        groups.append(_Steps(bounded, batch, parts.states, parts.inputs))
+        sides = _Sides.of(parts, model, limits)
+        Z = 2 * weights.slack[1][:, None]
+        batch = riccati.factorise(model, weights, *sides.curvatures(Z))
+        groups.append(_Steps(bounded, batch, parts.states, parts.inputs, sides.slack_forces(Z)))
         usable[bounded] = np.isfinite(batch.gains).all(axis=(0, 1, 2))
     moved = {
         step: _shown_position(solution.states[0, POSITION], solution.unseen)
         for step, solution in enumerate(solutions)
         if solution.unseen is not None
     }
-    return Sensitivity(weights, groups, ~usable, bounded.size, moved)
+    return Sensitivity(weights, groups, ~usable, bounded.size, moved, space)
 
 
 def _shown_position(shown: np.ndarray, unseen: np.ndarray) -> np.ndarray:
@@ -285,14 +304,20 @@ class _Sides:
             slack_multiplier=by_side(parts.slack_multipliers, 0.0),
         )
 
-    def curvatures(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return D_u (N, 4, n) and D_x (N, 9, n), both sides together."""
+    def curvatures(self, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return D_u (N, 4, n) and D_x (N, 9, n), both sides together; Z (9, 1) of the slacks."""
         hard = self.u_multiplier / self.u_distance
         d = self.x_multiplier / self.x_distance
         d_s = self.slack_multiplier / self.slack
-        Z = 2 * SLACK_L2
         soft = d * (Z + d_s) / (Z + d + d_s)
         return hard.sum(axis=0), soft.sum(axis=0)
+
+    def slack_forces(self, Z: np.ndarray) -> np.ndarray:
+        """Return dF/dl and dF/dc (2, N, 9, n) of the bounded states' stationarity."""
+        d = self.x_multiplier / self.x_distance
+        share = d / (Z + d + self.slack_multiplier / self.slack)
+        by_cost = np.stack((share, 2 * self.slack * share))  # (2, sides, N, 9, n)
+        return by_cost[:, 1] - by_cost[:, 0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from hmpc_ros.plant.quadcopter import NU, NX
 from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.linear import sensitivity
 from hmpc_ros.policy.linear.goal import Goal
-from hmpc_ros.policy.linear.limits import BOUNDED_STATES, SLACK_L1, Limits
+from hmpc_ros.policy.linear.limits import BOUNDED_STATES, Limits
 from hmpc_ros.policy.linear.mpc import Mpc, Solution
 from hmpc_ros.policy.linear.sensitivity import Sensitivity
 from hmpc_ros.policy.linear.weights import Weights
@@ -138,9 +138,7 @@ class OfflineMpc:
         self.planned = 0
         self.solved = 0
         self._made: UnconstrainedPlan | None = None
-        # Stationarity in a slack of zero: its own multiplier is the slope of the penalty.
         self._no_bound_acts = np.zeros(mpc.layout.size)
-        self._no_bound_acts[mpc.layout.slices[-1]] = SLACK_L1
 
     @property
     def model(self) -> LinearModel:
@@ -182,8 +180,9 @@ class OfflineMpc:
             ValueError: it has no stabilising solution for the parameters' model.
         """
         model = self.mpc.model.with_entries(parameters.fixed['model'])
-        weighed = Weights.from_theta(start.theta)
-        return parameters.with_theta(Weights.for_model(model, weighed.q, weighed.r).theta)
+        weighed = Weights.of(start)
+        tuned = Weights.for_model(model, weighed.q, weighed.r, weighed.slack)
+        return parameters.with_theta(parameters.space.pack(vars(tuned)))
 
     def set_weights(self, weights: Weights) -> None:
         """Solve with other cost weights from now on."""
@@ -208,6 +207,9 @@ class OfflineMpc:
         ):
             made = UnconstrainedPlan(mpc.model, mpc.weights, mpc.limits, mpc.horizon)
             self._made = made
+            # Stationarity in a slack of zero: its own multiplier is the slope of the penalty.
+            slopes = self._no_bound_acts[mpc.layout.slices[-1]].reshape(mpc.layout.shapes[-1])
+            slopes[:] = mpc.weights.slack[0]
         return made
 
     def solve(self, x: np.ndarray, goal: Goal) -> Solution:
@@ -243,7 +245,9 @@ class OfflineMpc:
         """Differentiate at the solutions of a flight, flown with the present weights and model."""
         mpc = self.mpc
         interior = self.plan().riccati if self.shortcut else None
-        return sensitivity.factorise(mpc.model, mpc.weights, mpc.limits, solutions, interior)
+        return sensitivity.factorise(
+            mpc.model, mpc.weights, mpc.limits, solutions, interior, mpc.space
+        )
 
     def _planned(
         self,

@@ -2,18 +2,20 @@
 
     stage cost     x' Q x + u' R u     Q = diag(q^2) + 1e-6 I,  R = diag(r^2) + 1e-6 I
     terminal cost  x' P x              P = L L' + 1e-6 I,       p = tril(L), row by row
-    theta = (q, r, p)                  12 + 4 + 78 = 94 numbers
+    soft bounds    l s + c s^2         s how far beyond, slack = (l, c) of each bounded state
+    theta = (q, r, p)                  12 + 4 + 78 = 94 numbers; with slack, if that is learned, 112
 
 This is the one place that converts between the two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.linalg
 
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import NU, NX
+from hmpc_ros.policy.linear.limits import N_BOUNDED, SLACK_L1, SLACK_L2
 from hmpc_ros.policy.parameters import Block, Parameters, ParameterSpace
 
 N_TERMINAL = NX * (NX + 1) // 2
@@ -23,10 +25,17 @@ QP_TOLERANCE = 1e-8  # of the QP solver's residuals
 TRIL_ROWS, TRIL_COLUMNS = np.tril_indices(NX)
 
 
-def space(q_max: float = 100.0, r_max: float = 100.0, p_max: float = 1000.0) -> ParameterSpace:
+#: Linear and quadratic cost (2, 9) of violated soft bounds where nothing else is said: the paper's.
+SLACK = np.repeat([[SLACK_L1], [SLACK_L2]], N_BOUNDED, axis=1)
+SLACK.setflags(write=False)
+
+
+def space(
+    q_max: float = 100.0, r_max: float = 100.0, p_max: float = 1000.0, learn_slack: bool = False
+) -> ParameterSpace:
     """Return the blocks, with bounds on the magnitude of the weights' square roots.
 
-    Only q^2, r^2 and L L' matter: the bounds are symmetric.
+    Only q^2, r^2 and L L' matter: their bounds are symmetric.
     """
     entries = NX * (NX + NU + 1)
     return ParameterSpace(
@@ -34,9 +43,13 @@ def space(q_max: float = 100.0, r_max: float = 100.0, p_max: float = 1000.0) -> 
             Block('q', (NX,), -q_max, q_max, meaning='square roots of the state weights'),
             Block('r', (NU,), -r_max, r_max, meaning='square roots of the input weights'),
             Block('p', (N_TERMINAL,), -p_max, p_max, meaning='factor of the terminal weight'),
+            Block(
+                'slack', SLACK.shape, 1e-3, 1e4, SLACK_L1,
+                meaning='linear and quadratic cost of violated soft bounds', learnable=learn_slack,
+            ),
             Block('model', (entries,), meaning='A, B and c of the prediction', learnable=False),
         )
-    )
+    )  # fmt: skip
 
 
 SPACE = space()
@@ -52,14 +65,16 @@ class Weights:
         q: (12,) square roots of the state weights.
         r: (4,) square roots of the input weights.
         p: (78,) lower triangle of the terminal weight's factor L, row by row.
+        slack: (2, 9) linear and quadratic cost of violated soft bounds.
 
     Raises:
-        ValueError: a part has the wrong length or is not finite.
+        ValueError: a part has the wrong length or is not finite, or a cost of slacks not positive.
     """
 
     q: np.ndarray
     r: np.ndarray
     p: np.ndarray
+    slack: np.ndarray = field(default_factory=lambda: SLACK)
 
     def __post_init__(self) -> None:
         """Take private read-only copies and check them."""
@@ -71,6 +86,11 @@ class Weights:
                 raise ValueError(f'weights {name} must be finite, got {array}')
             array.setflags(write=False)
             object.__setattr__(self, name, array)
+        slack = np.array(self.slack, dtype=float).reshape(SLACK.shape)
+        if not (np.isfinite(slack).all() and (slack > 0).all()):
+            raise ValueError(f'weights slack must be positive and finite, got {slack}')
+        slack.setflags(write=False)
+        object.__setattr__(self, 'slack', slack)
 
     @classmethod
     def from_theta(cls, theta: np.ndarray) -> 'Weights':
@@ -82,7 +102,23 @@ class Weights:
         return cls(**SPACE.unpack(theta))
 
     @classmethod
-    def for_model(cls, model: LinearModel, q: np.ndarray, r: np.ndarray) -> 'Weights':
+    def of(cls, parameters: Parameters) -> 'Weights':
+        """Return the weights among parameters, learned or not.
+
+        Raises:
+            ValueError: as the constructor.
+        """
+        blocks = {**parameters.fixed, **parameters.space.unpack(parameters.theta)}
+        return cls(*(blocks[name] for name in ('q', 'r', 'p', 'slack')))
+
+    def same_as(self, other: 'Weights') -> bool:
+        """Tell whether all numbers are the same."""
+        return all(np.array_equal(getattr(self, n), getattr(other, n)) for n in vars(self))
+
+    @classmethod
+    def for_model(
+        cls, model: LinearModel, q: np.ndarray, r: np.ndarray, slack: np.ndarray = SLACK
+    ) -> 'Weights':
         """Return the weights whose terminal cost is the infinite-horizon one of (model, q, r).
 
         P solves the discrete algebraic Riccati equation for (A, B, diag(q^2), diag(r^2)): the
@@ -100,7 +136,7 @@ class Weights:
                 f'no terminal weight for this model: its Riccati equation fails ({error}); '
                 'is (A, B) stabilisable and are all q and r non-zero?'
             ) from error
-        return cls(q, r, factor[TRIL_ROWS, TRIL_COLUMNS])
+        return cls(q, r, factor[TRIL_ROWS, TRIL_COLUMNS], slack)
 
     def refuse_unsolvable(self) -> None:
         """Refuse weights with which the QP solver cannot come to an end.
@@ -131,7 +167,7 @@ class Weights:
 
     @property
     def theta(self) -> np.ndarray:
-        """All weights as one vector (94,)."""
+        """q, r and p as one vector (94,)."""
         return SPACE.pack(vars(self))
 
     @property
@@ -158,6 +194,9 @@ class Weights:
         return factor @ factor.T + REGULARISATION * np.eye(NX)
 
 
-def parameters_of(weights: Weights, model: LinearModel) -> Parameters:
-    """Return weights and prediction model as one object."""
-    return Parameters(SPACE, weights.theta, {'model': model.entries})
+def parameters_of(
+    weights: Weights, model: LinearModel, within: ParameterSpace = SPACE
+) -> Parameters:
+    """Return weights and prediction model as one object, theta as a space has it."""
+    slack = {} if 'slack' in within.parts else {'slack': weights.slack.ravel()}
+    return Parameters(within, within.pack(vars(weights)), {**slack, 'model': model.entries})

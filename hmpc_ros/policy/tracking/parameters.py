@@ -18,9 +18,9 @@ def _block(text: str, *default: float, low: float, high: float, unit: str) -> An
     return field(default_factory=lambda: np.array(default), metadata=metadata)
 
 
-def _weight(of: str, *default: float, unit: str) -> Any:
+def _weight(of: str, *default: float, unit: str, high: float = 1e3) -> Any:
     """Declare square roots of cost weights; a zero would have no derivative."""
-    return _block(f'weight of {of}', *default, low=1e-3, high=1e3, unit=unit)
+    return _block(f'weight of {of}', *default, low=1e-3, high=high, unit=unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,11 @@ class TrackingParameters:
     # The last stage weighs this many times as much: it stands for all that comes after.
     terminal: np.ndarray = _weight('the last stage: it counts this many times', 3.0, unit='1')
     # Of going beyond the soft limits: 1/2 (w excess)^2, excess of 1 - R33 and of the speed.
-    tilt_slack: np.ndarray = _weight('tilting beyond the limit (of 1 - cos)', 50.0, unit='1')
+    # What is within costs nothing, and an iteration that stands there does not see what comes:
+    # with 60 for the tilt commands begin to swing about the limit, with 100 they never stop.
+    tilt_slack: np.ndarray = _weight(
+        'tilting beyond the limit (of 1 - cos)', 50.0, unit='1', high=52.0
+    )
     speed_slack: np.ndarray = _weight('flying beyond the speed limit', 10.0, unit='s/m')
     thrust_gain: np.ndarray = _block(
         'thrust had over thrust commanded', 1.0, low=0.2, high=5.0, unit='1'

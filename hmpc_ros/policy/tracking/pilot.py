@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from hmpc_ros.plant.kinds import RATES
 from hmpc_ros.plant.odometry import euler_from_quaternion
 from hmpc_ros.plant.reference.delayed import Delayed
 from hmpc_ros.plant.reference.feasibility import Envelope, Feasibility, check, feasible
@@ -40,6 +41,7 @@ class TrackingPilot:
     """
 
     plan_step = STAGE_TIME
+    _restart: int | None = None  # stamp at which a run begins
 
     def __init__(
         self,
@@ -76,6 +78,10 @@ class TrackingPilot:
         """Begin the reference anew, its time 0 at a stamp [ns]; None: at the next state."""
         self._begin = begin
         self.reset()
+
+    def restart(self, stamp: int) -> None:
+        """Begin what is wanted anew at a stamp [ns], with the first state that is not before it."""
+        self._restart = stamp
 
     def go_to(self, goal: np.ndarray, yaw: float) -> Feasibility:
         """Fly to a goal (3,) [m] with a heading [rad] along a bounded path, from the next state on.
@@ -153,11 +159,16 @@ class TrackingPilot:
         """Begin a run: the reference from its beginning."""
         self._policy.reset()
         self._zero = self._begin
+        self._restart = None
         self._last: int | None = None  # stamp of the last state
         self._reference = self._wanted
 
     def solve(self, state: np.ndarray, stamp: int) -> TrackingSolution:
         """Answer a state (13,)."""
+        if self._restart is not None and stamp >= self._restart:
+            begin, self._restart = self._restart, None
+            self.reset()
+            self._zero = begin
         begins = self._begin is not None and stamp >= self._begin
         if self._last is None or (begins and self._last < self._begin):  # type: ignore[operator]
             self._join(state, stamp)
@@ -194,9 +205,9 @@ class TrackingPilot:
         limits = self._policy.limits
         return np.minimum(np.maximum(command, limits.input_min), limits.input_max)
 
-    def tilt(self, _state: np.ndarray) -> float:
-        """Return 0: the model holds at any attitude."""
-        return 0.0
+    def distrust(self, state: np.ndarray, max_tilt: float) -> str:
+        """Say nothing: the model holds at any attitude."""
+        return RATES.trusted(state, max_tilt)
 
     def sent(self, command: np.ndarray | None) -> None:
         """Let the observer know what is flown."""

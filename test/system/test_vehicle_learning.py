@@ -1,0 +1,129 @@
+"""A learner's flights on a vehicle behind an autopilot: battery changes, and pilots."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('pymavlink', reason='an extra: pip install pymavlink')
+pytest.importorskip('acados', reason='the controller solves with acados')
+
+from scripted_autopilot import HOLD, OFFBOARD, POSITION, FlyingAutopilot
+
+from hmpc_ros.configuration import build_tracking, tracking_learner
+from hmpc_ros.configuration.files import load
+from hmpc_ros.learning.requests import NOMINAL, FlightRequest
+from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.policy.tracking.parameters import SPACE
+from hmpc_ros.ros.graph import find_config
+from hmpc_ros.studies.vehicle import vehicle_flyer
+
+pytestmark = [pytest.mark.system, pytest.mark.long]
+
+# Until the gates are open.
+ENGAGE = """
+import time
+from hmpc_ros.ros.autopilot_client import open_client
+with open_client('mavlink_adapter') as client:
+    while not client.ask('engage', 30.0)[0]:
+        time.sleep(0.2)
+"""
+SETTINGS = {
+    'mavlink_adapter.solve_timeout': 5.0,
+    'mavlink_adapter.max_latency': 2.0,
+    'mavlink_adapter.state_timeout': 5.0,
+    'controller.reference.kind': 'lissajous',
+    'controller.reference.size': [0.5, 0.25],
+    'controller.reference.rate': 1.2,
+    'controller.reference.duration': 3.0,
+    'controller.reference.ramp': 1.0,
+    'controller.tracking.rmse_after': 0.5,
+}
+
+
+class Pilot:
+    """Reads what the run says, and does what it asks for."""
+
+    def __init__(self, peer: FlyingAutopilot):
+        self.peer, self.said = peer, []
+
+    def intervene(self) -> None:
+        """Take the vehicle over on its way."""
+        while not (self.peer.mode == OFFBOARD and np.abs(self.peer.place[:2]).max() > 0.2):
+            time.sleep(0.05)
+        self.peer.mode = POSITION
+        self.peer.place[:] = 0.0, 0.0, 2.0  # and bring it back
+
+    def __call__(self, words: str) -> None:
+        self.said.append(words)
+        if words.startswith('paused: '):
+            assert self.peer.mode != OFFBOARD  # it was handed back before anything is changed
+            self.peer.battery, self.peer.mode = 80, POSITION
+            self.engaging = subprocess.Popen(
+                [sys.executable, '-c', ENGAGE]
+            )
+
+
+@contextlib.contextmanager
+def flyer():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    given = {**SETTINGS, 'mavlink_adapter.url': f'udp:127.0.0.1:{port}'}
+    overrides = [f'{name}={value}' for name, value in given.items()]
+    configuration = load(find_config('autopilot'), overrides)
+    reference, _ = build_tracking.reference(configuration)
+    known = tracking_learner.teacher(configuration)
+    peer = FlyingAutopilot(port)
+    pilot = Pilot(peer)
+    try:
+        with vehicle_flyer(
+            configuration, 'mavlink_adapter', reference, tracking_learner.steps(known), say=pilot
+        ) as fly:
+            yield fly, peer, pilot, known.start.theta
+        assert peer.mode == HOLD
+    finally:
+        peer.stop()
+
+
+def test_it_pauses_for_a_battery_change_and_goes_on_when_engaged_again():
+    with flyer() as (fly, peer, pilot, theta):
+
+        def request(number: int, scale: float = 1.0) -> FlightRequest:
+            return FlightRequest(Parameters(SPACE, scale * theta), NOMINAL, number=number)
+
+        first = fly(request(0))
+        assert first.complete
+        assert np.isfinite(first.measured).all()
+        assert not first.failures
+        assert len(peer.modes) == 1  # engaged once
+        second = fly(request(1))
+        assert second.complete
+        assert len(peer.modes) == 1  # and flown back to the start without handing back
+
+        peer.battery = 30  # less than the reserve, more than what ends a flight
+        end = len(pilot.said)
+
+        def told() -> float:
+            fly.flights.spin_until(lambda: fly.flights.battery < 0.31, 30.0)
+            return fly.flights.battery
+
+        assert told() < 0.31
+        assert fly(request(2)).complete
+        assert 'battery_reserve' in pilot.said[end]
+        pilot.engaging.wait(timeout=30.0)
+
+        end = len(pilot.said)
+        intervention = threading.Thread(target=pilot.intervene)
+        intervention.start()
+        assert fly(request(3)).complete  # flown again, after the pilot has let it be engaged
+        intervention.join()
+        assert 'flown again: the autopilot went to position' in pilot.said[end]
+        assert pilot.said[end + 1].startswith('paused: ')
+        pilot.engaging.wait(timeout=30.0)
