@@ -258,7 +258,6 @@ class TrackingPolicy:
         if begin != self._begin:
             self._begin = begin
             self._pilot.begin_at(_stamp(begin))
-            self._shown = None  # at other times now
         if goal != self._goal:
             self._goal = goal
             self.go_to(goal)
@@ -329,7 +328,7 @@ class TrackingPolicy:
             resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)
         ])
         path = new_path(self._frame_id, count)
-        set_rigid_body_path(states, answer.time + round(1e9 * (now - time)), _SHOWN_STEP, path)
+        set_rigid_body_path(states, answer.time, _SHOWN_STEP, path)
         return path
 
 
