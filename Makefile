@@ -19,10 +19,10 @@ unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP
 export ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-paper test test-long test-crazyflow test-browser lint bench soak figures docs clean
+.PHONY: help setup demo demo-paper test test-long test-browser test-crazyflow lint bench soak px4-sitl figures study docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make or renew the virtual environment (the other targets do it by themselves)
 	@$(PYTHON) tools/setup_env.py --venv $(VENV) --ros-distro $(ROS_DISTRO)
@@ -38,9 +38,6 @@ test: lint ## lint, then every test that is not long
 
 test-long: setup ## the tests that take minutes
 	@$(BIN)/python -m pytest -m long $(ARGS)
-
-test-browser: setup ## the live page in a real browser; pictures in build/screenshots
-	@$(BIN)/python -m pytest -m browser test/browser $(ARGS)
 
 # Beside .venv and reading from it, so that only what crazyflow needs is there twice. The ROS wheels
 # look for their libraries below sys.prefix.
@@ -59,6 +56,9 @@ test-crazyflow: setup ## install crazyflow (1.2 GB) in an environment of its own
 	@$(MAKE) --no-print-directory $(CRAZYFLOW)/ready
 	@$(CRAZYFLOW)/bin/python -m pytest -m crazyflow $(ARGS)
 
+test-browser: setup ## the live page in a real browser; pictures in build/screenshots
+	@$(BIN)/python -m pytest -m browser test/browser $(ARGS)
+
 lint: setup ## ruff (style, docstrings, imports) and mypy (types)
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy
@@ -69,8 +69,15 @@ bench: setup ## measure solve times, steps per second and latency; table and bui
 soak: setup ## fly and learn for MINUTES=30 under kills, floods and damaged messages; build/soak/soak.json
 	@PYTHONPATH=test $(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30) --out build/soak $(ARGS)
 
+px4-sitl: setup ## fly PX4's simulated quadcopter: PX4_BINARY=.../bin/px4, AGENT=.../MicroXRCEAgent
+	@PYTHONPATH=test $(BIN)/python benchmarks/px4_sitl.py --binary '$(PX4_BINARY)' \
+		--agent '$(AGENT)' --out build/px4-sitl $(ARGS)
+
 figures: setup ## reproduce the paper's experiment and draw its figures in build/figures
 	@$(BIN)/hmpc reproduce --out build/figures $(ARGS)
+
+study: setup ## how wrong may the model be? the reduced study, within an hour on two cores; build/study
+	@$(BIN)/hmpc study mismatch --levels 5 --seeds 0-2 --flights 30 --jobs 2 --out build/study $(ARGS)
 
 docs: setup ## build the documentation into build/docs; a warning is an error
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/docs.txt

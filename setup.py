@@ -49,6 +49,7 @@ setup(
     extras_require={
         'test': ['pytest', 'pytest-timeout'],  # tells `colcon test` to run pytest
         'mavlink': ['pymavlink'],  # for the node mavlink_adapter
+        'compare': ['cma', 'bayesian-optimization'],  # for hmpc benchmark --cases tracking
         'web': ['viser'],  # for the page of hmpc watch --web
     },
     entry_points={

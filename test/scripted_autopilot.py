@@ -60,6 +60,7 @@ class MavlinkAutopilot:
     answers_time: bool = True
     after_take_off: int = 0  # mode, if not the same
     orders: list = field(default_factory=list)  # to arm and to take off, with the height
+    system: int = 1
     boot: float = field(default_factory=time.monotonic)
     setpoints: list = field(default_factory=list)  # (time, roll rate, pitch rate, yaw rate, thrust)
     modes: list = field(default_factory=list)  # asked for
@@ -69,8 +70,9 @@ class MavlinkAutopilot:
         from pymavlink import mavutil
 
         self._link = mavutil.mavlink_connection(
-            f'udpout:127.0.0.1:{self.port}', source_system=1, source_component=1, dialect='common'
-        )
+            f'udpout:127.0.0.1:{self.port}', source_system=self.system, source_component=1,
+            dialect='common',
+        )  # fmt: skip
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

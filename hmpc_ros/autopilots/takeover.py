@@ -352,7 +352,13 @@ class TakeOver:
                 ),
             ),
             (bool(s.estimate), s.estimate),
-            (s.failsafe, f'the autopilot tells a failsafe, in {s.mode}'),
+            (
+                s.failsafe,
+                (
+                    f'the autopilot tells a failsafe, in {s.mode}; PX4 stays in it until somebody '
+                    'chooses a mode'
+                ),
+            ),
             (not inside, f'({where}) m is outside the geofence from {low} to {high} m'),
             (
                 speed > gates.max_speed,

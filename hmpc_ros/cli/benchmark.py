@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hmpc_ros.cli.options import MOST_JOBS, MOST_RUNS, count, output_folder, seeds
+from hmpc_ros.cli.options import MOST_JOBS, MOST_RUNS, count, output_file, output_folder, seeds
+from hmpc_ros.studies import tracking_benchmark
 from hmpc_ros.studies.benchmark import (
     RULES,
     cases_named,
@@ -27,6 +28,9 @@ what comes of it: the objective J of the best weights that a rule has flown so f
 
 Cases are the parameter files in config/cases, or files of your own. What is finished is kept: after
 Ctrl-C or a crash the same command goes on where it was.
+
+--cases tracking is for the tracking MPC: beside the rules, CMA-ES and Bayesian optimisation from
+PyPI tune it, and RotorPy's own controller flies with tuned gains (pip install 'hmpc_ros[compare]').
 """
 EXAMPLES = """\
 examples:
@@ -34,6 +38,8 @@ examples:
   hmpc benchmark --rules few_flights adam --cases a n1 --seeds 100,101 --flights 20
   hmpc benchmark --cases heldout --out build/heldout
   hmpc benchmark --cases my_vehicle.yaml
+  hmpc benchmark --cases tracking --flights 21 --out build/tracking
+  hmpc benchmark --cases heavy --rules cma se3 --flights 100 --seeds 100-102 --out build/tracking
 """
 
 
@@ -42,13 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        '--rules', metavar='RULE', nargs='+', default=list(RULES),
-        help=f'which rules (default: all): {", ".join(RULES)}',
+        '--rules', metavar='RULE', nargs='+', default=[],
+        help=f'which rules (default: all): {", ".join(RULES)}; for tracking: '
+        f'{", ".join(tracking_benchmark.RULES)}',
     )  # fmt: skip
     parser.add_argument(
         '--cases', metavar='CASE', nargs='+', default=[],
         help='which cases, by name or file; heldout: those that nothing was tuned on '
-        f'(default: {", ".join(default_cases())})',
+        f'(default: {", ".join(default_cases())}); tracking: all of '
+        f'{", ".join(tracking_benchmark.CASES)}',
     )  # fmt: skip
     parser.add_argument(
         '--seeds', metavar='N', nargs='+', type=seeds, default=[list(range(100, 110))],
@@ -69,17 +77,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='build/benchmark',
         help='results folder (default: build/benchmark)',
     )
+    parser.add_argument(
+        '--page', metavar='FILE', type=output_file, default=None,
+        help='of tracking: write the page of results here too (Markdown, a picture beside it)',
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing, then summarise; 130 after Ctrl-C, 1 when a run could not be flown."""
     console = Console(stderr=True, highlight=False)
-    rules = rules_named(_split(arguments.rules))
     chosen = sorted({seed for each in arguments.seeds for seed in each})
     if not chosen:
         raise ValueError('--seeds: there is none')
-    cases = cases_named(_split(arguments.cases))
-    out: Path = arguments.out.absolute()
+    names, out = _split(arguments.cases), arguments.out.absolute()
+    if kinds := {tracking_benchmark.is_tracking(name) for name in names}:
+        if len(kinds) > 1:
+            raise ValueError('--cases: those of the tracking MPC are flown by themselves')
+        if kinds == {True}:
+            return _run_tracking(arguments, names, chosen, out, console)
+    if arguments.page:
+        raise ValueError('--page is for --cases tracking')
+    rules = rules_named(_split(arguments.rules) or list(RULES))
+    cases = cases_named(names)
     entries = entries_of(cases, rules, chosen, arguments.flights, out)
     code = 0
     try:
@@ -95,6 +114,34 @@ def run(arguments: argparse.Namespace) -> int:
     for path in write(summary, out):
         console.print(f'wrote {path}')
     print(table(summary))
+    return code
+
+
+def _run_tracking(
+    arguments: argparse.Namespace,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    console: Console,
+) -> int:
+    study = tracking_benchmark
+    rules = study.rules_named(_split(arguments.rules))
+    cases = study.cases_named(names)
+    entries = study.entries_of(cases, rules, seeds, arguments.flights, out)
+    code = 0
+    try:
+        if not study.fly_all(entries, arguments.jobs, console):
+            code = 1
+    except KeyboardInterrupt:
+        console.print(f'stopped; what is done is kept in {out}: the same command goes on')
+        code = 130
+    summary = study.summarise(cases, entries, seeds, arguments.flights)
+    if not summary['cases']:
+        console.print('no flight is finished yet')
+        return code
+    for path in study.write(summary, out, arguments.page):
+        console.print(f'wrote {path}')
+    print(study.table(summary))
     return code
 
 

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
     out: Path = arguments.out
     results = out / 'learning'
     known = tracking_learner.teacher(configuration)
-    steps = tracking_learner.steps(known.end, known.time_step)
+    steps = tracking_learner.steps(known)
     simulator, controller = configuration['simulator'], configuration['controller']
     differs = build_tracking.simulator(simulator).conditions.told
     if (results / HEADER).exists():  # of the last demonstration

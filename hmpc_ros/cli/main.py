@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'reproduce': ('hmpc_ros.cli.reproduce', "the paper's experiment: all arms, figures and table"),
     'plot': ('hmpc_ros.cli.plot', 'draw a training run or an experiment'),
     'benchmark': ('hmpc_ros.cli.benchmark', 'all rules on all cases of mismatch: figure, table'),
+    'study': ('hmpc_ros.cli.study', 'how wrong the model may be: all rules as mismatch grows'),
 }
 
 _DESCRIPTION = """\

@@ -122,9 +122,18 @@ def output_file(text: str) -> Path:
 
 def model_file(text: str) -> Path:
     """Return an ``.npz`` file that exists or can be made; an argparse type."""
+    return _file_of(text, '.npz')
+
+
+def page_file(text: str) -> Path:
+    """Return a ``.md`` file that exists or can be made; an argparse type."""
+    return _file_of(text, '.md')
+
+
+def _file_of(text: str, suffix: str) -> Path:
     path = output_file(text)
-    if path.suffix != '.npz':
-        raise argparse.ArgumentTypeError(f'{text!r} must end with .npz')
+    if path.suffix != suffix:
+        raise argparse.ArgumentTypeError(f'{text!r} must end with {suffix}')
     return path
 
 

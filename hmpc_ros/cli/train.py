@@ -74,11 +74,15 @@ def run(arguments: argparse.Namespace) -> int:
             stopped = _train(arguments, configuration, bar).stopped
     except KeyboardInterrupt:
         exit_code = 130
-    return tell(arguments, console, stopped, exit_code)
+    return tell(arguments, console, stopped, exit_code, configuration)
 
 
 def tell(
-    arguments: argparse.Namespace, console: Console, stopped: str, exit_code: int
+    arguments: argparse.Namespace,
+    console: Console,
+    stopped: str,
+    exit_code: int,
+    configuration: Configuration | None = None,
 ) -> int:
     """Say what a run came to, and write its summary; return the exit code.
 
@@ -87,12 +91,19 @@ def tell(
         console: where to say it.
         stopped: why the run cannot go on, empty when it can.
         exit_code: until now.
+        configuration: of the run, for the held-out paths that it may ask for.
     """
     out: Path = arguments.out
     if not (out / HEADER).exists():  # interrupted while the solver was built
         return exit_code
     header, records = read_records(out)
     summary = summarise(header, records)
+    if configuration and configuration['learner']['heldout'] and exit_code != 130:
+        console.print('flying held-out paths ...')
+        summary['heldout'] = tracking_learner.heldout_of(configuration, header, records)
+        for name, found in summary['heldout'].items():
+            before, after = (1e3 * number(found[key]) for key in ('before_m', 'after_m'))
+            console.print(f'  {name}: RMSE {before:.2f} mm before, {after:.2f} mm after')
     if stopped:
         exit_code = 1
         console.print(f'[red]the run diverged:[/] {stopped}')

@@ -62,15 +62,19 @@ def simulator(values: Values) -> FlightSimulator:
     Raises:
         ValueError: RotorPy is not installed, or values do not go together.
     """
-    wind = Wind(**_given(Wind, values, 'wind.'))
-    conditions = Conditions(**_given(Conditions, values), wind=wind)
     return FlightSimulator(
         presets.load(values['preset']),
         values['backend'],
         values['time_step'],
-        conditions,
+        conditions(values),
         values['seed'],
     )
+
+
+def conditions(values: Values) -> Conditions:
+    """Return in what the simulated vehicle differs from what its controller knows."""
+    wind = Wind(**_given(Wind, values, 'wind.'))
+    return Conditions(**_given(Conditions, values), wind=wind)
 
 
 def start(configuration: Configuration) -> list[float]:

@@ -16,6 +16,7 @@ from hmpc_ros.configuration.files import from_values
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.configuration.weights_file import write_weights
+from hmpc_ros.learning import trust_region
 from hmpc_ros.learning.adam import AdamRule
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
     from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.linear.limits import Limits
     from hmpc_ros.policy.parameters import ParameterSpace
+
+# Rules that take several tasks.
+SEVERAL_TASKS = ('few_flights', 'trust_region')
 
 
 def objective(learner: Values, limits: Limits) -> Objective:
@@ -120,7 +124,12 @@ def envelope(learner: Values, limits: Limits) -> Envelope:
     return build.dataclass_from(Envelope, learner, 'envelope.', state_max=bounds)
 
 
-def rule(learner: Values, gradient: FlightGradient, start: Parameters, model: LinearModel) -> Rule:
+def rule(
+    learner: Values,
+    gradient: FlightGradient[OfflineMpc, Objective],
+    start: Parameters,
+    model: LinearModel,
+) -> Rule:
     """Return the update rule.
 
     Args:
@@ -130,16 +139,15 @@ def rule(learner: Values, gradient: FlightGradient, start: Parameters, model: Li
         model: Of the plant, which a surrogate corrects.
     """
     step_size, _ = schedules(learner)
-    if learner['rule'] == 'few_flights':
-        return FewFlightsRule(
-            gradient.policy,
-            gradient.objective,
-            start,
-            functools.partial(Surrogate, model, gradient.objective.state_max),
-            build.dataclass_from(Settings, learner, 'few_flights.'),
-            max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4),
-            learner['tasks.at_once'],
-        )
+    if learner['rule'] in SEVERAL_TASKS:
+        surrogate = functools.partial(Surrogate, model, gradient.objective.state_max)
+        several = max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4)
+        known = gradient.policy, gradient.objective, start, surrogate
+        if learner['rule'] == 'trust_region':
+            chosen = build.dataclass_from(trust_region.Settings, learner, 'trust_region.')
+            return trust_region.TrustRegionRule(*known, chosen, several)
+        settings = build.dataclass_from(Settings, learner, 'few_flights.')
+        return FewFlightsRule(*known, settings, several, learner['tasks.at_once'])
     gradients = estimator(learner, ModelBased(gradient))
     if learner['rule'] == 'adam':
         return AdamRule(gradients, learner['adam.learning_rate'], safeguard(learner))
@@ -167,8 +175,12 @@ def tasks(learner: Values, goal: Goal, start: tuple[float, ...]) -> tuple[Task, 
             f'tasks.goals has {goals.size // 4} tasks, but tasks.starts {starts.size // 4}'
         )
     count = max(goals.size, starts.size) // 4
-    if count and learner['rule'] != 'few_flights':
+    if count and learner['rule'] not in SEVERAL_TASKS:
         raise ValueError(f'several tasks need the rule few_flights, not {learner["rule"]}')
+    if learner['tasks.at_once'] and learner['rule'] == 'trust_region':
+        raise ValueError(
+            'tasks.at_once needs the rule few_flights: trust_region flies all tasks each time'
+        )
     found = []
     for i in range(count):
         task = Task(goal, start)

@@ -1,11 +1,14 @@
 """Where a result came from: versions, machine, command and date, for every result."""
 
+import functools
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from importlib import metadata
+from pathlib import Path
 
 import hmpc_ros
 
@@ -21,10 +24,21 @@ def provenance() -> dict[str, object]:
             'python': platform.python_version(),
             'ros': _ros_distro(),
         },
+        'commit': commit(),
         'machine': f'{platform.system()} {platform.machine()}, {os.cpu_count()} processors',
         'command': shlex.join(sys.argv),
         'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
     }
+
+
+@functools.lru_cache(maxsize=1)
+def commit() -> str:
+    """Return the commit of the working copy that this package is in, empty where it is in none."""
+    words = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty']
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ''
 
 
 def _version(distribution: str) -> str:

@@ -8,6 +8,7 @@ import math
 
 from hmpc_ros.configuration import autopilot_tables, tracking_tables
 from hmpc_ros.configuration.schema import Parameter, declared, table
+from hmpc_ros.learning import trust_region
 from hmpc_ros.learning.estimators import ZerothOrder
 from hmpc_ros.learning.few_flights import Settings
 from hmpc_ros.learning.objective import Objective
@@ -221,8 +222,9 @@ LEARNING = table(
         'rule',
         'few_flights',
         'update rule: learn from few flights by a surrogate of the plant that is refitted from '
-        "them, the paper's projected gradient step, or Adam on the gradient",
-        choices=('few_flights', 'paper', 'adam'),
+        'them (few_flights; trust_region by one trust region and one test), '
+        "the paper's projected gradient step, or Adam on the gradient",
+        choices=('few_flights', 'trust_region', 'paper', 'adam'),
         read_only=True,
     ),
     Parameter(
@@ -249,6 +251,7 @@ LEARNING = table(
         read_only=True,
     ),
     *declared(Settings, 'few_flights.'),
+    *declared(trust_region.Settings, 'trust_region.'),
     Parameter(
         'adam.learning_rate',
         0.02,
@@ -319,6 +322,13 @@ LEARNER_OPERATION = table(
         'hmpc learn --vehicle: time in control after which the battery is changed; 0: no bound',
         's',
         lower=0.0,
+        read_only=True,
+    ),
+    Parameter(
+        'heldout',
+        False,
+        'tracking MPC, offline: after learning, fly paths that nothing was learned on under the '
+        'first and the best weights, for the summary',
         read_only=True,
     ),
     Parameter('autostart', True, 'begin to learn at once, without ~/start', read_only=True),

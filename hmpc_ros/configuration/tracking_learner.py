@@ -14,6 +14,7 @@ import numpy as np
 
 from hmpc_ros.configuration import build as build_linear
 from hmpc_ros.configuration import build_tracking as build
+from hmpc_ros.configuration import tracking_rules
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.configuration.learner import MayDiffer, as_begun, refuse_other_values
 from hmpc_ros.configuration.provenance import provenance
@@ -23,9 +24,11 @@ from hmpc_ros.configuration.weights_file import write_weights
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.parallel import fly_in_turn, process_pool
 from hmpc_ros.learning.rehearsed import Lesson, RehearsedRule
-from hmpc_ros.learning.requests import FlightRequest
-from hmpc_ros.learning.results import Record, ResultsFolder
+from hmpc_ros.learning.requests import CLOSING, FlightRequest
+from hmpc_ros.learning.results import Record, ResultsFolder, recorded
+from hmpc_ros.learning.rules import Rule
 from hmpc_ros.learning.safety import Envelope
+from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.plant.grey_box_fit import Recording
 from hmpc_ros.plant.reference.flatness import Drag
@@ -37,11 +40,25 @@ from hmpc_ros.policy.tracking.parameters import SPACE, TrackingParameters
 from hmpc_ros.policy.tracking.policy import TrackingPolicy
 from hmpc_ros.policy.tracking.rehearsal import Rehearsed
 from hmpc_ros.policy.tracking.solver import TrackingSolverOptions
-from hmpc_ros.policy.tracking.student import SCENES, Teacher, flown_cost, for_people, in_turn
+from hmpc_ros.policy.tracking.student import (
+    SCENES,
+    Teacher,
+    flown_cost,
+    flown_slopes,
+    for_people,
+    in_turn,
+)
 
 Values = Mapping[str, Any]
 
 HOVER = 10.0  # s that count of a reference that never ends
+#: Paths to be flown beside the one that is learned on, by name: in what their references differ.
+HELDOUT: dict[str, dict[str, Any]] = {
+    'circle': {'kind': 'circle', 'size': [1.5], 'rate': 1.4},  # 2.1 m/s
+    'tilted_circle': {'kind': 'tilted_circle', 'size': [1.5], 'rate': 1.4},
+    'slower_eight': {'kind': 'lissajous', 'size': [1.5, 0.75], 'rate': 1.2},
+    'faster_eight': {'kind': 'lissajous', 'size': [1.5, 0.75], 'rate': 1.8},  # 3.8 m/s
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +72,18 @@ class TrackingObjective:
         t = self.teacher
         if not flight.complete or flight.failures or not np.isfinite(flight.measured).all():
             return Outcome(math.inf, math.inf, math.inf)
-        start = t.start
-        believed = Drag(float(start.thrust_gain[0]), start.drag)
-        J = flown_cost(flight, t.costs, believed, t.begin, t.end)
+        J = flown_cost(flight, t.costs, self._believed, t.begin, t.end)
         return Outcome(J, 0.0, J)
+
+    def derivatives(self, flight: flying.TrackedFlight) -> tuple[np.ndarray, np.ndarray]:
+        """Return dJ/dx (T+1, 12), x the errors, and dJ/du (T, 4)."""
+        t = self.teacher
+        return flown_slopes(flight, t.costs, self._believed, t.begin, t.end)
+
+    @property
+    def _believed(self) -> Drag:
+        start = self.teacher.start
+        return Drag(float(start.thrust_gain[0]), start.drag)
 
     def for_people(self, flight: flying.TrackedFlight) -> dict[str, float | None]:
         """Return the true RMSE and largest error."""
@@ -116,6 +141,7 @@ class TrackingFlyer:
     policy: TrackingPolicy
     reference: Reference
     steps: int
+    region: float = math.inf
 
     def __call__(self, request: FlightRequest) -> flying.TrackedFlight:
         """Fly a request."""
@@ -123,6 +149,7 @@ class TrackingFlyer:
         return flying.fly(
             self.simulator, self.policy, self.reference, self.steps,
             flight_number=request.number, keep_solutions=request.with_solutions,
+            region=self.region,
         )  # fmt: skip
 
 
@@ -130,13 +157,8 @@ def teacher(configuration: Configuration) -> Teacher:
     """Return what is known before any flight.
 
     Raises:
-        ValueError: values do not go together, the rule is another, or the reference comes over ROS.
+        ValueError: values do not go together, or the reference comes over ROS.
     """
-    rule = configuration['learner']['rule']
-    if rule != 'few_flights':
-        raise ValueError(
-            f"the tracking MPC learns by the default rule, few_flights, not by '{rule}'"
-        )
     preset = build.assumed(configuration)
     controller = build.started(configuration['controller'], preset)
     if controller['reference.kind'] == 'topic':
@@ -172,8 +194,13 @@ def counted(controller: Values, reference: Reference) -> tuple[float, float]:
     return begin, end
 
 
-def steps(end: float, time_step: float) -> int:
-    """Return the control steps of a flight, to the end of what counts of it [s]."""
+def steps(known: Teacher) -> int:
+    """Return the control steps of a flight, to the end of what counts of it."""
+    return steps_to(known.end, known.time_step)
+
+
+def steps_to(end: float, time_step: float) -> int:
+    """Return the control steps to a time [s]."""
     return math.ceil(end / time_step - 1e-9)
 
 
@@ -181,7 +208,7 @@ def flight_steps(configuration: Configuration) -> int:
     """Return the control steps of a flight that is learned from; raises ValueError."""
     reference, _ = build.reference(configuration)
     _, end = counted(configuration['controller'], reference)
-    return steps(end, configuration['controller']['time_step'])
+    return steps_to(end, configuration['controller']['time_step'])
 
 
 def train_offline(
@@ -193,13 +220,62 @@ def train_offline(
 ) -> TrainingRun:
     """Start or go on with a training run of the tracking MPC, and fly it here; see `train`."""
     known = teacher(configuration)
-    fly = TrackingFlyer(
+    fly = flyer(configuration, known)
+    return train(configuration, known, fly, out, on_start, on_record, jobs)
+
+
+def flyer(configuration: Configuration, known: Teacher) -> TrackingFlyer:
+    """Return who flies what is known, here."""
+    return TrackingFlyer(
         build.simulator(configuration['simulator']),
         build.policy(configuration),
         known.reference,
-        steps(known.end, known.time_step),
+        steps(known),
+        configuration['learner']['envelope.position'],
     )
-    return train(configuration, known, fly, out, on_start, on_record, jobs)
+
+
+def heldout(
+    configuration: Configuration, before: Parameters, after: Parameters
+) -> dict[str, dict[str, Any]]:
+    """Fly the paths that nothing is learned on, under two sets of parameters.
+
+    What a vehicle cannot fly so fast is flown slower.
+
+    Returns:
+        By path: ``before_m`` and ``after_m``, the true RMSE [m], None where it was not flown whole.
+    """
+    found = {}
+    for name, values in HELDOUT.items():
+        given = {f'reference.{key}': value for key, value in values.items()}
+        controller = {**configuration['controller'], **given, 'reference.infeasible': 'slow'}
+        other = Configuration({**configuration.nodes, 'controller': controller})
+        known = teacher(other)
+        fly = flyer(other, known)
+        errors = {}
+        for key, parameters in (('before_m', before), ('after_m', after)):
+            flight = fly(FlightRequest(parameters, CLOSING))
+            whole = flight.complete and not flight.failures
+            people = for_people(flight, known.begin, known.end)
+            errors[key] = people['rmse_m'] if whole else None
+        found[name] = errors
+    return found
+
+
+def heldout_of(
+    configuration: Configuration, header: Record, records: Sequence[Record]
+) -> dict[str, dict[str, Any]]:
+    """Fly the held-out paths under the first and the best weights of a run; see `heldout`.
+
+    Raises:
+        ValueError: it is no run of the tracking MPC.
+    """
+    if configuration['controller']['policy.kind'] != 'tracking':
+        raise ValueError('learner.heldout is for the tracking MPC: leave it false')
+    best = best_record(list(records))
+    before = Parameters(SPACE, np.array(header['theta']))
+    after = before if best is None else recorded(before, best)
+    return heldout(configuration, before, after)
 
 
 def train(
@@ -210,6 +286,9 @@ def train(
     on_start: Callable[[TrainingRun], None] | None = None,
     on_record: Callable[[TrainingRun, Record], None] | None = None,
     jobs: int = 1,
+    radius: float = RehearsedRule.radius,
+    rule: Rule | None = None,
+    start: Parameters | None = None,
 ) -> TrainingRun:
     """Start or go on with a training run of the tracking MPC, and fly it to its end.
 
@@ -221,21 +300,29 @@ def train(
         on_start: called with the run before its first flight.
         on_record: called with the run and each record that was kept.
         jobs: processes that rehearse, beyond one per scene of no use; the results are the same.
+        radius: of the rule's trust region at the start; a vehicle that may not fall wants a small
+            one.
+        rule: learns; the configured one if None.
+        start: what it begins with; what is known if None.
 
     Raises:
         ValueError: the configuration contradicts itself.
         ResultsError: the folder is in use, damaged, or holds another run.
     """
     learner = configuration['learner']
-    start = Parameters(SPACE, known.start.theta)
+    start = start or Parameters(SPACE, known.start.theta)
     wanted = _header(configuration.nodes, start)
     with (
         ResultsFolder(out, wanted) as results,
         process_pool(max(1, min(jobs, SCENES))) as pool,
     ):
         results.refuse_another_run(wanted)
+        if rule is None:
+            rule = RehearsedRule(TrackingStudent(known, pool if jobs > 1 else None), radius)
+            if learner['rule'] != 'few_flights':
+                rule = tracking_rules.rule(learner, known, start)
         run = TrainingRun(
-            RehearsedRule(TrackingStudent(known, pool if jobs > 1 else None)),
+            rule,
             TrackingObjective(known),
             start,
             results,
@@ -320,6 +407,12 @@ def vehicle_training(
         ResultsError: the folder is damaged.
     """
     of_run, _ = as_begun(nodes, folder, _MAY_DIFFER)
+    if (rule := of_run['learner']['rule']) != 'few_flights':
+        # The others need the solutions of a flight, which nodes keep to themselves.
+        raise ValueError(
+            f"over ROS the tracking MPC learns by the default rule, few_flights, not by '{rule}': "
+            'for that one, hmpc train --config tracking'
+        )
     # What the controller read from its weights file is among its parameters.
     flown = {**of_run, 'controller': {**of_run['controller'], 'weights_file': ''}}
     known = teacher(Configuration({**build.alone(flown['controller']).nodes, **flown}))

@@ -240,7 +240,8 @@ def draw_training(folder: Path) -> Path:
             np.array([_or_nan(record.get('predicted_change')) for record in shown]),
             np.array([_or_nan(record.get('measured_change')) for record in shown]),
         )
-    rule = learner['rule'] if learner['rule'] == 'few_flights' else learner['estimator']
+    of_estimates = learner['rule'] in ('paper', 'adam')
+    rule = learner['estimator' if of_estimates else 'rule']
     return draw_run(
         folder / 'learning.png',
         np.array(sorted(by_iteration), dtype=float),

@@ -35,7 +35,7 @@ true vehicle gives the exact one ("perfect model").
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -45,26 +45,31 @@ from hmpc_ros.policy.protocol import MissingDerivativeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hmpc_ros.learning.objective import Objective
-    from hmpc_ros.plant.protocol import PlantJacobians
-    from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.parameters import Parameters
-    from hmpc_ros.policy.protocol import Policy, PolicyDerivative
+    from hmpc_ros.policy.protocol import Loop, Policy, PolicyDerivative
+
+
+class Differentiable(Protocol):
+    """What a gradient asks of an objective."""
+
+    def derivatives(self, flight: Any, /) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return dJ/dx_t (T+1, m) by errors, of the first m numbers of a state, and dJ/du_t."""
+        ...
 
 
 def gradient(
-    flight: Flight,
+    flight: Any,
     policy: PolicyDerivative,
-    plant: PlantJacobians,
-    objective: Objective,
+    plant: Any,
+    objective: Differentiable,
 ) -> NDArray[np.float64]:
     """Differentiate J of one flight with respect to the MPC's weights theta.
 
     Args:
         flight: T measured steps.
         policy: Derivative of the MPC at each of the flight's states, under the weights flown.
-        plant: Jacobians of the plant, asked for at the flight's states in the goal frame (where
-            the vehicle's dynamics are the same as in the world frame) and inputs.
+        plant: What the policy's derivative takes the plant's Jacobians from. It may have more
+            states than are measured (a delay's, a motor's): they come last.
         objective: What the flight costs.
 
     Returns:
@@ -74,10 +79,7 @@ def gradient(
         MissingDerivativeError: When the MPC failed at some steps. They have no derivative, and
             leaving them out would be a wrong gradient, not a smaller one.
     """
-    dJ_dx, dJ_du = objective.derivatives(flight)
-    A, B = plant.jacobians_along(flight.deviations[:-1], flight.inputs)
-    _, seeds = backpropagate(dJ_dx, dJ_du, A, B, policy.state_gain)
-    return policy.vjp(seeds)
+    return loop_gradient(policy, policy.loop(flight, plant), *objective.derivatives(flight))
 
 
 def backpropagate(
@@ -109,29 +111,9 @@ def backpropagate(
     return costate, dJ_du + (costate[1:, None, :] @ B)[:, 0, :]
 
 
-class LoopJacobians(Protocol):
-    """How a plant goes on, with all that a policy keeps from one step to the next."""
-
-    @property
-    def A(self) -> NDArray[np.float64]:
-        """By its state (T, nd, nd); what the policy is shown comes first."""
-
-    @property
-    def B(self) -> NDArray[np.float64]:
-        """By the input (T, nd, nu)."""
-
-    @property
-    def forcing(self) -> NDArray[np.float64]:
-        """Directly by theta: its next state (T, nd, n)."""
-
-    @property
-    def initial(self) -> NDArray[np.float64]:
-        """Directly by theta: its first state (nd, n)."""
-
-
 def loop_gradient(
     policy: PolicyDerivative,
-    loop: LoopJacobians,
+    loop: Loop,
     dJ_dx: NDArray[np.float64],
     dJ_du: NDArray[np.float64],
 ) -> NDArray[np.float64]:
@@ -153,30 +135,41 @@ def loop_gradient(
     Raises:
         MissingDerivativeError: the policy has no derivative at some steps.
     """
-    steps, size, nu = loop.B.shape
-    gain, slope = np.zeros((steps, nu, size)), np.zeros((steps + 1, size))
-    shown = policy.state_gain
-    gain[..., : shown.shape[-1]], slope[:, : dJ_dx.shape[-1]] = shown, dJ_dx
+    gain, slope = (_widened(each, loop.B.shape[1]) for each in (policy.state_gain, dJ_dx))
     costates, seeds = backpropagate(slope, dJ_du, loop.A, loop.B, gain)
-    direct = costates[0] @ loop.initial + np.einsum('ti,tin->n', costates[1:], loop.forcing)
-    return policy.vjp(seeds) + direct
+    found = policy.vjp(seeds)
+    if loop.initial is not None:
+        found = found + costates[0] @ loop.initial
+    if loop.forcing is not None:
+        found = found + np.einsum('ti,tin->n', costates[1:], loop.forcing)
+    return found
+
+
+def _widened(shown: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return an array with zeros for what of the state is not shown, (..., size)."""
+    missing = size - shown.shape[-1]
+    return np.pad(shown, [(0, 0)] * (shown.ndim - 1) + [(0, missing)]) if missing else shown
+
+
+APolicy = TypeVar('APolicy', bound='Policy')
+AnObjective = TypeVar('AnObjective', bound=Differentiable)
 
 
 @dataclass(frozen=True, eq=False)
-class FlightGradient:
+class FlightGradient(Generic[APolicy, AnObjective]):
     """dJ/dtheta of flights, with a copy of the policy that is the learner's own.
 
     Attributes:
         policy: Differentiated at the flight's states; its parameters become those of the flight.
-        plant: Supplies the plant's Jacobians.
+        plant: Supplies the plant's Jacobians, in the terms of the policy.
         objective: What a flight costs.
     """
 
-    policy: Policy
-    plant: PlantJacobians
-    objective: Objective
+    policy: APolicy
+    plant: Any
+    objective: AnObjective
 
-    def __call__(self, flight: Flight, parameters: Parameters) -> NDArray[np.float64]:
+    def __call__(self, flight: Any, parameters: Parameters) -> NDArray[np.float64]:
         """Differentiate a flight that was flown under these parameters.
 
         Raises:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.rules import Memory
     from hmpc_ros.plant.protocol import PlantModel
     from hmpc_ros.policy.parameters import Parameters
-    from hmpc_ros.policy.protocol import Policy
+    from hmpc_ros.policy.protocol import DeviationPolicy
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class FewFlightsRule:
             rehearsed, and flown when an incumbent is verified.
     """
 
-    policy: Policy
+    policy: DeviationPolicy
     objective: Objective
     start: Parameters
     surrogate: Callable[[], PlantModel]

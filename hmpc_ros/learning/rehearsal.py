@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from hmpc_ros.plant.protocol import Predictor
     from hmpc_ros.policy.flight import Answer, Flight
-    from hmpc_ros.policy.protocol import Policy
+    from hmpc_ros.policy.protocol import DeviationPolicy
 
 # Beyond this in any state (SI units) a rehearsal has run away.
 RUNAWAY = 50.0
@@ -43,7 +43,7 @@ class Rehearsal:
     start: NDArray[np.float64]
     disturbance: NDArray[np.float64]
 
-    def fly(self, policy: Policy, keep_solutions: bool = False) -> Flight:
+    def fly(self, policy: DeviationPolicy, keep_solutions: bool = False) -> Flight:
         """Fly under the policy's present parameters.
 
         Args:

@@ -90,11 +90,11 @@ class ResultsFolder:
     def refuse_another_run(self, wanted: Record) -> None:
         """Raise ResultsError, naming the first difference, unless the folder's run is ``wanted``.
 
-        A run may be prolonged: the number of iterations may differ.
+        A run may be prolonged: the number of iterations and of flights may differ.
         """
         for node, values in wanted['configuration'].items():
             before = self.header['configuration'].get(node, {})
-            for name in sorted({*values, *before} - {'iterations'}):
+            for name in sorted({*values, *before} - {'iterations', 'flights'}):
                 if values.get(name) != before.get(name):
                     raise ResultsError(
                         f'{self.path} holds a run with {node}.{name} = {before.get(name)}, not '

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from hmpc_ros.plant.declared import about
-from hmpc_ros.plant.quadcopter import NX, Quadcopter
+from hmpc_ros.plant.quadcopter import NU, NX, Quadcopter
 
 _VECTORS = {'wind_force': 3, 'process_noise_std': NX, 'measurement_noise_std': NX}
 
@@ -133,6 +133,53 @@ class Vehicle:
         if self._process_noise is not None:
             self.state += self._process_noise * self._rng.standard_normal(NX)
         self._measurement = None
+
+    def jacobians_along(
+        self, states: np.ndarray, inputs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the step's Jacobians along a flight, with what motors and delay remember.
+
+            z = (x, rotor speeds of the last step, commands under way from the oldest on)
+
+        Rotor speeds are there where there is a motor lag, commands where there is a delay. Wind and
+        noise are left out: they move the state, and its derivative next to nothing.
+
+        Args:
+            states: (T, 12); position and the frame's origin do not matter to the result.
+            inputs: commanded rotor speeds (T, 4) [rad/s], from the beginning of the flight on.
+
+        Returns:
+            A (T, nz, nz) and B (T, nz, 4).
+        """
+        real, steps = self.imperfections, len(inputs)
+        delay, lagged = real.input_delay_steps, real.motor_time_constant > 0
+        remain = math.exp(-self.quadcopter.time_step / real.motor_time_constant) if lagged else 0.0
+        hover = self.quadcopter.hover_input
+        speeds = np.concatenate((np.tile(hover, (delay, 1)), inputs))[:steps]
+        before = hover
+        for t in range(steps if lagged else 0):
+            speeds[t] = before = speeds[t] + remain * (before - speeds[t])
+        by_state, by_speed = self.quadcopter.jacobians_along(states, speeds)
+        if not (delay or lagged):
+            return by_state, by_speed
+        queue = NX + NU * lagged
+        size = queue + NU * delay
+        eye, speed_by_z, speed_by_u = np.eye(NU), np.zeros((NU, size)), np.zeros((NU, NU))
+        if lagged:
+            speed_by_z[:, NX:queue] = remain * eye
+        if delay:
+            speed_by_z[:, queue : queue + NU] = (1 - remain) * eye
+        else:
+            speed_by_u = (1 - remain) * eye
+        A, B = np.zeros((steps, size, size)), np.zeros((steps, size, NU))
+        A[:, :NX], B[:, :NX] = by_speed @ speed_by_z, by_speed @ speed_by_u
+        A[:, :NX, :NX] += by_state
+        if lagged:
+            A[:, NX:queue], B[:, NX:queue] = speed_by_z, speed_by_u
+        if delay:
+            A[:, queue:-NU, queue + NU :] = np.eye(size - queue - NU)
+            B[:, -NU:] = eye
+        return A, B
 
     def truth(self) -> np.ndarray:
         """Return the state (12,) as it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -75,14 +76,71 @@ class PolicyDerivative(Protocol):
         """Return du/dtheta (T, nu, n)."""
         ...
 
+    def loop(self, flight: Any, plant: Any) -> Loop:
+        """Return how the flight went on from step to step, with what the policy remembers.
+
+        Args:
+            flight: the one that was differentiated.
+            plant: supplies the vehicle's Jacobians, in the terms of this kind of policy.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """How a plant goes on, with all that a policy keeps from one step to the next.
+
+    Attributes:
+        A: By its state (T, nd, nd); what the policy is shown comes first.
+        B: By the input (T, nd, nu).
+        forcing: Directly by theta: its next state (T, nd, n); None: theta only moves inputs.
+        initial: Directly by theta: its first state (nd, n); None as before.
+    """
+
+    A: NDArray[np.float64]
+    B: NDArray[np.float64]
+    forcing: NDArray[np.float64] | None = None
+    initial: NDArray[np.float64] | None = None
+
 
 class Policy(Protocol):
-    """An MPC that learning may tune."""
+    """An MPC that learning may tune.
+
+    What it is to do at a state is told by a *window*: a goal, or a reference from a time on.
+    """
 
     @property
     def parameters(self) -> Parameters:
         """What it flies with."""
         ...
+
+    def use(self, parameters: Parameters) -> None:
+        """Fly with other parameters from now on; what stays the same is kept."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the last solution, as at the beginning of a flight."""
+        ...
+
+    def solve(self, x: NDArray[np.float64], window: Any) -> Any:
+        """Return the `Solution` at a measured state (nx,)."""
+        ...
+
+    def differentiate(self, solutions: Sequence[Any]) -> PolicyDerivative:
+        """Differentiate at the `Solution` of each step of a flight under the present parameters."""
+        ...
+
+    def fallback(self, x: NDArray[np.float64], window: Any) -> NDArray[np.float64]:
+        """Return a command (nu,) without a solve, where one failed."""
+        ...
+
+    def refit(self, parameters: Parameters, surrogate: Any) -> Parameters:
+        """Return the parameters with a prediction model that agrees with a surrogate's."""
+        ...
+
+
+class DeviationPolicy(Policy, Protocol):
+    """One whose states are their own deviations in one frame, so that it can be rehearsed there."""
 
     @property
     def origin(self) -> Any:
@@ -94,32 +152,12 @@ class Policy(Protocol):
         """The command (nu,) that holds the origin, which input deviations are from."""
         ...
 
-    def use(self, parameters: Parameters) -> None:
-        """Fly with other parameters from now on; what stays the same is kept."""
-        ...
-
-    def reset(self) -> None:
-        """Forget the last solution, as at the beginning of a flight."""
-        ...
-
-    def solve(self, x: NDArray[np.float64], goal: Any) -> Any:
-        """Return the `Solution` at a measured state (nx,)."""
-        ...
-
     def solve_deviation(self, deviation: NDArray[np.float64]) -> Any:
         """Return the `Solution` at a state's deviation (nd,)."""
         ...
 
     def first_input(self, deviation: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Return the command's deviation (nu,) alone, as quickly as can be; None: no solution."""
-        ...
-
-    def differentiate(self, solutions: Sequence[Any]) -> PolicyDerivative:
-        """Differentiate at the `Solution` of each step of a flight under the present parameters."""
-        ...
-
-    def refit(self, parameters: Parameters, surrogate: Any) -> Parameters:
-        """Return the parameters with a prediction model that agrees with a surrogate's."""
         ...
 
     def retune(self, parameters: Parameters, start: Parameters) -> Parameters:

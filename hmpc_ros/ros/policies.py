@@ -28,6 +28,7 @@ from hmpc_ros.policy.linear.mpc import Mpc
 from hmpc_ros.policy.linear.pilot import LinearPilot
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.pilot import TrackingPilot
+from hmpc_ros.policy.tracking.policy import Window
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import (
     nanoseconds,
@@ -236,7 +237,7 @@ class TrackingPolicy:
         self._begin = float(values['reference.begin'])
         policy = build_tracking.policy(build_tracking.alone(values))
         # A process' first solve takes longer than a control period: not in flight.
-        policy.solve(resting_state(), self._reference, 0.0)
+        policy.solve(resting_state(), Window(self._reference, 0.0))
         self._pilot = TrackingPilot(
             policy,
             self._reference,
@@ -311,12 +312,13 @@ class TrackingPolicy:
     def _reference_path(self, answer: Answer) -> Path | None:
         """Return what is to be flown from now on, when that is news."""
         assert self._pilot is not None
-        reference, now = self._pilot.reference, self._pilot.time(answer.time)
+        reference, time = self._pilot.reference, self._pilot.time(answer.time)
         begin = self._pilot.time(0)  # the same one is news when it begins at another stamp
         told = reference is self._shown and begin == self._shown_begin
-        if told and now < self._shown_until:
+        if told and time < self._shown_until:
             return None
         self._shown, self._shown_begin = reference, begin
+        now = max(time, 0.0)  # of one that is still to begin, nothing but its beginning
         count = int(min(max(reference.duration - now, 0.0) / _SHOWN_STEP + 2, _SHOWN))
         # Told on before its end is reached, where it goes on.
         goes_on = count == _SHOWN

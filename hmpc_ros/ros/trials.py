@@ -218,7 +218,7 @@ class ReferenceTrials:
         self.time_step = values['time_step']
         self.reference, _ = build_tracking.reference(build_tracking.alone(values))
         _, end = tracking_learner.counted(values, self.reference)
-        self.steps = tracking_learner.steps(end, self.time_step)
+        self.steps = tracking_learner.steps_to(end, self.time_step)
         self._begin = max(self._begin, values['reference.begin'])
         return dict(values)
 
@@ -261,14 +261,16 @@ class ReferenceTrials:
     def deviation(self, state: Array, age: float) -> Array:
         """Return the distance from the reference, and the tilt, of a state (13,)."""
         errors = np.zeros(12)
-        errors[POSITION_ERROR] = state[:3] - self.reference.sample(np.array([age])).position[0]
+        wanted = self.reference.sample(np.array([age])).position[0]
+        errors[POSITION_ERROR] = state[POSITION] - wanted
         errors[TILT_ERROR] = float(kinds.RATES.tilt(state)), 0.0
         return errors
 
     def from_start(self, state: Array) -> tuple[float, float]:
         """Return distance from the reference's beginning, and speed."""
         start = self.reference.sample(np.zeros(1)).position[0]
-        return float(np.linalg.norm(state[:3] - start)), float(np.linalg.norm(state[3:6]))
+        distance, speed = state[POSITION] - start, state[VELOCITY]
+        return float(np.linalg.norm(distance)), float(np.linalg.norm(speed))
 
     def heard(self, stamps: Sequence[int]) -> bool:
         """Return whether the last step's estimates, and the last truth, have come."""

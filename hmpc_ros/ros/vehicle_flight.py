@@ -57,7 +57,7 @@ class NotEngagedError(RuntimeError):
     """The vehicle was not taken over, or is not any more; the message says why."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Heard:
     """What was heard since a flight began, by stamps [ns]."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +16,11 @@ from rich.console import Console
 from hmpc_ros import disk
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import Configuration, from_values, load
-from hmpc_ros.configuration.learner import OfflineTraining, header, offline_training
+from hmpc_ros.configuration.learner import SEVERAL_TASKS, OfflineTraining, header, offline_training
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.figures.benchmark import draw_benchmark
-from hmpc_ros.figures.style import GREEN, MUTED
+from hmpc_ros.figures.style import GREEN, MUTED, PURPLE
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
 from hmpc_ros.learning.results import ResultsFolder, number, recorded
 from hmpc_ros.learning.summary import best_record
@@ -77,6 +77,7 @@ RULES: dict[str, Contestant] = {
     'hybrid_050': _paper('hybrid_050', 'paper, hybrid γ = 0.5'),
     'adam': _adam('Adam, model only', '#E69F00', 'model'),
     'few_flights': Contestant('few flights (default)', GREEN, {'rule': 'few_flights'}),
+    'trust_region': Contestant('trust region', PURPLE, {'rule': 'trust_region'}),
 }
 
 
@@ -163,14 +164,14 @@ class Case:
     def allows(self, rule: Contestant) -> bool:
         """Whether a rule makes sense here.
 
-        Jacobians of the rigid body are not true behind a lag, and only few_flights takes tasks.
+        Jacobians of the rigid body are not true behind a lag, and not every rule takes tasks.
         """
         simulator, learner = self.configuration['simulator'], self.configuration['learner']
         behind_a_lag = simulator['motor_time_constant'] > 0 or simulator['input_delay_steps'] > 0
         several = bool(learner['tasks.goals'] or learner['tasks.starts'])
         return not (
             (rule.knows_vehicle and behind_a_lag)
-            or (several and rule.overrides['rule'] != 'few_flights')
+            or (several and rule.overrides['rule'] not in SEVERAL_TASKS)
         )
 
 
@@ -334,14 +335,14 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
             if record is not None:
                 on_record(record['flights'], number(record['J']))
         measured = _Measurement(task, configuration, training)
-        curve = _curve(results.iterations, measured, task.flights)
+        known = curve(results.iterations, measured.of, task.flights)
         start = measured.of(results.iterations[0])
         best = best_record(_within(results.iterations, task.flights))
         seconds = sum(record['seconds'] for record in results.iterations)
     content = {
         'identity': task.identity,
         'start': _or_none(start),
-        'curve': [_or_none(J) for J in curve],
+        'curve': [_or_none(J) for J in known],
         'diverged': run.stopped,
         'theta': best['theta'] if best else None,
         'fixed': best.get('fixed') if best else None,
@@ -386,14 +387,22 @@ class _Measurement:
         return float(np.mean([training.objective.cost(self._fly(r)).J for r in requests]))
 
 
-def _curve(records: Sequence[Record], measured: _Measurement, flights: int) -> np.ndarray:
-    """Return J of the best weights known after each flight, (flights,)."""
-    curve = np.full(flights, measured.of(records[0]))
+def curve(
+    records: Sequence[Record], measured: Callable[[Record], float], flights: int
+) -> np.ndarray:
+    """Return J of the best weights known after each flight, (flights,).
+
+    Args:
+        records: Of a run's iterations.
+        measured: Tells J of the weights of one.
+        flights: How many to tell of.
+    """
+    known = np.full(flights, measured(records[0]))
     for i, record in enumerate(_within(records, flights), start=1):
         best = best_record(list(records[:i]))
         if best is not None:
-            curve[record['flights'] - 1 :] = measured.of(best)
-    return curve
+            known[record['flights'] - 1 :] = measured(best)
+    return known
 
 
 def _or_none(value: float) -> float | None:

@@ -107,7 +107,7 @@ class VehicleFlyer:
         from hmpc_ros.ros.vehicle_flight import NotEngagedError
 
         controller, preset = self.configuration['controller'], build.assumed(self.configuration)
-        own = build.entries(build.parameters(controller, preset).theta)
+        own = build.entries(build.parameters(build.started(controller, preset), preset).theta)
         period = float(controller['time_step'])
         while True:
             self._be_engaged()

@@ -14,14 +14,15 @@ from hmpc_ros.plant.rigid_body import retract
 from hmpc_ros.policy.protocol import MissingDerivativeError
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.closed_loop import NominalPlant, augmented
-from hmpc_ros.policy.tracking.derivative import N_STATE, differentiate, tangent
+from hmpc_ros.policy.tracking.derivative import differentiate
+from hmpc_ros.policy.tracking.derivative_code import N_STATE, tangent
 from hmpc_ros.policy.tracking.parameters import (
     BLOCKS,
     N_THETA,
     TrackingLimits,
     TrackingParameters,
 )
-from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.policy.tracking.policy import TrackingPolicy, Window
 
 EIGHT = make('lissajous', {})
 BELIEVED = TrackingParameters(
@@ -61,7 +62,7 @@ def converged(policy, theta=BELIEVED.theta, shown=UNMOVED):
     x = retract(on_the_eight(TIME, ERROR), shown[:12])
     last = 0.0
     for _ in range(100):
-        solution = policy.solve(x, EIGHT, TIME)
+        solution = policy.solve(x, Window(EIGHT, TIME))
         assert solution.ok
         change = np.abs(solution.states - last).max()
         if change < 1e-10:
@@ -157,7 +158,7 @@ def test_it_agrees_with_a_dense_solve_of_the_whole_plan(policy, limits):
 
     def stage_parameters(moved):
         policy.set_parameters(TrackingParameters.from_theta(theta + moved))
-        return policy.solve(on_the_eight(TIME), EIGHT, TIME).parameters
+        return policy.solve(on_the_eight(TIME), Window(EIGHT, TIME)).parameters
 
     by_theta = differences(stage_parameters, N_THETA, np.full(N_THETA, 1e-3 * theta.min()))
     by_estimate = np.zeros((*solution.parameters.shape, 4))
@@ -175,7 +176,7 @@ def test_it_agrees_with_a_dense_solve_of_the_whole_plan(policy, limits):
 
 def test_steps_without_a_minimum_or_a_solve_are_named(policy):
     policy.set_limits(LIMITS['free'])
-    good, last = converged(policy), policy.solve(np.full(13, np.nan), EIGHT, TIME)
+    good, last = converged(policy), policy.solve(np.full(13, np.nan), Window(EIGHT, TIME))
     no_minimum = dataclasses.replace(good, costates=-1e3 * good.costates)
     derivative = differentiate([good, no_minimum, good, last], BELIEVED, policy.limits)
     assert derivative.failed == (1, 3)
@@ -218,7 +219,7 @@ def fly(policy, plant, theta, steps=60, iterations=1):
     states, solutions = [plant.state], []
     for t in TIME + PERIOD * np.arange(steps):
         for _ in range(iterations):
-            solution = policy.solve(plant.state, EIGHT, t)
+            solution = policy.solve(plant.state, Window(EIGHT, t))
             assert solution.ok
         solutions.append(solution)
         plant.step(solutions[-1].input)

@@ -16,7 +16,7 @@ from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
 from hmpc_ros.policy.flight_controller import FlightController, Reason, Safety, Source
 from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
 from hmpc_ros.policy.tracking.pilot import TrackingPilot
-from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.policy.tracking.policy import TrackingPolicy, Window
 
 PERIOD = 10_000_000  # ns
 SECOND = 1_000_000_000
@@ -150,7 +150,7 @@ def test_after_a_gap_the_plan_begins_about_the_reference_and_not_at_the_last_one
     after = pilot.solve(tumbled, 3 * SECOND)
     policy.reset()
     policy.observer.estimate = after.estimate
-    fresh = policy.solve(tumbled, pilot.reference, pilot.time(3 * SECOND))
+    fresh = policy.solve(tumbled, Window(pilot.reference, pilot.time(3 * SECOND)))
     np.testing.assert_allclose(after.input, fresh.input, atol=1e-9)
 
 

@@ -9,7 +9,7 @@ from hmpc_ros.plant.simulators.conditions import Conditions
 from hmpc_ros.plant.simulators.flight_simulator import FlightSimulator
 from hmpc_ros.policy.tracking.flying import fly
 from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
-from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.policy.tracking.policy import TrackingPolicy, Window
 from hmpc_ros.share import config_dir
 
 
@@ -38,7 +38,7 @@ def test_the_eight_is_followed_by_a_vehicle_that_is_heavier_than_believed(policy
     policy.reset()
     errors = []
     for t in 0.01 * np.arange(800):
-        solution = policy.solve(simulator.measure(), eight, t)
+        solution = policy.solve(simulator.measure(), Window(eight, t))
         assert solution.ok
         errors.append(simulator.truth()[:3] - eight.sample(np.array([t])).position[0])
         simulator.step(solution.input)
@@ -49,9 +49,9 @@ def test_the_eight_is_followed_by_a_vehicle_that_is_heavier_than_believed(policy
 def test_a_state_that_is_not_finite_is_not_solved_and_the_fallback_stays_in_bounds(policy):
     policy.reset()
     state = np.full(13, np.nan)
-    solution = policy.solve(state, make('hover', {}), 0.0)
+    solution = policy.solve(state, Window(make('hover', {}), 0.0))
     assert not solution.ok
-    u = policy.fallback(state, 0.0)
+    u = policy.fallback(state, Window(make('hover', {}), 0.0))
     limits = presets.load('reference').limits
     assert np.all(np.isfinite(u))
     assert limits.a_min <= u[0] <= limits.a_max
@@ -76,10 +76,10 @@ def test_a_jump_of_the_goal_is_flown_upright_without_overshoot(policy, away):
 def test_a_reference_within_reach_is_tracked_as_it_is(policy):
     policy.reset()
     state = resting_state(np.array([1.0, 1.0, 1.0]))
-    near = policy.solve(state, make('hover', {'centre': (2.0, 1.0, 0.0)}), 0.0)
+    near = policy.solve(state, Window(make('hover', {'centre': (2.0, 1.0, 0.0)}), 0.0))
     np.testing.assert_array_equal(near.parameters[:, :3], [[2.0, 1.0, 0.0]] * 21)
     policy.reset()
-    far = policy.solve(state, make('hover', {'centre': (31.0, 41.0, -8.0)}), 0.0)
+    far = policy.solve(state, Window(make('hover', {'centre': (31.0, 41.0, -8.0)}), 0.0))
     nearer = [1.0 + 0.6 * 1.5, 1.0 + 0.8 * 1.5, -0.5]
     np.testing.assert_allclose(far.parameters[:, :3], [nearer] * 21, atol=1e-12)
 

@@ -9,7 +9,7 @@ from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.rigid_body import retract
 from hmpc_ros.plant.simulators.grey_box_simulator import GreyBoxSimulator
 from hmpc_ros.policy.tracking import flying, tuning
-from hmpc_ros.policy.tracking.parameters import BLOCKS, TrackingLimits, TrackingParameters
+from hmpc_ros.policy.tracking.parameters import BLOCKS, TrackingLimits, TrackingParameters, refitted
 from hmpc_ros.policy.tracking.policy import TrackingPolicy
 from hmpc_ros.policy.tracking.rehearsal import Scene, Tracking, rehearse
 from hmpc_ros.policy.tracking.student import Teacher, flown_cost, noise
@@ -44,7 +44,7 @@ def policy(preset):
 def test_the_gradient_of_a_rehearsal_is_that_of_flying_it_again(name, policy, preset):
     scene = Scene(BOX, EIGHT, 2.5, 120, noise=np.repeat([2e-3, 5e-3, 1e-3, 5e-3], 3))
     found = rehearse(scene, policy, preset, Tracking())
-    theta, costs = policy.parameters.theta, []
+    theta, costs = policy.named.theta, []
     entry = BLOCKS[name].start
     step = 1e-3 * theta[entry]
     for change in (step, -step):
@@ -67,24 +67,24 @@ def test_a_rehearsal_that_does_not_fly_costs_infinity(policy, preset):
 
 def test_tuning_lowers_the_cost_within_its_region(policy, preset):
     scene = Scene(BOX, EIGHT, 2.5, 150)
-    refitted = Teacher.refitted(policy.parameters, BOX)
+    found = refitted(policy.named, BOX)
 
     def over(theta):
         policy.set_parameters(TrackingParameters.from_theta(theta))
         return [rehearse(scene, policy, preset, Tracking())]
 
-    tuned = tuning.tune(refitted.theta, over, tuning.Settings(rehearsals=4, radius=0.5))
+    tuned = tuning.tune(found.theta, over, tuning.Settings(rehearsals=4, radius=0.5))
     assert tuned.after < 0.5 * tuned.before
     moved = tuned.theta > 0
-    change = np.abs(np.log(tuned.theta[moved] / refitted.theta[moved]))
+    change = np.abs(np.log(tuned.theta[moved] / found.theta[moved]))
     assert change.max() <= 0.5 + 1e-9
     # What is identified is not tuned.
     for name in ('thrust_gain', 'drag', 'tilt_slack'):
-        assert np.array_equal(tuned.theta[BLOCKS[name]], refitted.theta[BLOCKS[name]])
+        assert np.array_equal(tuned.theta[BLOCKS[name]], found.theta[BLOCKS[name]])
 
 
 def test_a_switched_off_observer_stays_off(policy, preset):
-    off = replace(policy.parameters, thrust_observer=[0.0], force_observer=[0.0])
+    off = replace(policy.named, thrust_observer=[0.0], force_observer=[0.0])
     scene = Scene(BOX, EIGHT, 2.5, 80)
 
     def over(theta):
@@ -119,7 +119,7 @@ def test_the_cost_that_is_measured_is_the_one_without_noise(policy, preset):
 
 
 def test_weights_have_to_hold_for_vehicles_that_are_slower_than_found(policy, preset):
-    teacher = Teacher(preset, policy.limits, policy.parameters, EIGHT, 3.0, 6.0)
+    teacher = Teacher(preset, policy.limits, policy.named, EIGHT, 3.0, 6.0)
     slow = teacher.slower(BOX)
     assert np.all(np.array(slow.rate_lags) > BOX.rate_lags)
     assert slow.delay > BOX.delay

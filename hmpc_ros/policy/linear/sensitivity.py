@@ -11,8 +11,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from hmpc_ros.plant.linear_model import LinearModel
+from hmpc_ros.plant.protocol import PlantJacobians
 from hmpc_ros.plant.quadcopter import NU, NX, POSITION
 from hmpc_ros.policy.elimination import SMALLEST_DISTANCE
+from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear import riccati
 from hmpc_ros.policy.linear.limits import BOUNDED_STATES, N_BOUNDED, Limits
 from hmpc_ros.policy.linear.mpc import Solution
@@ -28,7 +30,7 @@ from hmpc_ros.policy.linear.weights import (
     Weights,
 )
 from hmpc_ros.policy.parameters import ParameterSpace
-from hmpc_ros.policy.protocol import MissingDerivativeError
+from hmpc_ros.policy.protocol import Loop, MissingDerivativeError
 
 # The derivation (acados' convention: 1/2 H with H_x = 2 Q, H_u = 2 R, H_N = 2 P).
 #
@@ -181,6 +183,10 @@ class Sensitivity:
         """
         unit = np.broadcast_to(np.eye(NU)[:, None, :], (NU, self._length, NU))
         return self._products(unit)
+
+    def loop(self, flight: Flight, plant: PlantJacobians) -> Loop:
+        """Return the plant's Jacobians in the goal frame: the MPC remembers nothing."""
+        return Loop(*plant.jacobians_along(flight.deviations[:-1], flight.inputs))
 
     def _products(self, seeds: np.ndarray) -> np.ndarray:
         """Return w' du_0/dtheta (T, R, n) for seeds w (R, T, 4)."""

@@ -232,6 +232,10 @@ class OfflineMpc:
         self.solved += 1
         return self.mpc.solve_deviation(deviation)
 
+    def fallback(self, _x: np.ndarray, _goal: Goal) -> np.ndarray:
+        """Return the rotor speeds (4,) that carry the level vehicle."""
+        return self.trim_input
+
     def first_input(self, deviation: np.ndarray) -> np.ndarray | None:
         """Return the first input (4,) [rad/s from hover] alone; None where there is none."""
         if self.shortcut:

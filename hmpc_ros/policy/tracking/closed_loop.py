@@ -20,14 +20,14 @@ theta changes, only the filter's lag does) comes last in s, and the policy does 
 """
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 import numpy as np
 
 from hmpc_ros.plant import rigid_body
+from hmpc_ros.policy.protocol import Loop
 from hmpc_ros.policy.tracking import model
-from hmpc_ros.policy.tracking.derivative import N_STATE, tangent
-from hmpc_ros.policy.tracking.derivative_code import compiled
+from hmpc_ros.policy.tracking.derivative_code import N_STATE, compiled, tangent
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE, ObserverLimits
 from hmpc_ros.policy.tracking.parameters import BLOCKS, N_THETA, TrackingParameters
 
@@ -35,23 +35,6 @@ _MEASURED = N_STATE - N_ESTIMATE  # 12
 _ESTIMATES = slice(_MEASURED, N_STATE)
 # What of theta the observer knows.
 _KNOWN = ('thrust_gain', 'drag', 'thrust_lag', 'rate_lags', 'thrust_observer', 'force_observer')
-
-
-@dataclass(frozen=True, eq=False)
-class TrackingLoop:
-    """Jacobians of the augmented plant along T steps, nd = 17 + what the policy does not see.
-
-    Attributes:
-        A: (T, nd, nd), order: errors (12) of `rigid_body`, a, ratio, disturbance, the rest.
-        B: (T, nd, 4).
-        forcing: (T, nd, n) direct derivative of the next state by theta.
-        initial: (nd, n) that of the first one.
-    """
-
-    A: np.ndarray
-    B: np.ndarray
-    forcing: np.ndarray
-    initial: np.ndarray
 
 
 def augmented(
@@ -62,8 +45,11 @@ def augmented(
     plant: tuple[np.ndarray, np.ndarray],
     time_step: float,
     limits: ObserverLimits | None = None,
-) -> TrackingLoop:
+) -> Loop:
     """Put the observer beside a vehicle's Jacobians.
+
+    The loop's nd is 17 + what the policy does not see, in the order errors (12) of `rigid_body`, a,
+    ratio, disturbance, the rest.
 
     Args:
         parameters: those flown under.
@@ -112,7 +98,7 @@ def augmented(
     forcing, initial = np.zeros((T, nd, N_THETA)), np.zeros((nd, N_THETA))
     forcing[:, _ESTIMATES, where] = by_theta
     initial[_MEASURED, BLOCKS['thrust_gain']] = -model.GRAVITY / parameters.thrust_gain**2
-    return TrackingLoop(whole_A, whole_B, forcing, initial)
+    return Loop(whole_A, whole_B, forcing, initial)
 
 
 def _model_parameters(parameters: TrackingParameters, time_step: float) -> np.ndarray:

@@ -34,13 +34,15 @@ smooth references it differs from that of the iterations themselves by less than
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hmpc_ros.policy.elimination import SMALLEST_DISTANCE, eliminate
-from hmpc_ros.policy.protocol import MissingDerivativeError
+from hmpc_ros.policy.protocol import Loop, MissingDerivativeError
 from hmpc_ros.policy.tracking import model
-from hmpc_ros.policy.tracking.derivative_code import N_ESTIMATED, TUNED, compiled
+from hmpc_ros.policy.tracking.closed_loop import NominalPlant, augmented
+from hmpc_ros.policy.tracking.derivative_code import N_ESTIMATED, TUNED, compiled, tangent
 from hmpc_ros.policy.tracking.parameters import (
     BLOCKS,
     N_THETA,
@@ -51,26 +53,8 @@ from hmpc_ros.policy.tracking.solution import TrackingSolution
 
 NX, NU = model.NX, model.NU
 _N_SHOWN = NX + N_ESTIMATED  # columns (x, e) of a gain
-#: What the policy answers: errors of p, v, attitude (3), w; estimates a, ratio, disturbance (3).
-N_STATE = 17
 # Where (x, e) lies among the columns (x, u, e).
 _SHOWN = [*range(NX), *range(NX + NU, NX + NU + N_ESTIMATED)]
-
-
-def tangent(q: np.ndarray) -> np.ndarray:
-    """Return dx/d(error) (..., 14, 13) at attitudes (..., 4).
-
-    The error is (position, velocity, attitude, rates; a), turned q * (1, attitude / 2).
-    """
-    w, x, y, z = np.moveaxis(np.asarray(q), -1, 0) / 2
-    moved = np.zeros((*w.shape, NX, NX - 1))
-    identity = np.eye(3)
-    moved[..., model.POSITION, 0:3] = moved[..., model.VELOCITY, 3:6] = identity
-    moved[..., model.RATES, 9:12] = identity
-    moved[..., model.THRUST, 12] = 1.0
-    rows = ((-x, -y, -z), (w, -z, y), (z, w, -x), (-y, x, w))
-    moved[..., model.ATTITUDE, 6:9] = np.stack([np.stack(row, -1) for row in rows], -2)
-    return moved
 
 
 class TrackingDerivative:
@@ -80,9 +64,15 @@ class TrackingDerivative:
         failed: indices of the steps that have no derivative; empty in a good flight.
     """
 
-    def __init__(self, parameters: TrackingParameters, points: '_Points', failed: np.ndarray):
+    def __init__(
+        self,
+        parameters: TrackingParameters,
+        points: '_Points',
+        failed: np.ndarray,
+        estimates: np.ndarray,
+    ) -> None:
         self.failed: tuple[int, ...] = tuple(int(step) for step in np.flatnonzero(failed))
-        self._parameters = parameters
+        self._parameters, self._estimates = parameters, estimates
         self._points = points
         self._sweep = _factorise(points) if points.steps.size else None
         if self._sweep is not None:
@@ -122,6 +112,21 @@ class TrackingDerivative:
             MissingDerivativeError: a step's solve failed.
         """
         return self._products(np.broadcast_to(np.eye(NU), (self._length, NU, NU)))
+
+    def loop(self, flight: Any, plant: Any = None) -> Loop:
+        """Return how the flight went on, the observer beside the vehicle.
+
+        Args:
+            flight: `TrackedFlight` that was differentiated, every step of it.
+            plant: has ``jacobians(measured, inputs)`` as `NominalPlant`; None: that one, which is
+                the vehicle as the policy's own model has it.
+        """
+        plant = plant or NominalPlant(self._parameters, flight.time_step)
+        jacobians = plant.jacobians(flight.measured, flight.inputs)
+        return augmented(
+            self._parameters, flight.measured, flight.inputs, self._estimates, jacobians,
+            flight.time_step,
+        )  # fmt: skip
 
     def _complete(self) -> '_Sweep':
         self.require_complete()
@@ -204,7 +209,9 @@ def differentiate(
         raise ValueError('no solutions to differentiate: a flight needs at least one solve')
     failed = np.array([not (s.ok and np.isfinite(s.flat).all()) for s in solutions])
     usable = np.flatnonzero(~failed)
-    return TrackingDerivative(parameters, _Points.of(solutions, usable, limits), failed)
+    estimates = np.array([s.estimate for s in solutions])
+    points = _Points.of(solutions, usable, limits)
+    return TrackingDerivative(parameters, points, failed, estimates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,6 +84,26 @@ def _functions() -> list[ca.Function]:
     ]
 
 
+#: What the policy answers: errors of p, v, attitude (3), w; estimates a, ratio, disturbance (3).
+N_STATE = 17
+
+
+def tangent(q: np.ndarray) -> np.ndarray:
+    """Return dx/d(error) (..., 14, 13) at attitudes (..., 4).
+
+    The error is (position, velocity, attitude, rates; a), turned q * (1, attitude / 2).
+    """
+    w, x, y, z = np.moveaxis(np.asarray(q), -1, 0) / 2
+    moved = np.zeros((*w.shape, model.NX, model.NX - 1))
+    identity = np.eye(3)
+    moved[..., model.POSITION, 0:3] = moved[..., model.VELOCITY, 3:6] = identity
+    moved[..., model.RATES, 9:12] = identity
+    moved[..., model.THRUST, 12] = 1.0
+    rows = ((-x, -y, -z), (w, -z, y), (z, w, -x), (-y, x, w))
+    moved[..., model.ATTITUDE, 6:9] = np.stack([np.stack(row, -1) for row in rows], -2)
+    return moved
+
+
 class BatchedFunction:
     """A CasADi function evaluated at many points in one call."""
 

@@ -1,5 +1,6 @@
 """Flies a simulated vehicle along a reference, here and now, without ROS."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import NU, NX, resting_state
 from hmpc_ros.plant.simulators.protocol import Simulator
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
-from hmpc_ros.policy.tracking.policy import TrackingPolicy
+from hmpc_ros.policy.tracking.policy import TrackingPolicy, Window
 from hmpc_ros.policy.tracking.solution import TrackingSolution
 
 
@@ -91,11 +92,12 @@ def fly(
     flight_number: int | None = None,
     keep_solutions: bool = True,
     on_step: Callable[[int], None] | None = None,
+    region: float = math.inf,
 ) -> TrackedFlight:
     """Fly ``steps`` control periods; the same again for the same arguments.
 
     A failed solve is answered by the policy's fallback. The flight ends early where the vehicle's
-    state is not finite.
+    state is not finite, or measured outside the region.
 
     Args:
         simulator: the vehicle; its control period is the policy's.
@@ -106,6 +108,7 @@ def fly(
         flight_number: selects noise and wind; the simulator's next one if None.
         keep_solutions: whether the flight keeps all solutions, for its derivative.
         on_step: called after every step with the number of steps flown.
+        region: distance [m] from the reference along any axis beyond which the flight is cut short.
 
     Raises:
         ValueError: simulator and policy differ in their control period.
@@ -131,12 +134,16 @@ def fly(
         if not np.isfinite(states[k]).all():
             flown, ended = k, f'the state is not finite after {k} steps'
             break
-        now = k * period
-        solution = policy.solve(measured[k], reference, now)
+        away = float(np.abs(measured[k, :3] - samples.position[k]).max())
+        if away > region:
+            flown, ended = k, f'{away:.2f} m from the reference after {k} steps'
+            break
+        window = Window(reference, k * period)
+        solution = policy.solve(measured[k], window)
         u = solution.input
         if not solution.ok:
             failed.append(k)
-            u = policy.fallback(measured[k], now)
+            u = policy.fallback(measured[k], window)
             policy.sent(u)
         inputs[k], estimates[k], times[k] = u, solution.estimate, solution.total_time
         if keep_solutions:

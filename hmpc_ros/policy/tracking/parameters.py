@@ -3,12 +3,13 @@
 # ruff: noqa: RUF009 (the calls are dataclasses' own field(), named by what they declare)
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.grey_box import GreyBox
 from hmpc_ros.policy.parameters import Block, ParameterSpace
 
 
@@ -104,6 +105,21 @@ class TrackingParameters:
             ValueError: the vector has another length, or an entry is outside its range.
         """
         return cls(**SPACE.unpack(theta))
+
+
+def refitted(parameters: TrackingParameters, box: GreyBox) -> TrackingParameters:
+    """Return the parameters with a prediction model that agrees with a grey box.
+
+    Its second lags are the box' shapes and are not the policy's to know; a delay is to a slow
+    motion what a lag is.
+    """
+    return replace(
+        parameters,
+        thrust_gain=np.array([box.thrust_gain]),
+        drag=np.array(box.drag),
+        thrust_lag=np.array([box.thrust_lag + box.delay]),
+        rate_lags=np.array(box.rate_lags) + box.delay,
+    )
 
 
 def _declared(name: str, metadata: Mapping[str, Any]) -> Block:

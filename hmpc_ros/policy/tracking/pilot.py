@@ -15,7 +15,7 @@ from hmpc_ros.plant.reference.hover import Hover
 from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.reference.transfer import Pace, Transfer, started_from
 from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
-from hmpc_ros.policy.tracking.policy import STAGE_TIME, TrackingPolicy, TrackingSolution
+from hmpc_ros.policy.tracking.policy import STAGE_TIME, TrackingPolicy, TrackingSolution, Window
 
 #: A vehicle within this [m] of where its reference begins needs no path to get there.
 NEAR = 0.1
@@ -132,7 +132,7 @@ class TrackingPilot:
 
     def _vehicle(self) -> tuple[Drag, Envelope]:
         """Return what the vehicle can do, as the policy has it."""
-        p, bounds = self._policy.parameters, self._policy.limits
+        p, bounds = self._policy.named, self._policy.limits
         return (
             Drag(float(p.thrust_gain[0]), p.drag),
             Envelope(bounds.thrust_min, bounds.thrust_max, bounds.rates, bounds.speed, bounds.tilt),
@@ -173,7 +173,7 @@ class TrackingPilot:
         if self._last is None or (begins and self._last < self._begin):  # type: ignore[operator]
             self._join(state, stamp)
         self._last = stamp
-        return self._policy.solve(state, self._reference, self.time(stamp))
+        return self._policy.solve(state, Window(self._reference, self.time(stamp)))
 
     def _join(self, state: np.ndarray, stamp: int) -> None:
         """Begin at a state: where the reference does, or with a path to there."""

@@ -3,9 +3,11 @@
 import math
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from hmpc_ros.plant.grey_box import GreyBox
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import rotation_matrix
@@ -14,7 +16,12 @@ from hmpc_ros.policy.protocol import SolveStatus
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative import TrackingDerivative, differentiate
 from hmpc_ros.policy.tracking.observer import Observer
-from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
+from hmpc_ros.policy.tracking.parameters import (
+    SPACE,
+    TrackingLimits,
+    TrackingParameters,
+    refitted,
+)
 from hmpc_ros.policy.tracking.solution import TrackingSolution
 from hmpc_ros.policy.tracking.solver import TrackingSolver, TrackingSolverOptions
 
@@ -25,6 +32,13 @@ LONGEST_GAP = 5  # control periods without a state, after which the observer ski
 STALE = 0.2  # s without a state, after which the last plan is no beginning for the next
 LEVEL_GAIN = 4.0  # 1/s, of the fallback's level attitude
 _LARGEST = 1e6  # a state beyond this is no state
+
+
+class Window(NamedTuple):
+    """What is to be tracked from a time [s] on."""
+
+    reference: Reference
+    time: float
 
 
 class TrackingPolicy:
@@ -50,7 +64,7 @@ class TrackingPolicy:
 
     def set_parameters(self, parameters: TrackingParameters) -> None:
         """Solve with other weights, model and observer gains from now on."""
-        self.parameters = parameters
+        self.named = parameters
         p = self._solver.parameters
         for name in set(STAGE) & set(vars(parameters)):
             p[:, STAGE[name]] = getattr(parameters, name)
@@ -60,13 +74,18 @@ class TrackingPolicy:
         p[:, STAGE['time_step']] = STAGE_TIME
         self.observer.set_parameters(parameters)
 
+    @property
+    def parameters(self) -> Parameters:
+        """What it flies with; `named` is the same by name."""
+        return Parameters(SPACE, self.named.theta)
+
     def use(self, parameters: Parameters) -> None:
         """Fly with other parameters of `SPACE` from now on, where they are others.
 
         Raises:
             ValueError: an entry is outside its range.
         """
-        if not np.array_equal(self.parameters.theta, parameters.theta):
+        if not np.array_equal(self.named.theta, parameters.theta):
             self.set_parameters(TrackingParameters.from_theta(parameters.theta))
 
     def set_limits(self, limits: TrackingLimits) -> None:
@@ -91,12 +110,12 @@ class TrackingPolicy:
         """Tell what was commanded (4,) instead of the last solution; None: nothing is known."""
         self._command = None if u is None else np.array(u, dtype=float)
 
-    def solve(self, x: np.ndarray, reference: Reference, t: float) -> TrackingSolution:
-        """Answer a measured state (13,) at a time [s] of the reference.
+    def solve(self, x: np.ndarray, window: Window) -> TrackingSolution:
+        """Answer a measured state (13,) at a time [s] of a reference.
 
         After a failure the solver's memory is reset; nothing is inherited.
         """
-        started = time.perf_counter()
+        started, (reference, t) = time.perf_counter(), window
         x = np.array(x, dtype=float)
         size = float(np.linalg.norm(x[6:10]))
         if not (np.abs(x).max() < _LARGEST and abs(size - 1) < 0.1):
@@ -145,15 +164,22 @@ class TrackingPolicy:
             ValueError: there are none.
             CodeGenerationError: the derivative's code cannot be compiled.
         """
-        return differentiate(solutions, self.parameters, self.limits)
+        return differentiate(solutions, self.named, self.limits)
 
-    def fallback(self, x: np.ndarray | None, t: float) -> np.ndarray:
-        """Return a command (4,) without a solve: the last plan at t, then level hover.
+    @staticmethod
+    def refit(parameters: Parameters, box: GreyBox) -> Parameters:
+        """Return the parameters with a prediction model that agrees with a grey box."""
+        found = refitted(TrackingParameters.from_theta(parameters.theta), box)
+        return parameters.with_theta(found.theta)
+
+    def fallback(self, x: np.ndarray | None, window: Window) -> np.ndarray:
+        """Return a command (4,) without a solve: the last plan at that time, then level hover.
 
         Args:
-            x: measured state (13,) if there is a finite one; else the last one is used.
-            t: time [s] on the clock of `solve`.
+            x: measured state (13,) if there is a finite one; else level hover is blind.
+            window: as of `solve`.
         """
+        t = window.time
         if self._plan is not None:
             inputs, begun = self._plan
             k = max(0, int((t - begun) / STAGE_TIME + 1e-6))
@@ -171,7 +197,7 @@ class TrackingPolicy:
             axis = np.array([-up[1], up[0], 0.0]) / lying if lying > 1e-6 else np.eye(3)[0]
             rates = LEVEL_GAIN * np.arctan2(lying, upright) * axis
         _, ratio, _, _, push = self.observer.estimate
-        thrust = (model.GRAVITY - push) / (ratio * float(self.parameters.thrust_gain[0]))
+        thrust = (model.GRAVITY - push) / (ratio * float(self.named.thrust_gain[0]))
         # Upside down no thrust carries.
         thrust = thrust / max(0.5, upright) if upright > 0 else 0.0
         u = np.concatenate(([thrust], rates))
@@ -202,8 +228,8 @@ class TrackingPolicy:
     def _start(self, samples: Samples, initial: np.ndarray) -> None:
         """Begin at the reference itself, its quaternions on the side of the vehicle's."""
         _, ratio, *force = self.observer.estimate
-        gain = float(self.parameters.thrust_gain[0]) * ratio
-        believed = Drag(gain, self.parameters.drag, np.array(force))
+        gain = float(self.named.thrust_gain[0]) * ratio
+        believed = Drag(gain, self.named.drag, np.array(force))
         states, inputs = flat_states(samples, believed)
         states[:, 6:10] *= np.where(states[:, 6:10] @ initial[6:10] < 0, -1.0, 1.0)[:, None]
         full = np.column_stack((states[:, :10], inputs[:, :1], states[:, 10:]))

@@ -175,7 +175,7 @@ def sensitivity(
 
     None where the policy has no derivative at some step.
     """
-    parameters: TrackingParameters = policy.parameters
+    parameters: TrackingParameters = policy.named
     derivative = differentiate(flight.solutions, parameters, policy.limits)
     if derivative.failed:
         return None

@@ -21,7 +21,7 @@ from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.plant.rigid_body import conjugate, multiply
 from hmpc_ros.policy.tracking import tuning
 from hmpc_ros.policy.tracking.flying import TrackedFlight
-from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters
+from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters, refitted
 from hmpc_ros.policy.tracking.policy import TrackingPolicy
 from hmpc_ros.policy.tracking.rehearsal import SETTLING, Rehearsed, Scene, Tracking, rehearse
 
@@ -99,7 +99,7 @@ class Teacher:
             over: where rehearsals are flown.
         """
         found = fit(flights, self.prior())
-        held = self.refitted(self.start, found.box)
+        held = refitted(self.start, found.box)
         # Lags are tuned from the identified ones on: until then they are the start's.
         first = np.array_equal(best.theta, self.start.theta)
         begun = held if first else replace(
@@ -114,21 +114,6 @@ class Teacher:
         settings = replace(self.settings, radius=radius)
         tuned = tuning.tune(begun.theta, rehearsed, settings, held.theta)
         return Taught(TrackingParameters.from_theta(tuned.theta), tuned.after, found, tuned)
-
-    @staticmethod
-    def refitted(parameters: TrackingParameters, box: GreyBox) -> TrackingParameters:
-        """Return the parameters with a prediction model that agrees with a grey box.
-
-        Its second lags are the box' shapes and are not the policy's to know; a delay is to a slow
-        motion what a lag is.
-        """
-        return replace(
-            parameters,
-            thrust_gain=np.array([box.thrust_gain]),
-            drag=np.array(box.drag),
-            thrust_lag=np.array([box.thrust_lag + box.delay]),
-            rate_lags=np.array(box.rate_lags) + box.delay,
-        )
 
     def slower(self, box: GreyBox) -> GreyBox:
         """Return a vehicle that is worse to control than a grey box, by what boxes leave out.
@@ -207,17 +192,50 @@ def flown_cost(
     Noise of two moments is independent: the mean product of errors 50 ms apart (each a mean over
     50 ms) is their mean square without it.
     """
+    _, r, n = _counted(flight, costs, believed, begin, end)
+    if len(r) <= 3 * n:
+        return math.inf
+    smooth = _means(r[:, :6], n)
+    by_product = np.mean(np.sum(smooth[:-n] * smooth[n:], axis=1))
+    return float(by_product + np.mean(np.sum(r[:, 6:] ** 2, axis=1)))
+
+
+def flown_slopes(
+    flight: TrackedFlight, costs: Tracking, believed: Drag, begin: float, end: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the derivatives of `flown_cost` by errors (T+1, 12) and by commands (T, 4)."""
+    by_x, by_u = np.zeros((flight.steps + 1, 12)), np.zeros((flight.steps, 4))
+    counted, r, n = _counted(flight, costs, believed, begin, end)
+    if len(r) <= 3 * n:
+        return by_x, by_u
+    smooth = _means(r[:, :6], n)
+    slope = np.zeros_like(smooth)
+    slope[:-n] += smooth[n:]
+    slope[n:] += smooth[:-n]
+    # Of r: sum over the means that it is a part of; the first r is a part of none.
+    summed = np.cumsum(np.pad(slope / (len(smooth) - n) / n, ((n, n), (0, 0))), axis=0)
+    by_r = np.vstack((np.zeros(6), summed[n:-1] - summed[: -n - 1]))
+    where = np.flatnonzero(counted)
+    by_x[where, :6] = by_r * costs.units[:6]
+    by_u[where, 1:] = 2 / len(r) * r[:, 6:] * costs.units[6:]
+    return by_x, by_u
+
+
+def _counted(
+    flight: TrackedFlight, costs: Tracking, believed: Drag, begin: float, end: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return which steps are counted (T,), their residuals, and the steps of 50 ms."""
     flat, _ = flat_states(flight.reference, believed)
     t = flight.times[:-1]
     counted = (t >= begin - 1e-9) & (t <= end + 1e-9)
     r = costs.residuals(flight.measured, flight, flat)[counted]
-    n = max(1, round(0.05 / flight.time_step))
-    if len(r) <= 3 * n:
-        return math.inf
-    summed = np.cumsum(r[:, :6], axis=0)
-    smooth = (summed[n:] - summed[:-n]) / n
-    by_product = np.mean(np.sum(smooth[:-n] * smooth[n:], axis=1))
-    return float(by_product + np.mean(np.sum(r[:, 6:] ** 2, axis=1)))
+    return counted, r, max(1, round(0.05 / flight.time_step))
+
+
+def _means(r: np.ndarray, n: int) -> np.ndarray:
+    """Return means of n rows each, of all rows but the first."""
+    summed = np.cumsum(r, axis=0)
+    return (summed[n:] - summed[:-n]) / n
 
 
 def for_people(flight: TrackedFlight, begin: float, end: float) -> dict[str, Any]:
