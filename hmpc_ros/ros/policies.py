@@ -328,7 +328,7 @@ class TrackingPolicy:
             resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)
         ])
         path = new_path(self._frame_id, count)
-        set_rigid_body_path(states, answer.time, _SHOWN_STEP, path)
+        set_rigid_body_path(states, answer.time + round(1e9 * (now - time)), _SHOWN_STEP, path)
         return path
 
 
