@@ -29,7 +29,7 @@ def main() -> int:
     arguments = parser.parse_args()
     number, lock = reserve_domain()
     os.environ['ROS_DOMAIN_ID'] = str(number)
-    step = float(load('reference')['simulator']['time_step'])
+    step = float(load(None)['simulator']['time_step'])
     given = {'simulator': {'start_paused': True, 'episode_steps': STEPS, 'real_time_factor': 0.0}}
     rates: dict[bool, list[float]] = {False: [], True: []}
     with lock, open_flights(simulation('reference', given), interface=ROTORS) as flights:

@@ -31,7 +31,6 @@ from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
 from hmpc_ros.studies.vehicle import vehicle_flyer
 
 if TYPE_CHECKING:
-
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.ros.monitor import Monitor
     from hmpc_ros.ros.runner import LocalRunner
@@ -96,10 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_to_fly(configuration)
         if arguments.config is None:
             raise ValueError('--vehicle needs --config with --resume: the folder keeps no adapter')
-    elif not arguments.attach:
-        refuse_to_mismatch(configuration)
-    if arguments.vehicle:
         return _learn_on_vehicle(arguments, configuration)
+    if not arguments.attach:
+        refuse_to_mismatch(configuration)
     exit_code = learn_in_view(
         configuration,
         out,
@@ -120,19 +118,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuration) -> int:
-    """Learn on a vehicle behind an autopilot; return 0, 1 when it diverged, 130 after Ctrl-C."""
+    """Learn along a reference; return 0, 1 when the run diverged, 130 after Ctrl-C."""
     for name in ('attach', 'record', 'rviz'):
         if getattr(arguments, name):
-            raise ValueError(f'--{name} does not go with --vehicle: leave it out')
+            raise ValueError(f'--{name} is not there with --vehicle: leave it out')
     console = Console(stderr=True, highlight=False)
     known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
-    flyer = vehicle_flyer(
-        configuration, f'{arguments.vehicle}_adapter', known.reference,
-        tracking_learner.steps(known), say=console.print,
-        patience=arguments.patience, reader=reader(arguments.verbose),
-    )  # fmt: skip
+    steps = tracking_learner.steps(known)
     try:
-        with flyer as fly, ProgressBar(console) as bar:
+        with (
+            vehicle_flyer(
+                configuration, f'{arguments.vehicle}_adapter', known.reference, steps,
+                say=console.print, patience=arguments.patience, reader=reader(arguments.verbose),
+            ) as fly,
+            ProgressBar(console) as bar,
+        ):  # fmt: skip
             stopped = tracking_learner.train(
                 configuration, known, fly, arguments.out, bar.start, bar.update, rehearsing()
             ).stopped

@@ -68,8 +68,8 @@ def gradient(
     Args:
         flight: T measured steps.
         policy: Derivative of the MPC at each of the flight's states, under the weights flown.
-        plant: What the policy's derivative takes the plant's Jacobians from. It may have
-            more states than are measured (a delay's, a motor's): they come last.
+        plant: What the policy's derivative takes the plant's Jacobians from. It may have more
+            states than are measured (a delay's, a motor's): they come last.
         objective: What the flight costs.
 
     Returns:

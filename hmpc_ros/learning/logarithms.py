@@ -27,7 +27,7 @@ class Logarithms:
     """
 
     start: Parameters
-    free: NDArray[np.bool_]
+    free: NDArray[np.bool]
     reach: float
 
     def __post_init__(self) -> None:

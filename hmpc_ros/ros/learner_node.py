@@ -25,6 +25,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 
@@ -102,6 +103,7 @@ class Learner(Node):
         self._policy_publisher = self.create_publisher(Float64MultiArray, '~/policy', latched)
         self._progress_publisher = self.create_publisher(DiagnosticArray, '~/progress', latched)
         self._history_publisher = self.create_publisher(Float64MultiArray, '~/history', latched)
+        self._identified_publisher = self.create_publisher(JointState, '~/identified', latched)
         self._diagnostics_publisher = self.create_publisher(
             DiagnosticArray, '/diagnostics', reliable
         )
@@ -424,6 +426,16 @@ class Learner(Node):
             progress.reason = last['reason']
         recent = [record['seconds'] for record in done[-10:]]
         progress.time_left = (training_run.total - training_run.k) * float(np.mean(recent or [0.0]))
+        told = (r['identified'] for r in reversed(done) if r.get('identified'))
+        last_found: dict[str, Any] = next(told, {})
+        found: dict[str, Any] = {n: each for n, each in last_found.items() if each['told']}
+        if found:
+            message = JointState(
+                name=list(found),
+                position=[each['estimate'] for each in found.values()],
+                effort=[each['standard_error'] for each in found.values()],
+            )
+            self._identified_publisher.publish(message)
         rows = [
             [number(r['k']), *(number(r[name]) for name in COLUMNS[1:4]), r.get('accepted', True)]
             for r in records

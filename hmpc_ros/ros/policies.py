@@ -258,7 +258,6 @@ class TrackingPolicy:
         if begin != self._begin:
             self._begin = begin
             self._pilot.begin_at(_stamp(begin))
-            self._shown = None  # at other times now
         if goal != self._goal:
             self._goal = goal
             self.go_to(goal)

@@ -269,8 +269,8 @@ class ReferenceTrials:
     def from_start(self, state: Array) -> tuple[float, float]:
         """Return distance from the reference's beginning, and speed."""
         start = self.reference.sample(np.zeros(1)).position[0]
-        moved, speed = state[POSITION] - start, state[VELOCITY]
-        return float(np.linalg.norm(moved)), float(np.linalg.norm(speed))
+        distance, speed = state[POSITION] - start, state[VELOCITY]
+        return float(np.linalg.norm(distance)), float(np.linalg.norm(speed))
 
     def heard(self, stamps: Sequence[int]) -> bool:
         """Return whether the last step's estimates, and the last truth, have come."""

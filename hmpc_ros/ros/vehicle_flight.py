@@ -25,7 +25,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
 from hmpc_ros.plant.reference.protocol import Reference
-from hmpc_ros.plant.rigid_body import NU, NX
+from hmpc_ros.plant.rigid_body import NU, NX, POSITION, QUATERNION, VELOCITY
 from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.ros.autopilot_client import AutopilotClient
@@ -57,7 +57,7 @@ class NotEngagedError(RuntimeError):
     """The vehicle was not taken over, or is not any more; the message says why."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Heard:
     """What was heard since a flight began, by stamps [ns]."""
 
@@ -233,10 +233,10 @@ class VehicleFlights(RunningNodes):
 
         def rests() -> bool:
             nonlocal since
-            distance = float(np.linalg.norm(self._state[:3] - place))
+            distance = float(np.linalg.norm(self._state[POSITION] - place))
             if self.phase != TAKEN_OVER:
                 return True
-            if not (distance < NEAR and np.linalg.norm(self._state[3:6]) < SLOW):
+            if not (distance < NEAR and np.linalg.norm(self._state[VELOCITY]) < SLOW):
                 since = None
             elif since is None:
                 since = time.monotonic()
@@ -246,7 +246,7 @@ class VehicleFlights(RunningNodes):
         if self.phase != TAKEN_OVER:
             raise NotEngagedError(f'control was lost: {self.told["why"]}')
         if not came:
-            distance = np.linalg.norm(self._state[:3] - place)
+            distance = np.linalg.norm(self._state[POSITION] - place)
             raise NotEngagedError(
                 f'the vehicle does not come to rest where the reference begins: it is '
                 f'{distance:.2f} m away after {SETTLE_TIMEOUT:g} s'
@@ -320,7 +320,7 @@ def _tracked(
         known[1:, 6:10] *= np.cumprod(np.where(turns < 0, -1.0, 1.0))[:, None]
         seconds = (np.array(stamps) - first) * 1e-9
         states = np.column_stack([np.interp(times, seconds, column) for column in known.T])
-        states[:, 6:10] /= np.linalg.norm(states[:, 6:10], axis=1, keepdims=True)
+        states[:, QUATERNION] /= np.linalg.norm(states[:, QUATERNION], axis=1, keepdims=True)
     inputs = _held(heard.commands, NU, first, times[:-1])
     estimates = _held(heard.estimates, N_ESTIMATE, first, times[:-1])
     answered = sorted(heard.commands)

@@ -59,8 +59,6 @@ def page(summary: Summary, made: Sequence[Line], picture: str) -> str:
     )
     return f"""# How wrong may the model be?
 
-<!-- Made by hmpc study mismatch; not to be edited. -->
-
 **{title(summary)}.**
 
 {_reading(summary)}

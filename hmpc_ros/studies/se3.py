@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
-from hmpc_ros.plant.rigid_body import GRAVITY, NU, NX, RATES, resting_state, rotation_matrix
+from hmpc_ros.plant.rigid_body import (
+    GRAVITY,
+    NU,
+    NX,
+    POSITION,
+    QUATERNION,
+    RATES,
+    VELOCITY,
+    resting_state,
+    rotation_matrix,
+)
 from hmpc_ros.plant.simulators.flight_simulator import LONGEST_STEP
 from hmpc_ros.plant.simulators.rotorpy_physics import RotorpyPhysics
 from hmpc_ros.plant.winds import WindSource
@@ -87,13 +97,18 @@ class Se3Flyer:
         flown = n
         for k in range(n):
             x = states[k]
-            if not np.isfinite(x).all() or np.abs(x[:3]).max() > 50:
+            if not np.isfinite(x).all() or np.abs(x[POSITION]).max() > 50:
                 flown = k
                 break
             # It only feeds the yaw rate forward: what is to be damped is the rest.
-            reference_rates = rotation_matrix(x[6:10]).T @ turned[k] @ flat[k, RATES]
+            reference_rates = rotation_matrix(x[QUATERNION]).T @ turned[k] @ flat[k, RATES]
             reference_rates[2] = 0.0
-            seen = {'x': x[:3], 'v': x[3:6], 'q': x[[7, 8, 9, 6]], 'w': x[RATES] - reference_rates}
+            seen = {
+            'x': x[POSITION],
+            'v': x[VELOCITY],
+            'q': np.roll(x[QUATERNION], -1),  # RotorPy's has its scalar last
+            'w': x[RATES] - reference_rates,
+        }
             command = controller.update(h * k, seen, self._flat_output(samples, wanted, k))
             speeds = np.clip(
                 command['cmd_motor_speeds'], controller.rotor_speed_min, controller.rotor_speed_max

@@ -107,7 +107,7 @@ class VehicleFlyer:
         from hmpc_ros.ros.vehicle_flight import NotEngagedError
 
         controller, preset = self.configuration['controller'], build.assumed(self.configuration)
-        own = build.entries(build.parameters(controller, preset).theta)
+        own = build.entries(build.parameters(build.started(controller, preset), preset).theta)
         period = float(controller['time_step'])
         while True:
             self._be_engaged()
@@ -124,7 +124,9 @@ class VehicleFlyer:
             flight = flown.flight
             if flight.complete and len(flown.signatures) == 1:
                 return flight
-            if flight.steps and any(name in flight.ended for name in BROKEN_BY_FLYING):
+            # Without a state there is no solve either: that is no fault of the weights.
+            flown_badly = any(name in flight.ended for name in BROKEN_BY_FLYING)
+            if flight.steps and flown_badly and 'state_timeout' not in flight.ended:
                 self.say(f'flight {request.number} is lost: {flight.ended}')
                 return flight
             why = flight.ended or 'somebody else set the controller meanwhile'

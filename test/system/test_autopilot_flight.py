@@ -121,8 +121,10 @@ def test_one_command_flies_the_reference_and_writes_its_numbers(tmp_path):
     port = free_port()
     peer = FlyingAutopilot(port)
     try:
+        # Less than the eight is wide: the adapter knows at which stamp the reference begins.
+        bound = {'mavlink_adapter.max_distance': 0.45}
         done = subprocess.run(
-            fly(tmp_path, port), capture_output=True, text=True, timeout=120, check=False
+            fly(tmp_path, port, **bound), capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert peer.mode == HOLD

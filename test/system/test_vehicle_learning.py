@@ -80,11 +80,12 @@ def flyer():
     configuration = load(find_config('autopilot'), overrides)
     reference, _ = build_tracking.reference(configuration)
     known = tracking_learner.teacher(configuration)
+    steps = tracking_learner.steps(known)
     peer = FlyingAutopilot(port)
     pilot = Pilot(peer)
     try:
         with vehicle_flyer(
-            configuration, 'mavlink_adapter', reference, tracking_learner.steps(known), say=pilot
+            configuration, 'mavlink_adapter', reference, steps, say=pilot
         ) as fly:
             yield fly, peer, pilot, known.start.theta
         assert peer.mode == HOLD

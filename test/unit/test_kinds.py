@@ -69,6 +69,7 @@ def test_nobody_but_plant_policy_and_messages_counts_in_states():
         f'{path.relative_to(package)}:{number}: {line.strip()}'
         for room in ('learning', 'configuration', 'ros', 'cli', 'studies', 'figures')
         for path in sorted((package / room).rglob('*.py'))
+        if path.name != 'conversions.py'  # messages have their own order
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if COUNTED.search(line)
     ]

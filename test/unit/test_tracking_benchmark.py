@@ -70,6 +70,7 @@ def test_a_rule_that_needs_solutions_is_refused_over_ros_with_the_way_that_works
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_runs_are_compared_kept_and_told_on_a_page(tmp_path):
     case = tmp_path / 'short.yaml'
     text = (config_dir() / 'tracking.yaml').read_text()
