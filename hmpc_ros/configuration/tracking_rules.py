@@ -16,7 +16,6 @@ from hmpc_ros.learning.rules import PaperRule
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.protocol import MissingDerivativeError
-from hmpc_ros.policy.tracking.closed_loop import NominalPlant, augmented
 from hmpc_ros.policy.tracking.derivative import differentiate
 from hmpc_ros.policy.tracking.parameters import BLOCKS, N_THETA, TrackingParameters
 from hmpc_ros.policy.tracking.tuning import TUNED
@@ -73,10 +72,6 @@ class TrackingGradient:
         theta = self.logarithms.back(parameters).theta
         own = TrackingParameters.from_theta(theta)
         derivative = differentiate(flight.solutions, own, t.limits)
-        plant = NominalPlant(own, flight.time_step).jacobians(flight.measured, flight.inputs)
-        loop = augmented(
-            own, flight.measured, flight.inputs, flight.estimates, plant, flight.time_step
-        )
         believed = Drag(float(t.start.thrust_gain[0]), t.start.drag)
         flat, _ = flat_states(flight.reference, believed)
         times = flight.times[:-1]
@@ -85,5 +80,5 @@ class TrackingGradient:
         slopes = slopes * t.costs.residuals(flight.measured, flight, flat)
         by_x, by_u = np.zeros((flight.steps + 1, 12)), np.zeros((flight.steps, 4))
         by_x[:-1, :6], by_u[:, 1:] = slopes[:, :6], slopes[:, 6:]
-        by_theta = loop_gradient(derivative, loop, by_x, by_u)
+        by_theta = loop_gradient(derivative, derivative.loop(flight), by_x, by_u)
         return self.logarithms.slope(by_theta, parameters)

@@ -426,9 +426,8 @@ class Learner(Node):
             progress.reason = last['reason']
         recent = [record['seconds'] for record in done[-10:]]
         progress.time_left = (training_run.total - training_run.k) * float(np.mean(recent or [0.0]))
-        told = (r['identified'] for r in reversed(done) if r.get('identified'))
-        last_found: dict[str, Any] = next(told, {})
-        found: dict[str, Any] = {n: each for n, each in last_found.items() if each['told']}
+        told: dict[str, Any] = next((r['identified'] for r in done[::-1] if 'identified' in r), {})
+        found = {name: each for name, each in told.items() if each['told']}
         if found:
             message = JointState(
                 name=list(found),

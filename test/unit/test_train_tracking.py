@@ -54,10 +54,20 @@ def test_a_run_that_goes_on_has_the_numbers_of_one_that_was_not_stopped(tmp_path
     assert np.isfinite(iterations(whole)[1]['J'])
 
 
+@pytest.mark.parametrize('rule', ['adam', 'paper'])
+def test_a_rule_that_knows_no_vehicle_learns_by_the_hybrid_gradient(rule, tmp_path):
+    arguments = ['train', *EIGHT, '--iterations', '2', '--out', str(tmp_path)]
+    settings = ['--set', f'learner.rule={rule}', '--set', 'learner.estimator=hybrid']
+    assert main([*arguments, *settings]) == 0
+    header, records = read_records(tmp_path)
+    assert all(record['norm_model'] > 0 for record in iterations(tmp_path))
+    assert not any(record['notes'] for record in iterations(tmp_path))
+    assert not np.array_equal(records[-1]['theta'], header['theta'])
+
+
 @pytest.mark.parametrize(
     ('value', 'said'),
     [
-        ('learner.rule=adam', 'few_flights'),
         ('controller.reference.kind=topic', 'topic'),
         ('controller.tracking.rmse_after=4.9', 'rmse_after'),
     ],
