@@ -15,8 +15,8 @@ from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParamete
 
 #: What the preset says unless it is given.
 MODEL, LIMITS = ('drag', 'thrust_lag', 'rate_lags'), ('thrust_min', 'thrust_max', 'rates')
-#: The last stamp there is [s], which no flight gets to.
-NEVER = 2.0**31 - 1.0
+#: A stamp that no flight gets to [s]: the year 2033. The last one there is comes five years later.
+NEVER = 2.0e9
 _FREE: Any = {'read_only': False}  # what may change in flight
 _RATES_ONLY = 'vehicle under thrust and rates: '
 
@@ -68,7 +68,7 @@ SIMULATOR = (
         'stamp at which the next reset begins its flight, if it is still ahead; -1: at once',
         's',
         lower=-1.0,
-        upper=NEVER,
+        upper=2.0**31 - 1.0,
     ),
 )
 
@@ -105,7 +105,7 @@ CONTROLLER = (
         '-1: the first odometry; a new value begins it anew',
         's',
         lower=-1.0,
-        upper=NEVER,
+        upper=2.0**31 - 1.0,
     ),
     *declared(Values, 'reference.', 'reference: '),
 )

@@ -51,7 +51,7 @@ class Stamped:
     def _on_reference(self, message: Path) -> None:
         stamps = [nanoseconds(pose.header.stamp) for pose in message.poses]
         places = [(p.x, p.y, p.z) for p in (pose.pose.position for pose in message.poses)]
-        if len(stamps) >= _FEWEST:
+        if len(stamps) >= _FEWEST and np.all(np.diff(stamps) > 0):
             self._references[stamps[0]] = CubicSpline(
                 np.array(stamps) - stamps[0], places, bc_type='natural'
             )

@@ -24,6 +24,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
+from hmpc_ros.configuration.tracking_tables import NEVER
 from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.plant.rigid_body import NU, NX, POSITION, QUATERNION, VELOCITY
 from hmpc_ros.policy.tracking.flying import TrackedFlight
@@ -42,8 +43,6 @@ from hmpc_ros.ros.local_flight import (
 from hmpc_ros.ros.runner import LocalRunner, Reader
 from hmpc_ros.ros.spinning import open_node
 
-#: ``reference.begin`` [s] of a reference that waits: the year 2033.
-WAITING = 2.0e9
 ANSWERS = 5.0  # s that an autopilot has to be heard
 LEAD = 0.5  # s between the word that a reference begins and its beginning
 # At rest where the reference begins: nearer than this [m] and slower [m/s], for so long [s].
@@ -100,7 +99,7 @@ class VehicleFlights(RunningNodes):
         super().__init__(runner, node, executor)
         self._client = AutopilotClient(node, executor, adapter)
         self._heard = _Heard()
-        self._waiting = WAITING
+        self._waiting = NEVER
         self._begin = math.inf  # stamp from which on it is recorded [ns]
         self._stamp, self._state = 0, np.full(NX, np.nan)  # of the newest odometry
         node.create_subscription(Odometry, 'odom', self._on_odometry, _HISTORY)

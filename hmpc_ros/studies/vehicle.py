@@ -14,6 +14,7 @@ import numpy as np
 
 from hmpc_ros.autopilots.takeover import BROKEN_BY_FLYING
 from hmpc_ros.configuration import build_tracking as build
+from hmpc_ros.configuration.tracking_tables import NEVER
 from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.ros.graph import vehicle
 from hmpc_ros.studies.flying import nobody, ros_is_missing
@@ -61,7 +62,7 @@ def open_vehicle(
     except ImportError as error:
         raise ros_is_missing(error) from error
     given = configuration.besides_file()
-    given['controller']['reference.begin'] = vehicle_flight.WAITING
+    given['controller']['reference.begin'] = NEVER
     nodes = vehicle(adapter, configuration.path, given)
     domain = {'ROS_DOMAIN_ID': os.environ.get('ROS_DOMAIN_ID') or '0'}
     with vehicle_flight.open_vehicle(

@@ -21,6 +21,7 @@ from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.plant.odometry import quaternion_from_euler
 from hmpc_ros.plant.reference.hover import Hover
 from hmpc_ros.plant.rigid_body import resting_state
+from hmpc_ros.policy.tracking.policy import Window
 from hmpc_ros.ros.command_interface import RATES
 
 pytestmark = pytest.mark.system
@@ -93,7 +94,7 @@ def is_hover(command):
 def test_the_first_valid_odometry_is_answered_with_the_solution_of_the_policy(pilot):
     state = at(x=0.05)
     command = pilot.answer(pilot.send(state))
-    expected = make_policy().solve(state, Hover(REST[:3]), 0.0).input
+    expected = make_policy().solve(state, Window(Hover(REST[:3]), 0.0)).input
     np.testing.assert_allclose(command, expected, atol=1e-9)
     assert abs(command[2]) > 0.1  # it pitches back
 
@@ -123,7 +124,7 @@ def test_invalid_odometry_gets_no_command_and_is_counted(pilot, flying):
 def test_a_failed_solve_flies_the_plan_then_level_hover_then_nothing_and_recovers(pilot):
     state = at(x=0.05)
     pilot.answer(pilot.send(state))
-    plan = make_policy().solve(state, Hover(REST[:3]), 0.0).inputs
+    plan = make_policy().solve(state, Window(Hover(REST[:3]), 0.0)).inputs
     failures = pilot.count('failures')
     answers = [pilot.answer(pilot.send(beyond_measure())) for _ in range(7)]
     np.testing.assert_allclose(answers[:3], plan[1:4], atol=1e-9)
