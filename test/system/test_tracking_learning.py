@@ -116,7 +116,7 @@ def test_a_learner_killed_in_flight_leaves_the_accepted_and_goes_on_with_the_sam
 
 def test_a_vehicle_that_nobody_resets_flies_to_the_start_by_itself(graph):
     simulator = {'episode_steps': 0, 'start_paused': False}
-    learner = {'reset': 'fly', 'iterations': 1, 'max_repeats': 1000}
+    learner = {'reset': 'fly', 'max_repeats': 1000}
     graph = graph(simulator=simulator, learner=learner).start()
     graph.until_done()
     first, *_, last = graph.records()

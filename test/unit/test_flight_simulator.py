@@ -104,7 +104,7 @@ def test_frames_place_the_rotors():
     np.testing.assert_allclose(
         frame_positions('x', 2.0), [[h, h, 0], [h, -h, 0], [-h, -h, 0], [-h, h, 0]], atol=1e-12
     )
-    with pytest.raises(ValueError, match='use one of x, plus'):
+    with pytest.raises(ValueError, match='use one of plus, x'):
         frame_positions('h', 1.0)
 
 
@@ -278,7 +278,7 @@ def test_winds_are_rotorpys_and_gusts_have_their_intensity():
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: presets.load('dragonfly'), 'vehicles are crazyflie, crazyflie_brushless'),
+        (lambda: presets.load('dragonfly'), 'vehicles are cf21b, crazyflie, crazyflie_brushless'),
         (lambda: FlightSimulator(presets.load('reference'), 'gazebo'), 'model, rotorpy'),
         (lambda: FlightSimulator(presets.load('reference'), time_step=0.0), 'must be positive'),
         (lambda: Conditions(mass_scale=0.0), 'mass_scale = 0.0 must be finite and positive'),

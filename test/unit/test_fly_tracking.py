@@ -74,7 +74,7 @@ def test_a_step_settles_without_overshoot(fly):
     [
         (sets(reference__kind='topic'), 'there is none to listen to'),
         (sets(reference__rate=6.0), 'the vehicle cannot fly this reference'),
-        (sets(simulator__preset='dragonfly'), 'vehicles are crazyflie'),
+        (sets(simulator__preset='dragonfly'), 'vehicles are cf21b, crazyflie'),
         (sets(reference__kind='waypoints'), 'needs 2 to 200 points'),
         (sets(simulator__mass_scale=-1), 'mass_scale must be at least'),
         (sets(refrence__kind='step'), "there is no node 'refrence'"),
