@@ -120,7 +120,7 @@ def test_a_vehicle_that_nobody_resets_flies_to_the_start_by_itself(graph):
     graph = graph(simulator=simulator, learner=learner).start()
     graph.until_done()
     first, *_, last = graph.records()
-    assert last['rmse_m'] < 0.3 * first['rmse_m']
+    assert last['rmse_m'] < 0.5 * first['rmse_m']
     assert graph.monitor.progress.unsafe_flights == 0
 
 
