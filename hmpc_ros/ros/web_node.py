@@ -78,7 +78,7 @@ class Ears:
                 ) is not None:
                     come.append(taken[0])
             # Of a flight faster than a clock not every state is worth its decoding.
-            step = math.ceil(len(come) / MOST) if topic == 'odom' else 1
+            step = max(1, math.ceil(len(come) / MOST)) if topic == 'odom' else 1
             for message in come[::-1][::step][::-1]:  # the newest among them
                 self._story.take(topic, deserialize_message(message, subscription.msg_type))
 
