@@ -194,7 +194,9 @@ def test_odometry_in_a_frame_that_the_controller_does_not_take_is_waited_for_wit
     )
 
 
-@pytest.mark.parametrize('who', ['a publisher', 'another controller'])
+@pytest.mark.parametrize(
+    'who', [pytest.param('a publisher', marks=pytest.mark.long), 'another controller']
+)
 def test_somebody_else_who_commands_the_vehicle_is_named_and_waited_for(graph, unbroken, who: str):
     graph = graph().held_in('nominal', after=1).start()
     graph.until_held()

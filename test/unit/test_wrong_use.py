@@ -58,6 +58,13 @@ TABLE: list[tuple[str, str, str]] = [
     ('fly', '--real-time nan', 'real_time_factor'),
     ('identify', '--out FOLDER', 'is a folder; give a file'),
     ('identify', '--out model', 'must end with .npz'),
+    *(
+        ('study', f'mismatch {option} {value}', 'must be a whole number from 1 to')
+        for option in ('--jobs', '--levels', '--flights')
+        for value in ('0', '2.5')
+    ),
+    ('study', 'mismatch --out FILE', 'FILE is no folder'),
+    ('study', 'mismatch --seeds x', 'is neither a seed of up to 9 digits nor a range'),
     ('autopilot', 'status --namespace 9x', "'9x' is no name"),
     ('identify', '--steps 10000 --flights 10000', 'must be at most 1000000 steps in all'),
     ('identify', '--rates -1', 'must not be negative'),
