@@ -15,6 +15,8 @@ from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParamete
 
 #: What the preset says unless it is given.
 MODEL, LIMITS = ('drag', 'thrust_lag', 'rate_lags'), ('thrust_min', 'thrust_max', 'rates')
+#: Flights along a reference begin at multiples of this stamp [s]: none before gets there.
+BETWEEN_FLIGHTS = 1000.0
 #: A stamp that no flight gets to [s]: the year 2033. The last one there is comes five years later.
 NEVER = 2.0e9
 _FREE: Any = {'read_only': False}  # what may change in flight

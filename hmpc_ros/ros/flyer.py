@@ -152,8 +152,8 @@ class RosFlyer:
         Raises:
             ValueError: the controller cannot be used as it is, or is not the only one.
         """
-        kind = (await self._ask_controller())['policy.kind']
-        if not isinstance(self._trials, TRIALS[kind]):
+        if self._trials is None:  # one that comes back as another kind is refused by its values
+            kind = (await self._ask_controller())['policy.kind']
             self._listen(TRIALS[kind](self._settings))
         await self._be_alone()
         values = await self._ask_controller()

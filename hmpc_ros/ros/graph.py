@@ -9,13 +9,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hmpc_ros.share import config_dir
+
+if TYPE_CHECKING:
+    from hmpc_ros.configuration.files import Configuration
 
 ParameterValue = bool | int | float | str | Sequence[float] | Sequence[str]
 
 # Where the nodes that are not ours come from, and what to install when they are missing.
 RVIZ_PACKAGE = 'rviz2'
+
+#: Of a controller in lockstep: whoever waits for an answer is not late.
+PATIENT: Mapping[str, ParameterValue] = {'state_timeout': 600.0}
 
 
 @dataclass(frozen=True)
@@ -166,8 +173,6 @@ def learning(
         FileNotFoundError: the parameter file does not exist.
         ValueError: it cannot be read.
     """
-    from hmpc_ros.configuration.files import Configuration, load
-
     file = find_config(config)
     given = {name: dict(values) for name, values in (parameters or {}).items()}
     values = given.pop('learner', {})
@@ -178,17 +183,14 @@ def learning(
     )
     if only_learner:
         return [learner]
-    nodes_of = load(file).nodes
-    whole = Configuration({k: {**v, **given.get(k, {})} for k, v in nodes_of.items()})
-    tracking = whole['controller']['policy.kind'] == 'tracking'
+    whole = _configured(file, given)
     flown = values.get('steps', whole['learner']['steps'])
-    if tracking:
+    if whole['controller']['policy.kind'] == 'tracking':
         from hmpc_ros.configuration import tracking_learner
 
         flown = tracking_learner.flight_steps(whole)
-        # Whoever waits for an answer is not late: no fallback may be taken for one.
         if not whole['simulator']['real_time_factor']:
-            given.setdefault('controller', {}).setdefault('state_timeout', 600.0)
+            given['controller'] = {**PATIENT, **given.get('controller', {})}
     simulator = {'start_paused': True, 'episode_steps': flown, **given.get('simulator', {})}
     nodes = simulation(
         config,
@@ -202,6 +204,16 @@ def learning(
     return [*nodes, learner]
 
 
+def _configured(
+    file: Path, overrides: Mapping[str, Mapping[str, ParameterValue]]
+) -> Configuration:
+    """Return all values of a parameter file with others instead of some, by node."""
+    from hmpc_ros.configuration.files import Configuration, load
+
+    nodes = load(file).nodes
+    return Configuration({k: {**v, **overrides.get(k, {})} for k, v in nodes.items()})
+
+
 def _agreed(
     file: Path, overrides: Mapping[str, Mapping[str, ParameterValue]]
 ) -> dict[str, dict[str, ParameterValue]]:
@@ -210,10 +222,7 @@ def _agreed(
     The vehicle under thrust and rates starts where its reference does, and the controller assumes
     the vehicle that is simulated.
     """
-    from hmpc_ros.configuration.files import Configuration, load
-
-    nodes = load(file).nodes
-    configuration = Configuration({k: {**v, **overrides.get(k, {})} for k, v in nodes.items()})
+    configuration = _configured(file, overrides)
     if configuration['controller']['policy.kind'] != 'tracking':
         return {}
     from hmpc_ros.configuration import build_tracking

@@ -13,6 +13,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from scipy.interpolate import CubicSpline
 from sensor_msgs.msg import JointState
 
+from hmpc_ros.plant.reference.protocol import Reference
+from hmpc_ros.policy.tracking.flying import TrackedFlight
+from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.ros.command_interface import RATES
 from hmpc_ros.ros.conversions import nanoseconds
 
@@ -87,20 +90,40 @@ class Stamped:
         told = state in self._truth or not self._truth_is_wanted
         return estimate in self._estimates and told
 
-    def taken(
-        self, stamps: Sequence[int], measured: np.ndarray, length: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return truth and estimates of a flight, and forget all that was heard until now.
+    def flight(
+        self,
+        states: np.ndarray,
+        inputs: np.ndarray,
+        stamps: Sequence[int],
+        reference: Reference,
+        time_step: float,
+        planned_steps: int,
+        ended: str = '',
+    ) -> TrackedFlight:
+        """Return a flight along a reference; steps without estimates were not solved.
 
         Args:
-            stamps: of the T+1 states [ns].
-            measured: the states (T+1, 13).
-            length: of the estimates.
+            states: measured, (t+1, 13).
+            inputs: (t, 4).
+            stamps: of the states [ns].
+            reference: whose time 0 is that of the first state.
+            time_step: [s].
+            planned_steps: that were to be flown.
+            ended: why it ended early, empty when it did not.
         """
-        found = self.truth(stamps, measured), self.estimates(stamps[:-1], length)
+        flown = len(inputs)
+        estimates = self.estimates(stamps[:-1], N_ESTIMATE)
+        others = tuple(np.flatnonzero(~np.isfinite(estimates).all(axis=1)).tolist())
+        return TrackedFlight(
+            time_step, self.truth(stamps, states), states, inputs,
+            reference.sample(time_step * np.arange(flown + 1)), estimates, (),
+            others, others, np.full(flown, np.nan), planned_steps, ended,
+        )  # fmt: skip
+
+    def forget(self) -> None:
+        """Forget all that was heard until now."""
         for heard in (self._truth, self._estimates, self._references):
             heard.clear()
-        return found
 
     def estimates(self, stamps: Sequence[int], length: int) -> np.ndarray:
         """Return the estimates (T, length) at stamps [ns]; NaN where there are none."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 
 from hmpc_ros.configuration import build, build_tracking, learner, tracking_learner
-from hmpc_ros.configuration.tracking_tables import NEVER
+from hmpc_ros.configuration.tracking_tables import BETWEEN_FLIGHTS, NEVER
 from hmpc_ros.learning.rollout import Task
 from hmpc_ros.plant import kinds
 from hmpc_ros.plant.kinds import POSITION, VELOCITY
@@ -29,16 +29,12 @@ from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.weights import SLACK
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.flying import TrackedFlight
-from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.stamped import Stamped, truth_differs
 
 Values = Mapping[str, Any]
 Array = NDArray[np.float64]
 
-# Stamps at which flights along a reference begin are multiples of this [s]: no flight before gets
-# there.
-BEGIN = 1000.0
 # From the request for a flight to its beginning [s], of a vehicle that nobody resets: the
 # controller has heard of it by then.
 LEAD = 1.0
@@ -236,7 +232,8 @@ class ReferenceTrials:
         """Return the stamp at which the reference begins."""
         now = 1e-9 * (newest or 0)
         if self._resets:
-            self._begin = BEGIN * (1 + math.floor(max(now, self._begin) / BEGIN))
+            flown = math.floor(max(now, self._begin) / BETWEEN_FLIGHTS)
+            self._begin = BETWEEN_FLIGHTS * (flown + 1)
         else:
             self._begin = now + LEAD
         return {'reference.begin': self._begin}
@@ -282,14 +279,11 @@ class ReferenceTrials:
     ) -> TrackedFlight:
         """Return the flight along the reference; steps without estimates were not solved."""
         assert self._heard is not None
-        flown = len(inputs)
-        truth, estimates = self._heard.taken(stamps or [0], states, N_ESTIMATE)
-        others = tuple(np.flatnonzero(~np.isfinite(estimates).all(axis=1)).tolist())
-        return TrackedFlight(
-            self.time_step, truth, states, inputs,
-            self.reference.sample(self.time_step * np.arange(flown + 1)), estimates, (),
-            others, others, np.full(flown, np.nan), self.steps, ended,
-        )  # fmt: skip
+        found = self._heard.flight(
+            states, inputs, stamps or [0], self.reference, self.time_step, self.steps, ended
+        )
+        self._heard.forget()
+        return found
 
 
 def _goal_values(goal: Goal) -> dict[str, Any]:

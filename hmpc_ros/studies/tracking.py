@@ -14,9 +14,9 @@ from hmpc_ros.configuration import build_tracking
 from hmpc_ros.configuration.schema import validate_all
 from hmpc_ros.configuration.signature import signature
 from hmpc_ros.configuration.tables import CONTROLLER
+from hmpc_ros.configuration.tracking_tables import BETWEEN_FLIGHTS
 from hmpc_ros.policy.tracking import flying
-from hmpc_ros.policy.tracking.observer import N_ESTIMATE
-from hmpc_ros.ros.graph import NodeSpec, simulation
+from hmpc_ros.ros.graph import PATIENT, NodeSpec, simulation
 from hmpc_ros.studies.flying import controller_counts, nobody, ros_is_missing
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from hmpc_ros.ros.stamped import Stamped
     from hmpc_ros.studies.flying import Progress
 
-# Between the first stamps of two flights [s]: those of a vehicle that waits do not get there.
-BEGIN = 1000.0
 # What messages get that are still on their way when a flight is over.
 _GRACE = 5.0  # s
 
@@ -116,7 +114,7 @@ class NodesFlyer:
         from hmpc_ros.ros.flight_log import IncompleteFlightError
 
         self.begun += 1
-        begin = BEGIN * self.begun
+        begin = BETWEEN_FLIGHTS * self.begun
         lent = build_tracking.entries(request.theta)
         self.flights.set_parameters('controller', {**lent, 'reference.begin': begin})
         self.flights.set_parameters(
@@ -133,7 +131,9 @@ class NodesFlyer:
         start, step = local.record.start, round(1e9 * self.time_step)
         last = (start + (self.steps - 1) * step, start + self.steps * step)
         self.flights.spin_until(lambda: self.heard.heard(*last), _GRACE)
-        return _tracked(local, self.heard, self.reference, self.time_step)
+        flight = _tracked(local, self.heard, self.reference, self.time_step)
+        self.heard.forget()
+        return flight
 
 
 @contextmanager
@@ -178,11 +178,10 @@ def flyer_over_ros(
 
 def _nodes(configuration: Configuration, steps: int, *, rviz: bool = False) -> list[NodeSpec]:
     values = configuration.besides_file()
-    values['simulator'].update(start_paused=True, episode_steps=steps, next_start=BEGIN)
-    values['controller']['reference.begin'] = BEGIN
+    values['simulator'].update(start_paused=True, episode_steps=steps, next_start=BETWEEN_FLIGHTS)
+    values['controller']['reference.begin'] = BETWEEN_FLIGHTS
     if not configuration['simulator']['real_time_factor']:
-        # Whoever waits for an answer is not late: no fallback may be taken for one by its stamp.
-        values['controller']['state_timeout'] = 600.0
+        values['controller'].update(PATIENT)
     return simulation(configuration.path, values, rviz=rviz)
 
 
@@ -190,16 +189,10 @@ def _tracked(
     local: LocalFlight, heard: Stamped, reference: Reference, period: float
 ) -> flying.TrackedFlight:
     """Return what was recorded as a flight along a reference."""
-    record, steps = local.record, len(local.record.inputs)
+    record = local.record
+    steps = len(record.inputs)
     stamps = [record.start + k * round(1e9 * period) for k in range(steps + 1)]
-    estimates = heard.estimates(stamps[:-1], N_ESTIMATE)
-    solved = np.isfinite(estimates).all(axis=1)
-    others = tuple(np.flatnonzero(~solved).tolist())
-    return flying.TrackedFlight(
-        period, heard.truth(stamps, record.states), record.states, record.inputs,
-        reference.sample(period * np.arange(steps + 1)), estimates, (),
-        others, others, np.full(steps, np.nan), steps,
-    )  # fmt: skip
+    return heard.flight(record.states, record.inputs, stamps, reference, period, steps)
 
 
 def _along_what_was_told(
