@@ -10,6 +10,7 @@ after the last set-point.
 import math
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -131,8 +132,7 @@ def main() -> None:
     number = int(sys.argv[sys.argv.index('-i') + 1])
     px4 = ScriptedPx4(number)
     px4.autopilot = mavlink.PX4
-    while True:
-        time.sleep(1.0)
+    threading.Event().wait()  # until it is ended
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
+from rule_bench import RuleBench
 
 from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
 from hmpc_ros.learning.objective import Outcome
@@ -21,7 +22,7 @@ from hmpc_ros.policy.parameters import ParameterSpace
 STEPS = 120
 
 
-class Bench:
+class Bench(RuleBench):
     """The reference vehicle under an MPC whose model may be wrong, and the rule on top."""
 
     def __init__(
@@ -44,31 +45,6 @@ class Bench:
             max(1, len(tasks)),
             at_once,
         )
-
-    def iterate(self, k, policy, memory, change=lambda evaluation: evaluation):
-        asking = self.rule.iterate(k, policy, memory, np.random.default_rng([5, k]))
-        due, requests = next(asking), []
-        while True:
-            flown = []
-            for request in due:
-                flight = self.fly(replace(request, number=100 * k + len(requests)))
-                flown.append(change(Evaluation(request, flight, self.objective.cost(flight))))
-                requests.append(request)
-            try:
-                due = asking.send(flown)
-            except StopIteration as stop:
-                return requests, stop.value
-
-    def run(self, iterations, **options):
-        """Return the steps, and the requests of each."""
-        policy, memory, history = self.start, {}, []
-        for k in range(iterations):
-            requests, step = self.iterate(k, policy, memory, **options)
-            history.append((requests, step))
-            if step.diverged:
-                break
-            policy, memory = step.next, step.memory
-        return history
 
 
 def best(history):

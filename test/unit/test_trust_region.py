@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
+from rule_bench import RuleBench
 
 from hmpc_ros.learning.composite import CompositeModel
 from hmpc_ros.learning.objective import Objective, Outcome
-from hmpc_ros.learning.requests import Evaluation
 from hmpc_ros.learning.trust_region import (
     NEAR,
     SHRINK,
@@ -68,7 +68,7 @@ class InUnits:
         return Derivative()
 
 
-class Bench:
+class Bench(RuleBench):
     """The reference vehicle, and the rule on top."""
 
     def __init__(self, settings=None, more=0.0, scale=1.0, unit=None, **imperfections):
@@ -102,29 +102,6 @@ class Bench:
             partial(Surrogate, reference.mpc.model, costs.state_max),
             settings or Settings(),
         )
-
-    def iterate(self, k, policy, memory, change=lambda evaluation: evaluation):
-        asking = self.rule.iterate(k, policy, memory, np.random.default_rng([5, k]))
-        due, requests = next(asking), []
-        while True:
-            flown = []
-            for request in due:
-                flight = self.fly(replace(request, number=100 * k + len(requests)))
-                flown.append(change(Evaluation(request, flight, self.objective.cost(flight))))
-                requests.append(request)
-            try:
-                due = asking.send(flown)
-            except StopIteration as stop:
-                return requests, stop.value
-
-    def run(self, iterations):
-        """Return the steps, and the requests of each."""
-        policy, memory, history = self.start, {}, []
-        for k in range(iterations):
-            requests, step = self.iterate(k, policy, memory)
-            history.append((requests, step))
-            policy, memory = step.next, step.memory
-        return history
 
 
 def costs(history):
