@@ -25,7 +25,8 @@ from hmpc_ros.plant.odometry import Three
 # A change of mode is asked for again after this time [s], and believed to be refused for good when
 # it has not come this long after the last request.
 REPEAT = 0.5
-
+# What a pilot has to take off, where nobody says otherwise [s].
+PATIENCE = 120.0
 
 #: What a bound that is broken by how the controller flies is called in `TakeOver.why`; the others
 #: are the pilot's, the autopilot's or the battery's doing.

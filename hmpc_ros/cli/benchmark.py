@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from hmpc_ros.cli.options import MOST_JOBS, MOST_RUNS, count, output_file, output_folder, seeds
-from hmpc_ros.studies import tracking_benchmark
-from hmpc_ros.studies.benchmark import (
-    RULES,
-    cases_named,
-    default_cases,
-    entries_of,
-    fly_all,
-    rules_named,
-    summarise,
-    table,
-    write,
-)
+from hmpc_ros.cli.options import add_sweep, chosen_seeds, output_file
+from hmpc_ros.studies import benchmark, tracking_benchmark
 
 DESCRIPTION = """\
 Let every rule learn on every case of model mismatch, with the same number of flights, and compare
@@ -49,34 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         '--rules', metavar='RULE', nargs='+', default=[],
-        help=f'which rules (default: all): {", ".join(RULES)}; for tracking: '
+        help=f'which rules (default: all): {", ".join(benchmark.RULES)}; for tracking: '
         f'{", ".join(tracking_benchmark.RULES)}',
     )  # fmt: skip
     parser.add_argument(
         '--cases', metavar='CASE', nargs='+', default=[],
         help='which cases, by name or file; heldout: those that nothing was tuned on '
-        f'(default: {", ".join(default_cases())}); tracking: all of '
+        f'(default: {", ".join(benchmark.default_cases())}); tracking: all of '
         f'{", ".join(tracking_benchmark.CASES)}',
     )  # fmt: skip
-    parser.add_argument(
-        '--seeds', metavar='N', nargs='+', type=seeds, default=[list(range(100, 110))],
-        help='seeds, or ranges of them (default: 100-109)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--flights', metavar='N', type=count(MOST_RUNS), default=100,
-        help='flights of each run (default: 100)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--jobs', metavar='N', type=count(MOST_JOBS), default=2,
-        help='processes at a time (default: 2)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--out',
-        metavar='DIR',
-        type=output_folder,
-        default='build/benchmark',
-        help='results folder (default: build/benchmark)',
-    )
+    add_sweep(parser, (100, 109), 100, 'build/benchmark')
     parser.add_argument(
         '--page', metavar='FILE', type=output_file, default=None,
         help='of tracking: write the page of results here too (Markdown, a picture beside it)',
@@ -86,48 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing, then summarise; 130 after Ctrl-C, 1 when a run could not be flown."""
     console = Console(stderr=True, highlight=False)
-    chosen = sorted({seed for each in arguments.seeds for seed in each})
-    if not chosen:
-        raise ValueError('--seeds: there is none')
+    chosen = chosen_seeds(arguments)
     names, out = _split(arguments.cases), arguments.out.absolute()
-    if kinds := {tracking_benchmark.is_tracking(name) for name in names}:
-        if len(kinds) > 1:
-            raise ValueError('--cases: those of the tracking MPC are flown by themselves')
-        if kinds == {True}:
-            return _run_tracking(arguments, names, chosen, out, console)
-    if arguments.page:
+    kinds = {tracking_benchmark.is_tracking(name) for name in names}
+    if len(kinds) > 1:
+        raise ValueError('--cases: those of the tracking MPC are flown by themselves')
+    # The two have the same functions, but that one writes a page.
+    study: Any = tracking_benchmark if kinds == {True} else benchmark
+    pages = [arguments.page] if arguments.page else []
+    if pages and study is benchmark:
         raise ValueError('--page is for --cases tracking')
-    rules = rules_named(_split(arguments.rules) or list(RULES))
-    cases = cases_named(names)
-    entries = entries_of(cases, rules, chosen, arguments.flights, out)
-    code = 0
-    try:
-        if not fly_all(entries, arguments.jobs, console):
-            code = 1
-    except KeyboardInterrupt:
-        console.print(f'stopped; what is done is kept in {out}: the same command goes on')
-        code = 130
-    summary = summarise(cases, entries, chosen, arguments.flights)
-    if not summary['cases']:
-        console.print('no run is finished yet')
-        return code
-    for path in write(summary, out):
-        console.print(f'wrote {path}')
-    print(table(summary))
-    return code
-
-
-def _run_tracking(
-    arguments: argparse.Namespace,
-    names: Sequence[str],
-    seeds: Sequence[int],
-    out: Path,
-    console: Console,
-) -> int:
-    study = tracking_benchmark
-    rules = study.rules_named(_split(arguments.rules))
+    rules = study.rules_named(_split(arguments.rules) or list(study.RULES))
     cases = study.cases_named(names)
-    entries = study.entries_of(cases, rules, seeds, arguments.flights, out)
+    entries = study.entries_of(cases, rules, chosen, arguments.flights, out)
     code = 0
     try:
         if not study.fly_all(entries, arguments.jobs, console):
@@ -135,11 +77,11 @@ def _run_tracking(
     except KeyboardInterrupt:
         console.print(f'stopped; what is done is kept in {out}: the same command goes on')
         code = 130
-    summary = study.summarise(cases, entries, seeds, arguments.flights)
+    summary = study.summarise(cases, entries, chosen, arguments.flights)
     if not summary['cases']:
-        console.print('no flight is finished yet')
+        console.print('no run is finished yet')
         return code
-    for path in study.write(summary, out, arguments.page):
+    for path in study.write(summary, out, *pages):
         console.print(f'wrote {path}')
     print(study.table(summary))
     return code

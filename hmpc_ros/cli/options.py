@@ -14,12 +14,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from hmpc_ros.autopilots.takeover import PATIENCE
 from hmpc_ros.configuration.files import Configuration, from_values, load
 from hmpc_ros.configuration.tracking_tables import ROTOR_SPEEDS
 from hmpc_ros.learning.results import HEADER, read_header
 from hmpc_ros.ros.graph import find_config
 
-PATIENCE = 120.0  # s that a pilot has to take off
 MOST_STEPS = 100_000  # of a flight: all its states are kept in memory
 MOST_RUNS = 10_000  # flights, iterations or seeds of one command
 MOST_JOBS = 256  # processes at a time
@@ -153,6 +153,44 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
         dest='overrides',
         help='override a parameter, e.g. controller.goal.position="[1, 2, 3]"; may be repeated',
     )
+
+
+def add_sweep(
+    parser: argparse.ArgumentParser, chosen: tuple[int, int], flights: int, out: str
+) -> None:
+    """Add ``--seeds``, ``--flights``, ``--jobs`` and ``--out`` of many runs.
+
+    Args:
+        parser: the command's.
+        chosen: first and last seed where none are given.
+        flights: of each run where nothing is given.
+        out: results folder where none is given.
+    """
+    first, last = chosen
+    parser.add_argument(
+        '--seeds', metavar='N', nargs='+', type=seeds, default=[list(range(first, last + 1))],
+        help=f'seeds, or ranges of them (default: {first}-{last})',
+    )  # fmt: skip
+    parser.add_argument(
+        '--flights', metavar='N', type=count(MOST_RUNS), default=flights,
+        help=f'flights of each run (default: {flights})',
+    )  # fmt: skip
+    parser.add_argument(
+        '--jobs', metavar='N', type=count(MOST_JOBS), default=2,
+        help='processes at a time (default: 2)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--out', metavar='DIR', type=output_folder, default=out,
+        help=f'results folder (default: {out})',
+    )  # fmt: skip
+
+
+def chosen_seeds(arguments: argparse.Namespace) -> list[int]:
+    """Return the seeds of ``--seeds``, each once; raises ValueError where there is none."""
+    chosen = sorted({seed for each in arguments.seeds for seed in each})
+    if not chosen:
+        raise ValueError('--seeds: there is none')
+    return chosen
 
 
 def add_vehicle(parser: argparse.ArgumentParser) -> None:

@@ -8,15 +8,14 @@ from pathlib import Path
 from rich.console import Console
 
 from hmpc_ros.cli.options import (
-    MOST_JOBS,
     MOST_RUNS,
     add_configuration,
+    add_sweep,
     address,
+    chosen_seeds,
     count,
-    output_folder,
     page_file,
     read_configuration,
-    seeds,
 )
 from hmpc_ros.studies.mismatch import DIRECTIONS, LINES, RULES, Plan, lines_of, run_study
 from hmpc_ros.studies.mismatch_page import write
@@ -56,18 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--levels', metavar='N', type=count(MOST_RUNS), default=8,
         help='levels of each direction, the one without mismatch among them (default: 8)',
     )  # fmt: skip
-    parser.add_argument(
-        '--seeds', metavar='N', nargs='+', type=seeds, default=[list(range(10))],
-        help='seeds, or ranges of them (default: 0-9)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--flights', metavar='N', type=count(MOST_RUNS), default=60,
-        help='flights of each run (default: 60)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--jobs', metavar='N', type=count(MOST_JOBS), default=2,
-        help='processes at a time (default: 2)',
-    )  # fmt: skip
+    add_sweep(parser, (0, 9), 60, 'build/study')
     parser.add_argument(
         '--dask', metavar='ADDRESS', type=address, default='',
         help='scheduler of a Dask cluster that works instead, e.g. tcp://10.0.0.5:8786',
@@ -75,10 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--page', metavar='FILE.md', type=page_file,
         help='write the page here as well, with its figure beside it',
-    )  # fmt: skip
-    parser.add_argument(
-        '--out', metavar='DIR', type=output_folder, default='build/study',
-        help='results folder (default: build/study)',
     )  # fmt: skip
 
 
@@ -90,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.directions,
         arguments.rules,
         arguments.levels,
-        sorted({seed for each in arguments.seeds for seed in each}),
+        chosen_seeds(arguments),
         arguments.flights,
     )
     out: Path = arguments.out.absolute()

@@ -196,6 +196,27 @@ def ros_is_missing(error: ImportError) -> ValueError:
     )
 
 
+def controller_told(diagnostics: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+    """Return what the controller tells in its diagnostics, nothing if it told nothing."""
+    return next((values for name, values in diagnostics.items() if 'controller' in name), {})
+
+
+def times_told(answer_times: np.ndarray, told: Mapping[str, str]) -> dict[str, float | None]:
+    """Return latency and solve times [ms] as `hmpc fly --json` names them.
+
+    Args:
+        answer_times: from states to their commands [s].
+        told: see `controller_told`.
+    """
+    times = 1e3 * answer_times
+    median, p99 = np.percentile(times, (50, 99)).tolist() if len(times) else (None, None)
+    found = {'latency_ms.median': median, 'latency_ms.p99': p99}
+    for name, key in (('median', 'solve time median [ms]'), ('p99', 'solve time 99 % [ms]')):
+        if key in told:
+            found[f'solve_ms.{name}'] = float(told[key])
+    return found
+
+
 def controller_counts(
     diagnostics: Mapping[str, Mapping[str, str]], *, lockstep: bool
 ) -> dict[str, int]:

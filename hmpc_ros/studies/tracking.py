@@ -17,7 +17,13 @@ from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.tracking_tables import BETWEEN_FLIGHTS
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.ros.graph import PATIENT, NodeSpec, simulation
-from hmpc_ros.studies.flying import controller_counts, nobody, ros_is_missing
+from hmpc_ros.studies.flying import (
+    controller_counts,
+    controller_told,
+    nobody,
+    ros_is_missing,
+    times_told,
+)
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -217,23 +223,16 @@ def _told(
     diagnostics: Mapping[str, Mapping[str, str]], record: Any, counts: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the numbers of `hmpc fly --json` that nodes tell and a flight does not."""
-    times = 1e3 * record.answer_times[np.isfinite(record.answer_times)]
-    median, p99 = np.percentile(times, (50, 99)).tolist() if len(times) else (None, None)
-    values = next((v for name, v in diagnostics.items() if 'controller' in name), {})
+    values = controller_told(diagnostics)
     notes = []
     if record.held:
         notes.append(f'{len(record.held)} commands did not arrive in time and were held')
     if record.repeated_states:
         notes.append(f'{record.repeated_states} states were sent again')
-    told: dict[str, Any] = {
-        'latency_ms.median': median,
-        'latency_ms.p99': p99,
+    return {
+        **times_told(record.answer_times[np.isfinite(record.answer_times)], values),
         'missed_deadlines': int(values.get('missed deadlines', 0)),
         'held_commands': len(record.held),
         'notes': notes,
         **counts,
     }
-    for name, key in (('median', 'solve time median [ms]'), ('p99', 'solve time 99 % [ms]')):
-        if key in values:
-            told[f'solve_ms.{name}'] = float(values[key])
-    return told

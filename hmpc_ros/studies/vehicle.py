@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hmpc_ros.autopilots.takeover import BROKEN_BY_FLYING
+from hmpc_ros.autopilots.takeover import BROKEN_BY_FLYING, PATIENCE
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration.tracking_tables import NEVER
 from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.ros.graph import vehicle
-from hmpc_ros.studies.flying import nobody, ros_is_missing
+from hmpc_ros.studies.flying import controller_told, nobody, ros_is_missing, times_told
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from hmpc_ros.plant.reference.protocol import Reference
     from hmpc_ros.ros.vehicle_flight import VehicleFlights
     from hmpc_ros.studies.flying import Progress
-
-PATIENCE = 120.0  # s that a pilot has to take off
 
 Say = Callable[[str], None]
 
@@ -217,20 +215,13 @@ def fly_vehicle(
         adapter_told = dict(flights.told)
         flights.hand_back()
         diagnostics = flights.diagnostics()
-    times = 1e3 * np.array(flown.latencies)
-    median, p99 = np.percentile(times, (50, 99)).tolist() if len(times) else (None, None)
     told: dict[str, Any] = {
         'mode': 'vehicle',
         'adapter': adapter,
         'errors_against': "the autopilot's estimate",
-        'latency_ms.median': median,
-        'latency_ms.p99': p99,
         'adapter_told': adapter_told,
+        **times_told(np.array(flown.latencies), controller_told(diagnostics)),
     }
-    values = next((v for name, v in diagnostics.items() if 'controller' in name), {})
-    for name, key in (('median', 'solve time median [ms]'), ('p99', 'solve time 99 % [ms]')):
-        if key in values:
-            told[f'solve_ms.{name}'] = float(values[key])
     return flown.flight, told, steps * period
 
 
