@@ -42,6 +42,7 @@ from hmpc_ros.ros.local_flight import (
 )
 from hmpc_ros.ros.runner import LocalRunner, Reader
 from hmpc_ros.ros.spinning import open_node
+from hmpc_ros.ros.trial_lease import LEASE
 
 ANSWERS = 5.0  # s that an autopilot has to be heard
 LEAD = 0.5  # s between the word that a reference begins and its beginning
@@ -212,14 +213,15 @@ class VehicleFlights(RunningNodes):
 
     # -- flights -------------------------------------------------------------------------------
 
-    def wait_at_beginning(self, lent: Mapping[str, Any] | None = None) -> None:
+    def wait_at_beginning(self, kept: Mapping[str, Any] | None = None) -> None:
         """Have the controller bring the vehicle to where its reference begins, and wait there.
 
         Args:
-            lent: other parameters of the controller to set with it.
+            kept: parameters of the controller that stay from now on.
         """
         self._waiting += 1.0  # only a new value begins anew
-        self.set_parameters('controller', {**(lent or {}), 'reference.begin': self._waiting})
+        staying = {**kept, LEASE: 0.0} if kept else {}
+        self.set_parameters('controller', {**staying, 'reference.begin': self._waiting})
 
     def settle(self, reference: Reference) -> None:
         """Wait until the vehicle rests where the reference begins.
@@ -257,6 +259,7 @@ class VehicleFlights(RunningNodes):
         steps: int,
         period: float,
         lent: Mapping[str, Any] | None = None,
+        lease: float = math.inf,
         progress: Progress = lambda _stage, _step: None,
     ) -> VehicleFlight:
         """Fly the reference once, from a hover where it begins.
@@ -267,13 +270,17 @@ class VehicleFlights(RunningNodes):
             reference: the controller's.
             steps: T.
             period: of control [s].
-            lent: other parameters of the controller, set as the reference begins.
+            lent: what is learned of the controller's parameters, lent as the reference begins: what
+                was kept last comes back by itself when this process does not renew it
+                (`hmpc_ros.ros.trial_lease`). None: it flies what it has.
+            lease: how long what is lent outlives this process [s].
             progress: is called with the stage and the step reached.
         """
         begin = 1e-9 * self._stamp + LEAD
         first, step = round(NANOSECONDS * begin), NANOSECONDS * period
         self._heard, self._begin = _Heard(), first
-        self.set_parameters('controller', {**(lent or {}), 'reference.begin': begin})
+        on_loan = {**lent, LEASE: lease} if lent else {}
+        self.set_parameters('controller', {**on_loan, 'reference.begin': begin})
         last = first + steps * step
 
         def over() -> bool:
@@ -281,8 +288,9 @@ class VehicleFlights(RunningNodes):
             return self._stamp >= last or self.phase != TAKEN_OVER
 
         # The adapter hands back where no state comes: this ends whatever happens.
-        while not self.spin_until(over, CONNECT_TIMEOUT):
-            pass
+        while not self.spin_until(over, min(lease / 4, CONNECT_TIMEOUT)):
+            if on_loan:
+                self.set_parameters('controller', on_loan)
         self.spin_until(lambda: False, 0.1)  # answers that are still on their way
         heard, self._begin, ended = self._heard, math.inf, ''
         flown = steps

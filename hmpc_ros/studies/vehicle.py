@@ -118,7 +118,8 @@ class VehicleFlyer:
                 self.say(f'{error}; engage again to go on: hmpc autopilot engage')
                 continue
             lent = build.entries(request.theta)
-            flown = self.flights.fly(self.reference, self.steps, period, lent)
+            lease = float(self.configuration['learner']['lease'])
+            flown = self.flights.fly(self.reference, self.steps, period, lent, lease)
             self.flights.wait_at_beginning(own)
             flight = flown.flight
             if flight.complete and len(flown.signatures) == 1:

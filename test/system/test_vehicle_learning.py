@@ -22,6 +22,7 @@ from hmpc_ros.learning.requests import NOMINAL, FlightRequest
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.parameters import SPACE
 from hmpc_ros.ros.graph import find_config
+from hmpc_ros.ros.trial_lease import LEASE
 from hmpc_ros.studies.vehicle import vehicle_flyer
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
@@ -91,6 +92,24 @@ def flyer():
         assert peer.mode == HOLD
     finally:
         peer.stop()
+
+
+def test_what_was_lent_goes_by_itself():
+    with flyer() as (fly, _peer, _pilot, theta):
+        assert fly(FlightRequest(Parameters(SPACE, theta), NOMINAL, number=0)).complete
+        flights, own = fly.flights, build_tracking.entries(theta)
+        flights.settle(fly.reference)
+        lent = build_tracking.entries(0.99 * theta)
+        flown = flights.fly(fly.reference, fly.steps, 0.01, lent, lease=1.0)
+        assert flown.flight.complete
+        assert len(flown.signatures) == 1  # renewed for as long as it flew
+        # Nobody takes it back, as if this process had died.
+        names = [*own, LEASE]
+
+        def back() -> bool:
+            return flights.parameters('controller', names) == {**own, LEASE: 0.0}
+
+        assert flights.spin_until(back, 30.0)
 
 
 def test_it_pauses_for_a_battery_change_and_goes_on_when_engaged_again():
