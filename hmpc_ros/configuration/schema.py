@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 Value = bool | int | float | str | list
@@ -108,6 +109,7 @@ def declared(
     prefix: str,
     whose: str = '',
     read_only: bool = True,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
     **changes: Mapping[str, Any],
 ) -> tuple[Parameter, ...]:
     """Declare the fields of a dataclass that say what they are (`plant.declared.about`).
@@ -117,19 +119,26 @@ def declared(
         prefix: of their names.
         whose: beginning of their descriptions.
         read_only: whether they are fixed once the node has started.
-        changes: what a field cannot know of its parameter, by the field's name.
+        defaults: of fields that have none or another one, by the field's name.
+        changes: what else a field cannot know of its parameter, by the field's name.
     """
     return tuple(
-        replace(_declared(field, prefix, whose, read_only), **changes.get(field.name, {}))
+        replace(
+            _declared(field, prefix, whose, read_only, defaults), **changes.get(field.name, {})
+        )
         for field in fields(kind)
         if 'text' in field.metadata
     )
 
 
-def _declared(field: Field, prefix: str, whose: str, read_only: bool) -> Parameter:
+def _declared(
+    field: Field, prefix: str, whose: str, read_only: bool, defaults: Mapping[str, Any]
+) -> Parameter:
     about = field.metadata
     made: Any = field.default
-    if field.default_factory is not MISSING:
+    if field.name in defaults:
+        made = defaults[field.name]
+    elif field.default_factory is not MISSING:
         made = field.default_factory()
     default: Any = made.tolist() if hasattr(made, 'tolist') else made
     if isinstance(default, (list, tuple)):

@@ -207,6 +207,14 @@ WEB = table(
     Parameter('adapter', 'mavlink_adapter', "name of the autopilot's adapter", read_only=True),
 )
 
+# What a flight of the reference experiment costs (docs/reference_experiment.md).
+_OBJECTIVE = {
+    'state_weights': [1.0] * 6 + [0.1] * 6,
+    'input_weights': [0.01] * NU,
+    'terminal_weights': [1.0] * 6 + [1000.0] * 3 + [1.0] * 3,
+    'penalty': 300.0,
+}
+
 # What decides the numbers of a training run, over ROS or offline.
 LEARNING = table(
     Parameter('iterations', 200, 'iterations of the run in total', lower=0),
@@ -287,7 +295,7 @@ LEARNING = table(
         'learn the costs policy.slack of violated soft bounds along with the weights',
         read_only=True,
     ),
-    *declared(Objective, 'objective.'),
+    *declared(Objective, 'objective.', defaults=_OBJECTIVE),
     Parameter(
         'rollback.enabled',
         False,

@@ -82,34 +82,26 @@ class Objective:
     Attributes:
         state_max: Bounds of the last states, e.g. velocity, attitude and body rates; (bounded,).
         state_weights, input_weights, terminal_weights, penalty: As they say themselves, (nd,),
-            (nu,), (nd,) and a number; by default those of the reference experiment.
+            (nu,), (nd,) and a number.
 
     Raises:
         ValueError: When a weight is negative or not finite, or a bound is not positive.
     """
 
     state_weights: NDArray[np.float64] = field(
-        default_factory=lambda: np.repeat([1.0, 0.1], 6),
-        metadata=about(
-            'diagonal of QQ, what a step of the flight costs per squared state', low=0.0
-        ),
+        metadata=about('diagonal of QQ, what a step of the flight costs per squared state', low=0.0)
     )
     input_weights: NDArray[np.float64] = field(
-        default_factory=lambda: np.full(4, 0.01),
-        metadata=about(
-            'diagonal of RR, what a step of the flight costs per squared input', low=0.0
-        ),
+        metadata=about('diagonal of RR, what a step of the flight costs per squared input', low=0.0)
     )
     terminal_weights: NDArray[np.float64] = field(
-        default_factory=lambda: np.repeat([1.0, 1000.0, 1.0], [6, 3, 3]),
-        metadata=about('diagonal of PP, what the last state costs', low=0.0),
+        metadata=about('diagonal of PP, what the last state costs', low=0.0)
     )
     penalty: float = field(
-        default=300.0,
         metadata=about(
             'rho, cost per unit of violation of the state bounds limits.* of the controller',
             low=0.0,
-        ),
+        )
     )
     state_max: NDArray[np.float64] = field(kw_only=True)
 
