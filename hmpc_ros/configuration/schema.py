@@ -1,6 +1,7 @@
 """What a parameter is: its type, default, range and meaning, and how a value is checked."""
 
 import difflib
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
@@ -91,12 +92,10 @@ class Parameter:
         return value
 
 
-_TYPE_NAMES = {
-    bool: 'true or false',
-    int: 'an integer',
-    float: 'a number',
-    str: 'a text',
-}
+_TYPE_NAMES = {bool: 'true or false', int: 'an integer', float: 'a number', str: 'a text'}
+
+#: A parameter that nothing changes once the node has started.
+fixed = functools.partial(Parameter, read_only=True)
 
 
 def table(*parameters: Parameter) -> dict[str, Parameter]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 
+from hmpc_ros.plant.declared import about
 from hmpc_ros.plant.identification import Identification, identify
 from hmpc_ros.plant.quadcopter import ATTITUDE, NU, NX, POSITION, RATES, VELOCITY
 from hmpc_ros.policy.flight import closed_loop
@@ -39,8 +40,8 @@ class FlightPlan:
             inputs follow the states exactly and B cannot be told from A.
     """
 
-    flights: int = 100
-    steps: int = 50
+    flights: int = field(default=100, metadata=about('flights to identify from', low=1))
+    steps: int = field(default=50, metadata=about('steps of each', low=1))
     position: float = 0.5
     velocity: float = 0.5
     attitude: float = 0.2
