@@ -38,7 +38,7 @@ class Flight:
         goal: Where the flight was to go, a `Frame`.
         hover_input: Command at which the vehicle's model hovers, (nu,), or follows its reference,
             (T, nu).
-        solutions: The MPC's solution at each step, (T,); empty when they were not kept. A vehicle
+        solutions: The MPC's `Solution` at each step, (T,); empty when they were not kept. A vehicle
             over ROS never sends them: ``resolve`` makes them from the measured states.
         failed_steps: Steps that did not fly an MPC solution but a fallback command.
         planned_steps: How many steps the flight should have had; None: as many as it has.
@@ -49,7 +49,7 @@ class Flight:
     inputs: NDArray[np.float64]
     goal: Any
     hover_input: NDArray[np.float64]
-    solutions: tuple[Solution, ...] = ()
+    solutions: tuple[Any, ...] = ()
     failed_steps: tuple[int, ...] = ()
     planned_steps: int | None = None
     ended: str = ''
@@ -91,7 +91,7 @@ def closed_loop(
     steps: int,
     answer: Callable[[NDArray[np.float64], int], Answer | str],
     advance: Callable[[NDArray[np.float64], NDArray[np.float64], int], NDArray[np.float64]],
-    goal: Frame,
+    goal: Any,
     hover_input: NDArray[np.float64],
     *,
     keep_solutions: bool = True,
@@ -102,11 +102,11 @@ def closed_loop(
     Args:
         x0: First state, (nx,).
         steps: T.
-        answer: Takes a state and its step to an input (nu,), the solution that it is of, if there
-            is one to keep, and whether it is a fallback's; or says why there is none, which ends
-            the flight.
+        answer: Takes a state and its step to an input (nu,), the solution that was found, if there
+            is one to keep, and whether the input is a fallback's; or says why there is none, which
+            ends the flight.
         advance: Takes a state, its answer and its step to the next state.
-        goal: Of the flight.
+        goal: Of the flight, a `Frame` for whoever asks for its deviations.
         hover_input: Of the flight.
         keep_solutions: Whether the flight keeps its solutions.
         deviations: Whether answers are deviations from ``hover_input``.
@@ -125,7 +125,7 @@ def closed_loop(
         inputs[t] = u
         if fallback:
             failed.append(t)
-        elif keep_solutions and solution is not None:
+        if keep_solutions and solution is not None:
             solutions.append(solution)
         states[t + 1] = x = advance(x, u, t)
     return Flight(

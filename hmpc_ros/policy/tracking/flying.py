@@ -11,6 +11,7 @@ import numpy as np
 from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import NU, NX, resting_state
 from hmpc_ros.plant.simulators.protocol import Simulator
+from hmpc_ros.policy.flight import Answer, closed_loop
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.policy.tracking.policy import TrackingPolicy, Window
 from hmpc_ros.policy.tracking.solution import TrackingSolution
@@ -123,37 +124,39 @@ def fly(
         start = resting_state(samples.position[0], float(samples.yaw[0]))
     simulator.reset(start, flight_number)
     policy.reset()
-    states, measured = np.empty((steps + 1, NX)), np.empty((steps + 1, NX))
-    inputs, estimates = np.empty((steps, NU)), np.empty((steps, N_ESTIMATE))
+    states, estimates = np.empty((steps + 1, NX)), np.empty((steps, N_ESTIMATE))
     times = np.empty(steps)
-    solutions: list[TrackingSolution] = []
-    failed: list[int] = []
-    states[0], measured[0] = simulator.truth(), simulator.measure()
-    flown, ended = steps, ''
-    for k in range(steps):
+    states[0] = simulator.truth()
+
+    def answer(x: np.ndarray, k: int) -> Answer | str:
         if not np.isfinite(states[k]).all():
-            flown, ended = k, f'the state is not finite after {k} steps'
-            break
-        away = float(np.abs(measured[k, :3] - samples.position[k]).max())
+            return f'the state is not finite after {k} steps'
+        away = float(np.abs(x[:3] - samples.position[k]).max())
         if away > region:
-            flown, ended = k, f'{away:.2f} m from the reference after {k} steps'
-            break
+            return f'{away:.2f} m from the reference after {k} steps'
         window = Window(reference, k * period)
-        solution = policy.solve(measured[k], window)
+        solution = policy.solve(x, window)
         u = solution.input
         if not solution.ok:
-            failed.append(k)
-            u = policy.fallback(measured[k], window)
+            u = policy.fallback(x, window)
             policy.sent(u)
-        inputs[k], estimates[k], times[k] = u, solution.estimate, solution.total_time
-        if keep_solutions:
-            solutions.append(solution)
+        estimates[k], times[k] = solution.estimate, solution.total_time
+        return u, solution, not solution.ok
+
+    def advance(_x: np.ndarray, u: np.ndarray, k: int) -> np.ndarray:
         simulator.step(u)
-        states[k + 1], measured[k + 1] = simulator.truth(), simulator.measure()
+        states[k + 1] = simulator.truth()
         if on_step is not None:
             on_step(k + 1)
+        return simulator.measure()
+
+    flown = closed_loop(
+        simulator.measure(), steps, answer, advance, samples, np.zeros(NU),
+        keep_solutions=keep_solutions,
+    )  # fmt: skip
+    n = flown.steps
     return TrackedFlight(
-        period, states[: flown + 1], measured[: flown + 1], inputs[:flown],
-        Samples(*(each[: flown + 1] for each in samples)), estimates[:flown], tuple(solutions),
-        tuple(failed), tuple(failed), times[:flown], steps, ended,
+        period, states[: n + 1], flown.states, flown.inputs,
+        Samples(*(each[: n + 1] for each in samples)), estimates[:n], flown.solutions,
+        flown.failed_steps, flown.failed_steps, times[:n], steps, flown.ended,
     )  # fmt: skip
