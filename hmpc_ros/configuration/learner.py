@@ -23,12 +23,12 @@ from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, Zer
 from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.parallel import fly_at_once, fly_in_turn
-from hmpc_ros.learning.results import HEADER, ResultsFolder, read_header
+from hmpc_ros.learning.results import HEADER, read_header
 from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.learning.rules import PaperRule
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
-from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.learning.training import open_run
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.flight import resolved
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.rules import Rule
+    from hmpc_ros.learning.training import TrainingRun
     from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.plant.protocol import PlantJacobians
     from hmpc_ros.policy.flight import Flight
@@ -253,13 +254,22 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
 
 def header(configuration: Configuration, training: OfflineTraining) -> dict[str, Any]:
     """Describe an offline run for its results folder."""
-    nodes = {node: configuration[node] for node in ('simulator', 'controller', 'learner')}
-    return describe(nodes, training.rollout.mpc.mpc, training.start)
+    mpc = training.rollout.mpc.mpc
+    return describe(configuration.nodes, training.start, mpc.model.identity, mpc.horizon)
 
 
-def describe(nodes: Mapping[str, Values], mpc: Mpc, start: Parameters) -> dict[str, Any]:
-    """Describe a run for its results folder: what decides its numbers, and where it came from."""
-    kept = {node: dict(values) for node, values in nodes.items()}
+def describe(
+    nodes: Mapping[str, Values], start: Parameters, model: str, horizon: int
+) -> dict[str, Any]:
+    """Describe a run for its results folder: what decides its numbers, and where it came from.
+
+    Args:
+        nodes: All values by node.
+        start: What it begins with.
+        model: Identity of what the MPC assumes.
+        horizon: Of the MPC.
+    """
+    kept = {node: dict(nodes[node]) for node in _NODES if node in nodes}
     kept['learner'] = {name: kept['learner'][name] for name in LEARNING}
     if kept['controller']['model.file']:
         kept['controller']['model.file'] = str(Path(kept['controller']['model.file']).absolute())
@@ -269,9 +279,12 @@ def describe(nodes: Mapping[str, Values], mpc: Mpc, start: Parameters) -> dict[s
         'configuration': kept,
         'theta': start.theta,
         'fixed': dict(start.fixed),
-        'horizon': mpc.horizon,
-        'model': {'identity': mpc.model.identity},
+        'horizon': horizon,
+        'model': {'identity': model},
     }
+
+
+_NODES = ('simulator', 'controller', 'learner')
 
 
 # What may be otherwise when a run with a vehicle goes on: the weights, which it changes itself, and
@@ -416,7 +429,7 @@ def vehicle_training(
         mpc=mpc,
         start=start,
         model_source=source,
-        header=describe(of_run, mpc.mpc, start),
+        header=describe(of_run, start, mpc.model.identity, mpc.mpc.horizon),
     )
 
 
@@ -444,19 +457,11 @@ def train_offline(
         ValueError: the configuration contradicts itself.
         ResultsError: the folder is in use, damaged, or holds another run.
     """
-    training = offline_training(configuration)
-    wanted = header(configuration, training)
-    with ResultsFolder(out, wanted) as results:
-        results.refuse_another_run(wanted)
-        run = TrainingRun(
-            training.rule,
-            training.objective,
-            training.start,
-            results,
-            iterations=configuration['learner']['iterations'],
-            seed=configuration['learner']['seed'],
-            flights=configuration['learner']['flights'] or None,
-        )
+    training, learner = offline_training(configuration), configuration['learner']
+    with open_run(
+        out, header(configuration, training), training.rule, training.objective, training.start,
+        iterations=learner['iterations'], flights=learner['flights'],
+    ) as run:  # fmt: skip
         if on_start:
             on_start(run)
 

@@ -32,9 +32,9 @@ from std_srvs.srv import Trigger
 from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.configuration.tables import LEARNER
 from hmpc_ros.learning.requests import FlightRequest
-from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, number, recorded
+from hmpc_ros.learning.results import Record, ResultsError, number, recorded
 from hmpc_ros.learning.summary import best_record
-from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.learning.training import TrainingRun, open_run
 from hmpc_ros.ros.flight_topics import flight_topics
 from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
 from hmpc_ros.ros.parameter_client import RefusedError
@@ -227,21 +227,16 @@ class Learner(Node):
             )
             self._training = training
             self._flyer.envelope = training.envelope
-            results = resources.enter_context(
-                ResultsFolder(self._settings['results'], training.header)
-            )
-            results.refuse_another_run(training.header)
+            training_run = resources.enter_context(
+                open_run(
+                    self._settings['results'], training.header, training.rule, training.objective,
+                    training.start, iterations=self._settings['iterations'],
+                    flights=self._settings['flights'],
+                )
+            )  # fmt: skip
+            results = training_run.results
             accepted = [r for r in results.iterations if r['accepted']]
             self._accepted = self._policy_of(accepted[-1] if accepted else results.header)
-            training_run = TrainingRun(
-                training.rule,
-                training.objective,
-                training.start,
-                results,
-                iterations=self._settings['iterations'],
-                seed=self._settings['seed'],
-                flights=self._settings['flights'] or None,
-            )
             self._recall(training_run)
             self._record()
             await self._hand_over(self._accepted)

@@ -22,9 +22,9 @@ from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.figures.benchmark import draw_benchmark
 from hmpc_ros.figures.style import GREEN, MUTED, PURPLE
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
-from hmpc_ros.learning.results import ResultsFolder, number, recorded
+from hmpc_ros.learning.results import number, recorded
 from hmpc_ros.learning.summary import best_record
-from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.learning.training import open_run
 from hmpc_ros.plant.kinds import ROTORS
 from hmpc_ros.share import config_dir
 from hmpc_ros.studies.reproduce import ARMS
@@ -315,19 +315,12 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
     """
     configuration = from_values(task.nodes)
     training = offline_training(configuration)
-    wanted = header(configuration, training)
-    with ResultsFolder(task.folder, wanted) as results:
-        results.refuse_another_run(wanted)
-        learner = configuration['learner']
-        # An iteration flies at least once: the flights are used up before the iterations.
-        run = TrainingRun(
-            training.rule,
-            training.objective,
-            training.start,
-            results,
-            iterations=task.flights + 1,
-            seed=learner['seed'],
-        )
+    # An iteration flies at least once: the flights are used up before the iterations.
+    with open_run(
+        task.folder, header(configuration, training), training.rule, training.objective,
+        training.start, iterations=task.flights + 1,
+    ) as run:  # fmt: skip
+        results = run.results
         while not run.stopped and _flown(results.records) < task.flights:
             request = run.next_request()
             assert request is not None
