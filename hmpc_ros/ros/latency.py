@@ -9,12 +9,12 @@ import numpy as np
 from nav_msgs.msg import Odometry
 from rclpy.executors import Executor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
 from hmpc_ros.plant.kinds import ROTORS
 from hmpc_ros.ros.conversions import nanoseconds, odometry_from_state
 from hmpc_ros.ros.graph import NodeSpec
+from hmpc_ros.ros.qos import RELIABLE
 from hmpc_ros.ros.runner import DiscoveryError, LocalRunner
 from hmpc_ros.ros.spinning import open_node
 
@@ -59,9 +59,8 @@ class _Probe:
     """Publishes odometry and notes when its command arrives."""
 
     def __init__(self, node: Node, executor: Executor) -> None:
-        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        self._publisher = node.create_publisher(Odometry, 'odom', reliable)
-        node.create_subscription(JointState, 'rotor_command', self._on_command, reliable)
+        self._publisher = node.create_publisher(Odometry, 'odom', RELIABLE)
+        node.create_subscription(JointState, 'rotor_command', self._on_command, RELIABLE)
         self._executor = executor
         self._odometry = Odometry()
         self._odometry.header.frame_id = 'map'

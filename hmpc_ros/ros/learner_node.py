@@ -24,7 +24,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
@@ -54,6 +53,7 @@ from hmpc_ros.ros.progress import (
     progress_from_message,
     status_from_progress,
 )
+from hmpc_ros.ros.qos import LATCHED, RELIABLE
 from hmpc_ros.ros.recording import Recording, RecordingError, Topic
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.timings import append_timing
@@ -94,26 +94,20 @@ class Learner(Node):
         super().__init__('learner', start_parameter_services=False)
         settings = NodeParameters(self, LEARNER, learner.check, lambda _nothing: None)
         self._settings = settings
-        latched = QoSProfile(
-            depth=1,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL,
-        )
-        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        self._policy_publisher = self.create_publisher(Float64MultiArray, '~/policy', latched)
-        self._progress_publisher = self.create_publisher(DiagnosticArray, '~/progress', latched)
-        self._history_publisher = self.create_publisher(Float64MultiArray, '~/history', latched)
-        self._identified_publisher = self.create_publisher(JointState, '~/identified', latched)
+        self._policy_publisher = self.create_publisher(Float64MultiArray, '~/policy', LATCHED)
+        self._progress_publisher = self.create_publisher(DiagnosticArray, '~/progress', LATCHED)
+        self._history_publisher = self.create_publisher(Float64MultiArray, '~/history', LATCHED)
+        self._identified_publisher = self.create_publisher(JointState, '~/identified', LATCHED)
         self._diagnostics_publisher = self.create_publisher(
-            DiagnosticArray, '/diagnostics', reliable
+            DiagnosticArray, '/diagnostics', RELIABLE
         )
         self._drawn = {
-            name: self.create_publisher(Float64, f'~/progress/{name}', reliable) for name in DRAWN
+            name: self.create_publisher(Float64, f'~/progress/{name}', RELIABLE) for name in DRAWN
         }
         # Where all learners of one controller hear each other, whatever their names are.
         meeting = f'{settings["controller"]}/learner'
-        self._meeting_publisher = self.create_publisher(DiagnosticArray, meeting, latched)
-        self.create_subscription(DiagnosticArray, meeting, self._on_learner, latched)
+        self._meeting_publisher = self.create_publisher(DiagnosticArray, meeting, LATCHED)
+        self.create_subscription(DiagnosticArray, meeting, self._on_learner, LATCHED)
         self.create_service(Trigger, '~/start', self._on_start)
         self.create_service(Trigger, '~/stop', self._on_stop)
 

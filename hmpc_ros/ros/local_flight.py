@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.srv import GetParameters, SetParametersAtomically
-from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter as RosParameter
-from rclpy.parameter import parameter_value_to_python
-from rclpy.qos import QoSProfile
 
+from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, RecordedFlight
 from hmpc_ros.ros.graph import NodeSpec
-from hmpc_ros.ros.parameter_client import NoAnswerError, RefusedError
+from hmpc_ros.ros.parameter_client import ParameterClient
+from hmpc_ros.ros.procedure import Patience, Procedure, Signal
+from hmpc_ros.ros.qos import RELIABLE
 from hmpc_ros.ros.recorder import FlightRecorder
 from hmpc_ros.ros.reset_client import ResetClient, ResetRefusedError
 from hmpc_ros.ros.runner import DiscoveryError, LocalRunner, Reader
@@ -42,6 +40,7 @@ ANSWER_TIMEOUT = 15.0  # s
 DIAGNOSTICS_TIMEOUT = 2.5  # s
 
 Progress = Callable[[str, int], None]
+T = TypeVar('T')
 
 
 class Listener(Protocol):
@@ -52,7 +51,6 @@ class Listener(Protocol):
 
     def close(self) -> None:
         """Let go of it."""
-
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,8 +178,10 @@ class RunningNodes:
         self._runner, self._node, self._executor = runner, node, executor
         self._diagnostics: dict[str, dict[str, str]] = {}
         self._reports = 0
+        self._patience = Patience()
+        self._remotes: dict[str, ParameterClient] = {}
         node.create_subscription(
-            DiagnosticArray, '/diagnostics', self._on_diagnostics, QoSProfile(depth=10)
+            DiagnosticArray, '/diagnostics', self._on_diagnostics, RELIABLE
         )
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -211,41 +211,38 @@ class RunningNodes:
             RefusedError: it refuses; the message is its reason.
             NoAnswerError: it does not answer.
         """
-        request = SetParametersAtomically.Request(
-            parameters=[
-                RosParameter(name, value=value).to_parameter_msg()
-                for name, value in values.items()
-            ]
-        )
-        service = f'{node}/set_parameters_atomically'
-        result = self._call(SetParametersAtomically, service, request).result
-        if not result.successful:
-            raise RefusedError(result.reason)
+        self._ask(self._remote(node).set(values))
 
     def parameters(self, node: str, names: Sequence[str]) -> dict[str, Any]:
         """Return parameters of a node by name; raises NoAnswerError."""
-        request = GetParameters.Request(names=list(names))
-        answer = self._call(GetParameters, f'{node}/get_parameters', request)
-        values = [parameter_value_to_python(value) for value in answer.values]
-        return {
-            name: list(value) if isinstance(value, Sequence | array) and not isinstance(value, str)
-            else value
-            for name, value in zip(names, values, strict=True)
-        }  # fmt: skip
+        return self._ask(self._remote(node).get(names))
 
-    def _call(self, kind: Any, name: str, request: Any) -> Any:
-        client: Client = self._node.create_client(kind, name)
-        try:
-            if not self.spin_until(client.service_is_ready, ANSWER_TIMEOUT):
-                raise NoAnswerError(f'nobody offers the service {name}')
-            answer = client.call_async(request)
-            if not self.spin_until(answer.done, ANSWER_TIMEOUT):
-                raise NoAnswerError(
-                    f'no answer from the service {name} within {ANSWER_TIMEOUT:g} s'
-                )
-            return answer.result()
-        finally:
-            self._node.destroy_client(client)
+    def _remote(self, node: str) -> ParameterClient:
+        """Return what asks a node, as soon as it is there."""
+        if node not in self._remotes:
+            self._remotes[node] = ParameterClient(
+                self._node, node, TABLES[node], self._patience, ANSWER_TIMEOUT
+            )
+        self.spin_until(lambda: self._remotes[node].ready, ANSWER_TIMEOUT)
+        return self._remotes[node]
+
+    def _ask(self, question: Coroutine[Signal, None, T]) -> T:
+        """Spin until a question is answered."""
+        answers: list[T] = []
+        ended: list[BaseException | None] = []
+
+        async def ask() -> None:
+            answers.append(await question)
+
+        def over() -> bool:
+            self._patience.check()
+            return bool(ended)
+
+        Procedure(ask(), ended.append)
+        self.spin_until(over, math.inf)
+        if ended[0] is not None:
+            raise ended[0]
+        return answers[0]
 
     def diagnostics(self) -> Mapping[str, Mapping[str, str]]:
         """Return what nodes report of themselves, with all that was flown until now."""

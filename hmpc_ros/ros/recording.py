@@ -23,7 +23,9 @@ from typing import Any
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import HistoryPolicy, QoSProfile
+
+from hmpc_ros.ros.qos import LATCHED, RECORDED
 
 # ROS's names of the types that IDL, and with it the generated Python, calls otherwise.
 _PRIMITIVES = {'boolean': 'bool', 'float': 'float32', 'double': 'float64', 'octet': 'byte'}
@@ -56,13 +58,7 @@ class Topic:
     @property
     def qos(self) -> QoSProfile:
         """What to subscribe with."""
-        return QoSProfile(
-            depth=1 if self.latched else 1000,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL
-            if self.latched
-            else DurabilityPolicy.VOLATILE,
-        )
+        return LATCHED if self.latched else RECORDED
 
 
 class Recording:
