@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.objective import Outcome
+    from hmpc_ros.ros.graph import NodeSpec
+    from hmpc_ros.ros.local_flight import Listener, LocalFlight
 
 Progress = Callable[[str, int], None]
 
@@ -140,52 +142,68 @@ def fly_over_ros(
         NodeDiedError, DiscoveryError: see `LocalRunner`.
         RecordingError: nothing can be recorded.
     """
-    try:
-        from hmpc_ros.ros.command_interface import ROTORS
-        from hmpc_ros.ros.flight_topics import FlightRecording
-        from hmpc_ros.ros.local_flight import fly
-    except ImportError as error:
-        raise ros_is_missing(error) from error
-
     simulator = configuration['simulator']
-    paced = float(simulator['real_time_factor'])
     values = configuration.besides_file()
     values['simulator'].update(start_paused=True, episode_steps=steps)
     nodes = simulation(configuration.path, values, rviz=rviz)
-    recordings = [] if record is None else [FlightRecording(record, ROTORS)]
-    local = fly(
-        nodes,
-        steps,
-        float(simulator['time_step']),
-        listeners=recordings,
-        hold_missing=paced > 0,
-        reader=reader,
-        progress=progress,
+    local, counts, notes = fly_nodes(
+        configuration, nodes, steps, progress=progress, record=record, reader=reader
     )
-    flown = local.record
-    notes = []
-    if flown.held:
-        notes.append(f'{len(flown.held)} commands did not arrive in time and were held')
-    if flown.repeated_states:
-        notes.append(f'{flown.repeated_states} states were sent again')
-    notes += [each.problem for each in recordings if each.problem]
-    counts = controller_counts(local.diagnostics, lockstep=not paced)
+    paced = float(simulator['real_time_factor'])
     return Flown(
         flight=Flight(
-            states=flown.states,
-            inputs=flown.inputs,
+            states=local.record.states,
+            inputs=local.record.inputs,
             goal=build.goal(configuration['controller']),
             hover_input=build.model(configuration['controller']).hover_input,
             planned_steps=steps,
         ),
         how=f'over ROS 2 at {paced:g} x real time' if paced else 'over ROS 2 in lockstep',
         timing_label='Odometry to command',
-        timing=flown.answer_times,
+        timing=local.record.answer_times,
         failures=counts.get('failures'),
         fallbacks=counts.get('fallbacks'),
         wall_time=local.wall_time,
         notes=notes,
     )
+
+
+def fly_nodes(
+    configuration: Configuration,
+    nodes: Sequence[NodeSpec],
+    steps: int,
+    *,
+    progress: Progress,
+    record: Path | None,
+    reader: Callable[[str, str], None] | None,
+    listeners: Sequence[Listener] = (),
+) -> tuple[LocalFlight, dict[str, int], list[str]]:
+    """Fly once with nodes that are started for it, whatever flies; arguments as of `fly_over_ros`.
+
+    Returns:
+        The flight, the controller's counters, and what a reader should know.
+    """
+    try:
+        from hmpc_ros.ros import local_flight
+        from hmpc_ros.ros.flight_topics import FlightRecording
+        from hmpc_ros.ros.trials import TRIALS
+    except ImportError as error:
+        raise ros_is_missing(error) from error
+    simulator = configuration['simulator']
+    paced = simulator['real_time_factor'] > 0
+    interface = TRIALS[configuration['controller']['policy.kind']].interface
+    recordings = [] if record is None else [FlightRecording(record, interface)]
+    local = local_flight.fly(
+        nodes, steps, float(simulator['time_step']), interface=interface,
+        listeners=[*listeners, *recordings], hold_missing=paced, reader=reader, progress=progress,
+    )  # fmt: skip
+    notes = []
+    if local.record.held:
+        notes.append(f'{len(local.record.held)} commands did not arrive in time and were held')
+    if local.record.repeated_states:
+        notes.append(f'{local.record.repeated_states} states were sent again')
+    notes += [each.problem for each in recordings if each.problem]
+    return local, controller_counts(local.diagnostics, lockstep=not paced), notes
 
 
 def ros_is_missing(error: ImportError) -> ValueError:
