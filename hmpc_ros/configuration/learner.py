@@ -200,21 +200,13 @@ def _pose(numbers: np.ndarray) -> Goal:
 
 @dataclass(frozen=True, eq=False)
 class OfflineTraining:
-    """All that a training run without ROS needs.
+    """All that a training run without ROS needs."""
 
-    Attributes:
-        rule: The update rule.
-        objective: What flights cost.
-        fly: Flies requests by rollout.
-        start: What the run starts with.
-        rollout: What flies them.
-    """
-
-    rule: Rule
-    objective: Objective
-    fly: OfflineFlyer
-    start: Parameters
-    rollout: Rollout
+    rule: Rule  #: the update rule
+    objective: Objective  #: what flights cost
+    fly: OfflineFlyer  #: flies requests by rollout
+    start: Parameters  #: what the run starts with
+    rollout: Rollout  #: what flies them
 
 
 def offline_training(configuration: Configuration) -> OfflineTraining:
@@ -306,22 +298,16 @@ class VehicleTraining:
     """All that a training run needs whose flights somebody else flies.
 
     Attributes:
-        rule: The update rule.
-        objective: What flights cost.
-        envelope: Where a flight is cut short.
-        mpc: The learner's own copy of the controller's MPC.
-        start: What the run starts with.
-        model_source: The controller's own model, which learned ones take the place of.
         thinks_long: Whether a report of a flight may take seconds.
-        header: Describes the run; that of the run that is in the folder, where values may differ.
     """
 
-    rule: Rule
-    objective: Objective
-    envelope: Envelope
-    mpc: OfflineMpc
-    start: Parameters
-    model_source: LinearModel
+    rule: Rule  #: the update rule
+    objective: Objective  #: what flights cost
+    envelope: Envelope  #: where a flight is cut short
+    mpc: OfflineMpc  #: the learner's own copy of the controller's MPC
+    start: Parameters  #: what the run starts with
+    model_source: LinearModel  #: the controller's own model, which learned ones take the place of
+    #: describes the run; that of the run that is in the folder, where values may differ
     header: dict[str, Any]
 
     thinks_long = False

@@ -16,26 +16,19 @@ class Parameter:
     """A parameter as the user sees it.
 
     Attributes:
-        name: dotted name, as in ``policy.q``.
-        default: the default; its type is the parameter's type (a list: that of its entries).
-        description: one sentence for ``ros2 param describe``.
-        unit: SI unit, empty if it has none.
         lower, upper: smallest and largest allowed value, inclusive; of every entry of a list.
-        length: number of entries of a list; None for any number.
-        choices: the allowed strings, empty for any.
-        read_only: fixed once the node has started.
-        may_be_empty: an empty list stands for a computed value (which one: see the description).
     """
 
-    name: str
-    default: Any
-    description: str
-    unit: str = ''
+    name: str  #: dotted name, as in ``policy.q``
+    default: Any  #: the default; its type is the parameter's type (a list: that of its entries)
+    description: str  #: one sentence for ``ros2 param describe``
+    unit: str = ''  #: SI unit, empty if it has none
     lower: float | None = None
     upper: float | None = None
-    length: int | None = None
-    choices: tuple[str, ...] = ()
-    read_only: bool = False
+    length: int | None = None  #: number of entries of a list; None for any number
+    choices: tuple[str, ...] = ()  #: the allowed strings, empty for any
+    read_only: bool = False  #: fixed once the node has started
+    #: an empty list stands for a computed value (which one: see the description)
     may_be_empty: bool = False
 
     @property

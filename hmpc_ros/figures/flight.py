@@ -24,15 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """What the picture says about computing time.
+    """What the picture says about computing time."""
 
-    Attributes:
-        label: what was measured, e.g. "whole solve" or "odometry to command".
-        seconds: one number per step [s], NaN where unknown.
-    """
-
-    label: str
-    seconds: NDArray[np.float64]
+    label: str  #: what was measured, e.g. "whole solve" or "odometry to command"
+    seconds: NDArray[np.float64]  #: one number per step [s], NaN where unknown
 
 
 def draw_flight(

@@ -23,21 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Cost and violation of one arm over the iterations.
+    """Cost and violation of one arm over the iterations."""
 
-    Attributes:
-        label: For the legend.
-        colour: Of the line.
-        C: Tracking cost, (seeds, iterations + 1); NaN where a run had ended.
-        V: Violation, likewise.
-        dashed: Whether the arm is a reference that the others are compared with.
-    """
-
-    label: str
-    colour: str
-    C: NDArray[np.float64]
-    V: NDArray[np.float64]
-    dashed: bool = False
+    label: str  #: for the legend
+    colour: str  #: of the line
+    C: NDArray[np.float64]  #: tracking cost, (seeds, iterations + 1); NaN where a run had ended
+    V: NDArray[np.float64]  #: violation, likewise
+    dashed: bool = False  #: whether the arm is a reference that the others are compared with
 
 
 def draw_learning(

@@ -33,22 +33,15 @@ BACK = 0.3
 class AdamRule:
     """See the module's description.
 
-    Attributes:
-        estimator: Supplies the gradient.
-        step_size: alpha.
-        safeguard: Decides which weights are not followed further.
-        first_moment: b1.
-        second_moment: b2.
-
     Raises:
         ValueError: When a number is outside its range.
     """
 
-    estimator: Estimator
-    step_size: float
-    safeguard: Safeguard | None = None
-    first_moment: float = 0.9
-    second_moment: float = 0.9
+    estimator: Estimator  #: supplies the gradient
+    step_size: float  #: alpha
+    safeguard: Safeguard | None = None  #: decides which weights are not followed further
+    first_moment: float = 0.9  #: b1
+    second_moment: float = 0.9  #: b2
 
     def __post_init__(self) -> None:
         if not self.step_size > 0:

@@ -39,13 +39,9 @@ MISSING = (
 
 @dataclass(frozen=True)
 class BlackBoxRule:
-    """See the module's description.
+    """See the module's description."""
 
-    Attributes:
-        suggest: Chooses what to fly.
-    """
-
-    suggest: Suggest
+    suggest: Suggest  #: chooses what to fly
 
     @property
     def tasks(self) -> int:

@@ -157,17 +157,12 @@ AnObjective = TypeVar('AnObjective', bound=Differentiable)
 
 @dataclass(frozen=True, eq=False)
 class FlightGradient(Generic[APolicy, AnObjective]):
-    """dJ/dtheta of flights, with a copy of the policy that is the learner's own.
+    """dJ/dtheta of flights, with a copy of the policy that is the learner's own."""
 
-    Attributes:
-        policy: Differentiated at the flight's states; its parameters become those of the flight.
-        plant: Supplies the plant's Jacobians, in the terms of the policy.
-        objective: What a flight costs.
-    """
-
+    #: differentiated at the flight's states; its parameters become those of the flight
     policy: APolicy
-    plant: Any
-    objective: AnObjective
+    plant: Any  #: supplies the plant's Jacobians, in the terms of the policy
+    objective: AnObjective  #: what a flight costs
 
     def __call__(self, flight: Any, parameters: Parameters) -> NDArray[np.float64]:
         """Differentiate a flight that was flown under these parameters.

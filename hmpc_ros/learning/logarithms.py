@@ -18,17 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Logarithms:
-    """Parameters seen as the logarithms of some of theta's entries; the others stay the start's.
+    """Parameters seen as the logarithms of some of theta's entries; the others stay the start's."""
 
-    Attributes:
-        start: What is begun with.
-        free: (n,) which entries; those must be positive.
-        reach: How far a logarithm may go from the start's, within the space's own bounds.
-    """
-
-    start: Parameters
-    free: NDArray[np.bool]
-    reach: float
+    start: Parameters  #: what is begun with
+    free: NDArray[np.bool]  #: (n,) which entries; those must be positive
+    reach: float  #: how far a logarithm may go from the start's, within the space's own bounds
 
     def __post_init__(self) -> None:
         if not (self.start.theta[self.free] > 0).all():

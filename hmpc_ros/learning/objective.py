@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Cost of one flight: ``J = C + penalty * V``.
+    """Cost of one flight: ``J = C + penalty * V``."""
 
-    Attributes:
-        C: Tracking cost of states and inputs, in the units of the objective's weights.
-        V: Sum over all steps of how far the bounded states were beyond their bounds.
-        J: The closed-loop objective.
-    """
-
-    C: float
-    V: float
-    J: float
+    C: float  #: tracking cost of states and inputs, in the units of the objective's weights
+    V: float  #: sum over all steps of how far the bounded states were beyond their bounds
+    J: float  #: the closed-loop objective
 
     @property
     def finite(self) -> bool:

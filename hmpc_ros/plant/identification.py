@@ -37,28 +37,18 @@ class IdentificationError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Identification:
-    """An identified model and how well the data support it.
+    """An identified model and how well the data support it."""
 
-    Attributes:
-        model: The linear model.
-        samples: Number of steps it was fitted to.
-        residual_rms: Root mean square of the one-step error of each state, (12,), SI units.
-        residual_max: Largest one-step error of each state, (12,).
-        explained: Share of each state's *change* over a step that the model explains, (12,), at
-            most 1.
-        standard_error: Of the entries of [A B c], (12, 17), from the residuals.
-        condition: Condition number of the scaled regressors.
-        warnings: What makes the model doubtful, as sentences.
-    """
-
-    model: LinearModel
-    samples: int
+    model: LinearModel  #: the linear model
+    samples: int  #: number of steps it was fitted to
+    #: root mean square of the one-step error of each state, (12,), SI units
     residual_rms: NDArray[np.float64]
-    residual_max: NDArray[np.float64]
+    residual_max: NDArray[np.float64]  #: largest one-step error of each state, (12,)
+    #: share of each state's *change* over a step that the model explains, (12,), at most 1
     explained: NDArray[np.float64]
-    standard_error: NDArray[np.float64]
-    condition: float
-    warnings: tuple[str, ...]
+    standard_error: NDArray[np.float64]  #: of the entries of [A B c], (12, 17), from the residuals
+    condition: float  #: condition number of the scaled regressors
+    warnings: tuple[str, ...]  #: what makes the model doubtful, as sentences
 
 
 def identify(

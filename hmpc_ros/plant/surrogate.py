@@ -82,15 +82,10 @@ _WITHOUT_POSITION = np.delete(np.arange(N_FEATURES), _POSITION)
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """How well a flight was predicted before it was learned from, state by state.
+    """How well a flight was predicted before it was learned from, state by state."""
 
-    Attributes:
-        error: Mean square of the surrogate's one-step error, (12,).
-        linear_error: The same for the linear model that it corrects, (12,).
-    """
-
-    error: NDArray[np.float64]
-    linear_error: NDArray[np.float64]
+    error: NDArray[np.float64]  #: mean square of the surrogate's one-step error, (12,)
+    linear_error: NDArray[np.float64]  #: the same for the linear model that it corrects, (12,)
 
     @property
     def explained(self) -> float:

@@ -30,29 +30,22 @@ class Frame(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Flight:
-    """What was measured and commanded during one flight of T steps.
+    """What was measured and commanded during one flight of T steps."""
 
-    Attributes:
-        states: Measured states, world frame, (T+1, nx); SI units in the vehicle's order.
-        inputs: Commands, (T, nu); SI units.
-        goal: Where the flight was to go, a `Frame`.
-        hover_input: Command at which the vehicle's model hovers, (nu,), or follows its reference,
-            (T, nu).
-        solutions: The MPC's `Solution` at each step, (T,); empty when they were not kept. A vehicle
-            over ROS never sends them: ``resolve`` makes them from the measured states.
-        failed_steps: Steps that did not fly an MPC solution but a fallback command.
-        planned_steps: How many steps the flight should have had; None: as many as it has.
-        ended: Why the flight ended before its planned steps, empty when it did not.
-    """
-
+    #: measured states, world frame, (T+1, nx); SI units in the vehicle's order
     states: NDArray[np.float64]
-    inputs: NDArray[np.float64]
-    goal: Any
+    inputs: NDArray[np.float64]  #: commands, (T, nu); SI units
+    goal: Any  #: where the flight was to go, a `Frame`
+    #: command at which the vehicle's model hovers, (nu,), or follows its reference, (T, nu)
     hover_input: NDArray[np.float64]
+    #: the MPC's `Solution` at each step, (T,); empty when they were not kept. A vehicle over ROS
+    #: never sends them: ``resolve`` makes them from the measured states
     solutions: tuple[Any, ...] = ()
+    #: steps that did not fly an MPC solution but a fallback command
     failed_steps: tuple[int, ...] = ()
+    #: how many steps the flight should have had; None: as many as it has
     planned_steps: int | None = None
-    ended: str = ''
+    ended: str = ''  #: why the flight ended before its planned steps, empty when it did not
 
     def __post_init__(self) -> None:
         steps, nu = len(self.inputs), self.hover_input.shape[-1]

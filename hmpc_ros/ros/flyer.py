@@ -60,17 +60,11 @@ class NotAloneError(OutOfReachError):
 
 @dataclass
 class Stopwatch:
-    """Where the time of an iteration went [s].
+    """Where the time of an iteration went [s]."""
 
-    Attributes:
-        flight: from the answer to the reset to the last message of the flight.
-        parameters: until the controller had answered about its parameters.
-        reset: until the vehicle was at the start.
-    """
-
-    flight: float = 0.0
-    parameters: float = 0.0
-    reset: float = 0.0
+    flight: float = 0.0  #: from the answer to the reset to the last message of the flight
+    parameters: float = 0.0  #: until the controller had answered about its parameters
+    reset: float = 0.0  #: until the vehicle was at the start
 
     def total(self) -> float:
         """Return the sum."""

@@ -27,35 +27,24 @@ PATIENT: Mapping[str, ParameterValue] = {'state_timeout': 600.0}
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One process of the graph.
+    """One process of the graph."""
 
-    Attributes:
-        executable: Name for ``ros2 run``.
-        module: Python module with the same ``main()``, for a machine without ``ros2 run``; empty
-            for a program that is not Python.
-        name: Node name.
-        package: ROS package of the executable.
-        namespace: Namespace, empty for the root.
-        parameter_files: ROS 2 parameter files, later ones win.
-        parameters: Values that win over the files, by parameter name.
-        remappings: Pairs of (topic, new topic).
-        arguments: Command line arguments that are not ROS arguments.
-        respawn: Whether ``ros2 launch`` starts it again when it ends. The end of any other node of
-            this package ends them all: a flight without its simulator or controller is none.
-        optional: Whether the others go on when it ends.
-    """
-
-    executable: str
+    executable: str  #: name for ``ros2 run``
+    #: Python module with the same ``main()``, for a machine without ``ros2 run``; empty for a
+    #: program that is not Python
     module: str
-    name: str
-    package: str = 'hmpc_ros'
-    namespace: str = ''
-    parameter_files: tuple[Path, ...] = ()
+    name: str  #: node name
+    package: str = 'hmpc_ros'  #: ROS package of the executable
+    namespace: str = ''  #: namespace, empty for the root
+    parameter_files: tuple[Path, ...] = ()  #: ROS 2 parameter files, later ones win
+    #: values that win over the files, by parameter name
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
-    remappings: tuple[tuple[str, str], ...] = ()
-    arguments: tuple[str, ...] = ()
+    remappings: tuple[tuple[str, str], ...] = ()  #: pairs of (topic, new topic)
+    arguments: tuple[str, ...] = ()  #: command line arguments that are not ROS arguments
+    #: whether ``ros2 launch`` starts it again when it ends. The end of any other node of this
+    #: package ends them all: a flight without its simulator or controller is none
     respawn: bool = False
-    optional: bool = False
+    optional: bool = False  #: whether the others go on when it ends
 
     def ros_arguments(self) -> list[str]:
         """Return the ``--ros-args ...`` that tell rclpy all of the above."""

@@ -55,19 +55,13 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LocalFlight:
-    """A recorded flight and what the controller says about it.
+    """A recorded flight and what the controller says about it."""
 
-    Attributes:
-        record: states and commands.
-        diagnostics: last values of ``/diagnostics`` by status name.
-        wall_time: how long the flight took [s].
-        signatures: of what its commands were found with.
-    """
-
-    record: RecordedFlight
+    record: RecordedFlight  #: states and commands
+    #: last values of ``/diagnostics`` by status name
     diagnostics: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    wall_time: float = 0.0
-    signatures: frozenset[str] = frozenset()
+    wall_time: float = 0.0  #: how long the flight took [s]
+    signatures: frozenset[str] = frozenset()  #: of what its commands were found with
 
 
 def fly(

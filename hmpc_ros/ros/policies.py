@@ -45,34 +45,23 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Told:
-    """A topic on which a policy tells about its solutions.
+    """A topic on which a policy tells about its solutions."""
 
-    Attributes:
-        topic: its name.
-        message: its type.
-        make: returns the message about an answer that was solved, or None.
-        latched: whether it is published, and kept for those who join late, although nobody listens.
-    """
-
-    topic: str
-    message: type
-    make: Callable[[Answer], Any]
+    topic: str  #: its name
+    message: type  #: its type
+    make: Callable[[Answer], Any]  #: returns the message about an answer that was solved, or None
+    #: whether it is published, and kept for those who join late, although nobody listens
     latched: bool = False
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A topic that a policy listens to.
+    """A topic that a policy listens to."""
 
-    Attributes:
-        topic: its name.
-        message: its type, with a header, or a header itself.
-        take: takes a message in and says what became of it, if it is worth a word; raises
-            ValueError with a sentence.
-    """
-
-    topic: str
-    message: type
+    topic: str  #: its name
+    message: type  #: its type, with a header, or a header itself
+    #: takes a message in and says what became of it, if it is worth a word; raises ValueError with
+    #: a sentence
     take: Callable[[Any], str]
 
 

@@ -43,17 +43,11 @@ class RecordingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic to record.
+    """A topic to record."""
 
-    Attributes:
-        name: as for ``create_subscription``.
-        type: the message class.
-        latched: whether its publisher keeps the last message for those who join late.
-    """
-
-    name: str
-    type: type
-    latched: bool = False
+    name: str  #: as for ``create_subscription``
+    type: type  #: the message class
+    latched: bool = False  #: whether its publisher keeps the last message for those who join late
 
     @property
     def qos(self) -> QoSProfile:

@@ -41,20 +41,13 @@ MARKS = (10, 20, 50)
 
 @dataclass(frozen=True)
 class Contestant:
-    """A rule as the benchmark runs it.
+    """A rule as the benchmark runs it."""
 
-    Attributes:
-        label: For tables and figures.
-        colour: In figures.
-        overrides: Of the learner's parameters.
-        random: Whether the seed matters to the rule itself.
-        knows_vehicle: Whether it uses the vehicle's true Jacobians, which nobody has: a yardstick.
-    """
-
-    label: str
-    colour: str
-    overrides: Mapping[str, Any]
-    random: bool = True
+    label: str  #: for tables and figures
+    colour: str  #: in figures
+    overrides: Mapping[str, Any]  #: of the learner's parameters
+    random: bool = True  #: whether the seed matters to the rule itself
+    #: whether it uses the vehicle's true Jacobians, which nobody has: a yardstick
     knows_vehicle: bool = False
 
 
@@ -136,17 +129,11 @@ _NO_NOISE = {'process_noise_std': _STILL, 'measurement_noise_std': _STILL, 'gust
 
 @dataclass(frozen=True)
 class Case:
-    """A vehicle, a task, and what the MPC believes of them.
+    """A vehicle, a task, and what the MPC believes of them."""
 
-    Attributes:
-        name: Of its file.
-        title: The first sentence of the comment that the file begins with; else the name.
-        configuration: What the file says.
-    """
-
-    name: str
-    title: str
-    configuration: Configuration
+    name: str  #: of its file
+    title: str  #: the first sentence of the comment that the file begins with; else the name
+    configuration: Configuration  #: what the file says
 
     @property
     def noisy(self) -> bool:
@@ -193,21 +180,13 @@ def read_case(path: Path) -> Case:
 
 @dataclass(frozen=True)
 class Task:
-    """One run: what a worker process is given.
+    """One run: what a worker process is given."""
 
-    Attributes:
-        name: For people.
-        folder: Where its results are kept.
-        nodes: Values of all nodes' parameters.
-        noisy: Whether weights have to be flown without noise to know their J.
-        flights: How many to fly.
-    """
-
-    name: str
-    folder: Path
-    nodes: dict[str, dict[str, Any]]
-    noisy: bool
-    flights: int
+    name: str  #: for people
+    folder: Path  #: where its results are kept
+    nodes: dict[str, dict[str, Any]]  #: values of all nodes' parameters
+    noisy: bool  #: whether weights have to be flown without noise to know their J
+    flights: int  #: how many to fly
 
     @property
     def identity(self) -> str:

@@ -33,26 +33,16 @@ def nobody(_stage: str, _step: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Flown:
-    """A flight and how it was flown.
+    """A flight and how it was flown."""
 
-    Attributes:
-        flight: states and inputs.
-        how: a few words, e.g. "over ROS 2 in lockstep".
-        timing_label: what ``timing`` is.
-        timing: per step [s].
-        failures: solves that failed.
-        fallbacks: commands that were no solution of the MPC.
-        wall_time: how long it took [s].
-        notes: what a reader should know, e.g. commands that were late.
-    """
-
-    flight: Flight
-    how: str
-    timing_label: str
-    timing: NDArray[np.float64]
-    failures: int | None
-    fallbacks: int | None
-    wall_time: float
+    flight: Flight  #: states and inputs
+    how: str  #: a few words, e.g. "over ROS 2 in lockstep"
+    timing_label: str  #: what ``timing`` is
+    timing: NDArray[np.float64]  #: per step [s]
+    failures: int | None  #: solves that failed
+    fallbacks: int | None  #: commands that were no solution of the MPC
+    wall_time: float  #: how long it took [s]
+    #: what a reader should know, e.g. commands that were late
     notes: list[str] = field(default_factory=list)
 
 

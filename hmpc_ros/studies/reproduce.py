@@ -40,21 +40,13 @@ FAR: dict[str, Any] = {'attitude': 0.6, 'rates': 0.4}
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to learn.
+    """One way to learn."""
 
-    Attributes:
-        label: For tables and figures.
-        colour: In figures.
-        overrides: Of the learner's parameters.
-        model: Which identified model the MPC uses, ``near`` or ``far`` from hover.
-        random: Whether the seed matters; otherwise one run stands for all.
-    """
-
-    label: str
-    colour: str
-    overrides: Mapping[str, Any]
-    model: str = 'near'
-    random: bool = True
+    label: str  #: for tables and figures
+    colour: str  #: in figures
+    overrides: Mapping[str, Any]  #: of the learner's parameters
+    model: str = 'near'  #: which identified model the MPC uses, ``near`` or ``far`` from hover
+    random: bool = True  #: whether the seed matters; otherwise one run stands for all
 
 
 def _hybrid(gamma: float) -> dict[str, Any]:
@@ -220,22 +212,17 @@ class ArmResults:
     """All finished runs of an arm.
 
     Attributes:
-        arm: What it is.
-        seeds: Their seeds.
         C, V, J: (seeds, iterations + 1); NaN after a run had ended.
-        theta: Final weights of each seed, (seeds, 94).
-        stopped: Why runs ended early, by seed.
-        header: Of one of the runs.
     """
 
-    arm: Arm
-    seeds: list[int]
+    arm: Arm  #: what it is
+    seeds: list[int]  #: their seeds
     C: np.ndarray
     V: np.ndarray
     J: np.ndarray
-    theta: np.ndarray
-    stopped: dict[int, str]
-    header: Record
+    theta: np.ndarray  #: final weights of each seed, (seeds, 94)
+    stopped: dict[int, str]  #: why runs ended early, by seed
+    header: Record  #: of one of the runs
 
 
 def read_experiment(out: Path) -> dict[str, ArmResults]:

@@ -145,18 +145,12 @@ def _fly(
 
 @dataclass(frozen=True, eq=False)
 class Rollout:
-    """Flies from a state to a goal under the MPC as it is then.
+    """Flies from a state to a goal under the MPC as it is then."""
 
-    Attributes:
-        vehicle: The simulated vehicle.
-        mpc: The policy.
-        steps: T.
-        safety: Settings of the controller's ladder of fallbacks.
-    """
-
-    vehicle: Vehicle
-    mpc: OfflineMpc
-    steps: int
+    vehicle: Vehicle  #: the simulated vehicle
+    mpc: OfflineMpc  #: the policy
+    steps: int  #: T
+    #: settings of the controller's ladder of fallbacks
     safety: Safety = field(default_factory=Safety)
 
     def __call__(

@@ -28,15 +28,12 @@ class QpDimensions:
     """Structure of the QP: what the generated code depends on, besides the acados version.
 
     Attributes:
-        nx: states.
-        nu: inputs.
-        horizon: stages N.
         first_bounded, n_bounded: the states with a soft bound, a contiguous range.
     """
 
-    nx: int
-    nu: int
-    horizon: int
+    nx: int  #: states
+    nu: int  #: inputs
+    horizon: int  #: stages N
     first_bounded: int
     n_bounded: int
 
@@ -47,19 +44,14 @@ class SolverOptions:
 
     HPIPM's modes, warm starts and condensing change nothing beyond noise here; qpOASES is 100 times
     slower and sometimes wrong.
-
-    Attributes:
-        qp_tolerance: Of HPIPM's residuals.
-        qp_max_iterations: Of HPIPM.
-        hpipm_mode: Its choice between speed and robustness.
-        qp_mu0: Barrier parameter that HPIPM starts with. About as large as the multipliers, whose
-            size the slacks' cost sets: where many bounds act, that takes a fifth fewer iterations
-            than HPIPM's own 1, and elsewhere about as many.
     """
 
-    qp_tolerance: float = QP_TOLERANCE
-    qp_max_iterations: int = 50
-    hpipm_mode: str = 'BALANCE'
+    qp_tolerance: float = QP_TOLERANCE  #: of HPIPM's residuals
+    qp_max_iterations: int = 50  #: of HPIPM
+    hpipm_mode: str = 'BALANCE'  #: its choice between speed and robustness
+    #: barrier parameter that HPIPM starts with. About as large as the multipliers, whose size the
+    #: slacks' cost sets: where many bounds act, that takes a fifth fewer iterations than HPIPM's
+    #: own 1, and elsewhere about as many
     qp_mu0: float = 15.0
 
 

@@ -74,19 +74,14 @@ Q_PART, R_PART, P_PART = (SPACE.parts[name] for name in 'qrp')
 class Weights:
     """Cost weights of the MPC.
 
-    Attributes:
-        q: (12,) square roots of the state weights.
-        r: (4,) square roots of the input weights.
-        p: (78,) lower triangle of the terminal weight's factor L, row by row.
-        slack: (2, 9) linear and quadratic cost of violated soft bounds.
-
     Raises:
         ValueError: a part has the wrong length or is not finite, or a cost of slacks not positive.
     """
 
-    q: np.ndarray
-    r: np.ndarray
-    p: np.ndarray
+    q: np.ndarray  #: (12,) square roots of the state weights
+    r: np.ndarray  #: (4,) square roots of the input weights
+    p: np.ndarray  #: (78,) lower triangle of the terminal weight's factor L, row by row
+    #: (2, 9) linear and quadratic cost of violated soft bounds
     slack: np.ndarray = field(default_factory=lambda: SLACK)
 
     def __post_init__(self) -> None:

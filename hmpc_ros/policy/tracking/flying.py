@@ -19,35 +19,22 @@ from hmpc_ros.policy.tracking.solution import TrackingSolution
 
 @dataclass(frozen=True, eq=False)
 class TrackedFlight:
-    """T steps along a reference.
+    """T steps along a reference."""
 
-    Attributes:
-        time_step: [s].
-        states: (T+1, 13) as it was: p, v (world), q (wxyz, body to world), w (body).
-        measured: (T+1, 13) as sensors gave it; the policy knew these only.
-        inputs: (T, 4) commands: thrust acceleration [m/s^2], body rates [rad/s].
-        reference: its samples at the T+1 times.
-        estimates: (T, 5) thrust acceleration, thrust ratio, disturbance, as used at each step.
-        solutions: of the steps, if they were kept, else empty; those of failed steps are not ok.
-        failures: steps whose solve failed.
-        fallbacks: steps whose command was no solution.
-        solve_times: (T,) of the whole solve [s].
-        planned_steps: that were to be flown.
-        ended: why the flight ended early, empty if it did not.
-    """
-
-    time_step: float
-    states: np.ndarray
-    measured: np.ndarray
-    inputs: np.ndarray
-    reference: Samples
+    time_step: float  #: [s]
+    states: np.ndarray  #: (T+1, 13) as it was: p, v (world), q (wxyz, body to world), w (body)
+    measured: np.ndarray  #: (T+1, 13) as sensors gave it; the policy knew these only
+    inputs: np.ndarray  #: (T, 4) commands: thrust acceleration [m/s^2], body rates [rad/s]
+    reference: Samples  #: its samples at the T+1 times
+    #: (T, 5) thrust acceleration, thrust ratio, disturbance, as used at each step
     estimates: np.ndarray
+    #: of the steps, if they were kept, else empty; those of failed steps are not ok
     solutions: tuple[TrackingSolution, ...]
-    failures: tuple[int, ...]
-    fallbacks: tuple[int, ...]
-    solve_times: np.ndarray
-    planned_steps: int
-    ended: str = ''
+    failures: tuple[int, ...]  #: steps whose solve failed
+    fallbacks: tuple[int, ...]  #: steps whose command was no solution
+    solve_times: np.ndarray  #: (T,) of the whole solve [s]
+    planned_steps: int  #: that were to be flown
+    ended: str = ''  #: why the flight ended early, empty if it did not
 
     @property
     def steps(self) -> int:

@@ -21,19 +21,12 @@ NX, NU, NP = model.NX, model.NU, model.NP
 
 @dataclass(frozen=True)
 class TrackingSolverOptions:
-    """What the generated code depends on.
+    """What the generated code depends on."""
 
-    Attributes:
-        horizon: stages N.
-        condensed: stages of the QP after partial condensing.
-        qp_tolerance: of HPIPM's residuals.
-        qp_max_iterations: of HPIPM.
-    """
-
-    horizon: int = 20
-    condensed: int = 20
-    qp_tolerance: float = 1e-8
-    qp_max_iterations: int = 50
+    horizon: int = 20  #: stages N
+    condensed: int = 20  #: stages of the QP after partial condensing
+    qp_tolerance: float = 1e-8  #: of HPIPM's residuals
+    qp_max_iterations: int = 50  #: of HPIPM
 
 
 class TrackingSolver:
