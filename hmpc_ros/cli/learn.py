@@ -149,15 +149,7 @@ def learn_in_view(
     verbose: bool,
     **how: bool,
 ) -> int:
-    """Learn, and show how it goes; return the exit code.
-
-    Args:
-        configuration: what is learned by whom.
-        out: results folder.
-        console: where to show it.
-        verbose: whether to show the nodes' output.
-        how: see `hmpc_ros.studies.learning.learn`.
-    """
+    """Learn, and show how it goes; return the exit code. What is learned ``how``: see `learn`."""
     for warning in learner.warnings(configuration['learner']):
         console.print(f'[yellow]warning:[/] {warning}')
     try:

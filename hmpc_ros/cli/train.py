@@ -86,12 +86,7 @@ def tell(
 ) -> int:
     """Say what a run came to, and write its summary; return the exit code.
 
-    Args:
-        arguments: with ``out`` and ``json``.
-        console: where to say it.
-        stopped: why the run cannot go on, empty when it can.
-        exit_code: until now.
-        configuration: of the run, for the held-out paths that it may ask for.
+    ``stopped`` says why the run cannot go on; the configuration may ask for held-out paths.
     """
     out: Path = arguments.out
     if not (out / HEADER).exists():  # interrupted while the solver was built

@@ -158,10 +158,7 @@ def rule(
 def tasks(learner: Values, goal: Goal, start: tuple[float, ...]) -> tuple[Task, ...]:
     """Return the tasks ``tasks.*``; none where there is only the one from start to goal.
 
-    Args:
-        learner: The learner's values.
-        goal: Of all tasks, where they have none of their own.
-        start: State that all tasks begin with, where they have none of their own.
+    Goal and start state are those of all tasks that have none of their own.
 
     Raises:
         ValueError: the numbers do not make whole tasks, or not as many starts as goals, or the rule

@@ -84,15 +84,9 @@ def read_weights(
 ) -> dict[str, Any]:
     """Read weights that `write_weights` wrote, for a controller with this model and horizon.
 
-    Args:
-        path: the file.
-        model_identity: of the controller's model.
-        horizon: of its MPC.
-        group: which parameters are read, ``policy`` or ``tracking``.
-
     Returns:
-        The parameters ``policy.q``, ``policy.r``, ``policy.p`` and ``policy.model``, or
-        ``tracking.*``.
+        The parameters of the group: ``policy.q``, ``policy.r``, ``policy.p`` and ``policy.model``,
+        or ``tracking.*``.
 
     Raises:
         ValueError: the file cannot be read, is damaged, or was learned for another controller.

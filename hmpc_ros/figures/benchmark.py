@@ -49,16 +49,9 @@ Rules = Mapping[str, Shown]
 def draw_benchmark(
     path: Path, summary: Mapping[str, Any], known: Rules, winners: Mapping[str, str | None]
 ) -> Path:
-    """Draw the summary of ``hmpc benchmark``.
+    """Draw what `hmpc_ros.studies.benchmark.summarise` returns.
 
-    Args:
-        path: Picture to write.
-        summary: See `hmpc_ros.studies.benchmark.summarise`.
-        known: All rules by name.
-        winners: The best of those that are no yardstick, by case.
-
-    Returns:
-        The path that was written.
+    ``known`` are all rules by name, ``winners`` the best of those that are no yardstick, by case.
     """
     cases = summary['cases']
     rules = [name for name in known if any(name in found for found in cases.values())]

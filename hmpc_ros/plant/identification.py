@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hmpc_ros import disk
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import INPUT_NAMES, NU, NX, STATE_NAMES
 
@@ -141,21 +139,6 @@ def identify(
         condition=condition,
         warnings=tuple(warnings),
     )
-
-
-def load_arrays(path: Path | str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Read ``states`` (T+1, 12) and ``inputs`` (T, 4), in deviations, from a ``.npz`` file.
-
-    Raises:
-        IdentificationError: When the file cannot be read or lacks one of them.
-    """
-    try:
-        arrays = disk.read_arrays(path, {'states': (None, NX), 'inputs': (None, NU)})
-    except (OSError, ValueError) as error:
-        raise IdentificationError(
-            f'{path} holds no states and inputs: {disk.reason(error)}'
-        ) from error
-    return arrays['states'], arrays['inputs']
 
 
 def _stack(

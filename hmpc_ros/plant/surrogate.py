@@ -100,7 +100,6 @@ class Surrogate:
     Args:
         model: What is corrected; it stays the same while the surrogate learns.
         state_scale: Size of the states 3..11 that counts as 1, (9,): their bounds.
-        input_scale: The same for the inputs [rad/s].
 
     Attributes:
         flights: Number of flights learned from.
@@ -111,11 +110,10 @@ class Surrogate:
         self,
         model: LinearModel,
         state_scale: NDArray[np.float64],
-        input_scale: float = INPUT_SCALE,
     ) -> None:
         self.model = model
         self._scale = np.concatenate(
-            (np.full(3, POSITION_SCALE), state_scale, np.full(NU, input_scale))
+            (np.full(3, POSITION_SCALE), state_scale, np.full(NU, INPUT_SCALE))
         )
         self.flights = 0
         self._samples = 0

@@ -268,13 +268,9 @@ def set_rigid_body_path(states: np.ndarray, time: int, time_step: float, message
 def planned_state(
     plan: np.ndarray, time: int, step: float, frame_id: str
 ) -> MultiDOFJointTrajectory:
-    """Return the state that a plan comes to after its first step.
+    """Return the state that a plan (N+1, 14), ``step`` [s] apart, comes to after its first step.
 
-    Args:
-        plan: states (N+1, 14) as in `policy.tracking.solution`.
-        time: of the state that it answers [ns]; the message's stamp.
-        step: between two states [s].
-        frame_id: of the world.
+    The message is stamped with the ``time`` [ns] of the state that it answers.
 
     Returns:
         One point: pose, velocity (world) [m/s] and rates (body) [rad/s], acceleration (world)
@@ -377,12 +373,3 @@ def goal_from_pose(message: PoseStamped) -> Goal:
         raise NotARotationError(q.x, q.y, q.z, q.w)
     _, _, yaw = euler_from_quaternion(q.x, q.y, q.z, q.w)
     return Goal((position.x, position.y, position.z), yaw)
-
-
-def pose_from_goal(goal: Goal, message: PoseStamped) -> None:
-    """Write a goal into a pose; its header stays."""
-    position, orientation = message.pose.position, message.pose.orientation
-    position.x, position.y, position.z = goal.position
-    orientation.x, orientation.y, orientation.z, orientation.w = quaternion_from_euler(
-        0.0, 0.0, goal.yaw
-    )

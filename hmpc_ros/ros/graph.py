@@ -139,24 +139,15 @@ def learning(
     steps: int | None = None,
     namespace: str = '',
     use_sim_time: bool = False,
-    visualizer: bool = False,
     rviz: bool = False,
     web: bool = False,
     only_learner: bool = False,
 ) -> list[NodeSpec]:
     """List the processes of a learning run: those of a simulated flight, and the learner.
 
-    Args:
-        config: As for `simulation`.
-        parameters: As for `simulation`.
-        steps: T, if not as the parameter file says; the simulator holds after as many, until the
-            next reset.
-        namespace: As for `simulation`.
-        use_sim_time: As for `simulation`.
-        visualizer: As for `simulation`.
-        rviz: As for `simulation`.
-        web: As for `simulation`.
-        only_learner: Start the learner beside nodes that run already.
+    A flight has ``steps``, if not as many as the parameter file says; the simulator holds after
+    them. With ``only_learner`` it is started beside nodes that run already. The other arguments are
+    those of `simulation`.
 
     Raises:
         FileNotFoundError: the parameter file does not exist.
@@ -186,7 +177,6 @@ def learning(
         {**given, 'simulator': simulator},
         namespace=namespace,
         use_sim_time=use_sim_time,
-        visualizer=visualizer,
         rviz=rviz,
         web=web,
     )
@@ -268,12 +258,8 @@ def vehicle(
 ) -> list[NodeSpec]:
     """List the processes that fly a vehicle through its autopilot: controller and adapter.
 
-    Args:
-        adapter: ``mavlink_adapter``, ``mavros_adapter``, ``px4_adapter`` or ``crazyflie_adapter``.
-        config: As for `simulation`.
-        parameters: As for `simulation`.
-        namespace: As for `simulation`.
-        web: As for `simulation`.
+    The adapter is ``mavlink_adapter``, ``mavros_adapter``, ``px4_adapter`` or
+    ``crazyflie_adapter``; the other arguments are those of `simulation`.
 
     Raises:
         FileNotFoundError: the parameter file does not exist.

@@ -74,7 +74,6 @@ def fly(
     hold_missing: bool = False,
     reader: Reader | None = None,
     progress: Progress = lambda _stage, _step: None,
-    connect_timeout: float = CONNECT_TIMEOUT,
     environment: Mapping[str, str] | None = None,
 ) -> LocalFlight:
     """Start the nodes, fly one flight, and end the nodes.
@@ -88,7 +87,6 @@ def fly(
         hold_missing: see `FlightLog.flight`; for flights at the pace of the wall clock.
         reader: receives the nodes' output, see `LocalRunner`.
         progress: is called with the stage ("starting", "flying") and the step reached.
-        connect_timeout: [s] until everything must talk.
         environment: variables to add for the nodes and for this process's part in their graph.
 
     Raises:
@@ -102,7 +100,6 @@ def fly(
         interface=interface,
         listeners=listeners,
         reader=reader,
-        connect_timeout=connect_timeout,
         environment=environment,
     ) as flights:
         flown = flights.fly(steps, time_step, hold_missing=hold_missing, progress=progress)
@@ -116,7 +113,6 @@ def open_flights(
     interface: CommandInterface = ROTORS,
     listeners: Sequence[Listener] = (),
     reader: Reader | None = None,
-    connect_timeout: float = CONNECT_TIMEOUT,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[LocalFlights]:
     """Start the nodes, and end them after the last flight; arguments and errors as for `fly`."""
@@ -130,7 +126,7 @@ def open_flights(
             stack.callback(listener.close)
             listener.listen(node)
         flights = LocalFlights(runner, node, executor, interface)
-        flights.connect(connect_timeout)
+        flights.connect(CONNECT_TIMEOUT)
         yield flights
 
 

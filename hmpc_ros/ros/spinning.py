@@ -63,11 +63,6 @@ def open_node(
 
     Ctrl-C stays Python's.
 
-    Args:
-        name: of the node.
-        namespace: of the node.
-        executor_of: makes the executor.
-
     Raises:
         ValueError: ``ROS_DOMAIN_ID`` is no domain.
     """

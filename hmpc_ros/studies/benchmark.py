@@ -281,9 +281,7 @@ def _fly_as_worker(task: Task) -> str:
 def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
     """Start a run or go on with it, and keep its outcome.
 
-    Args:
-        task: What to fly.
-        on_record: Called with the flights so far and the latest J.
+    ``on_record`` is called with the flights so far and the latest J.
 
     Returns:
         Why it diverged, empty when it did not.

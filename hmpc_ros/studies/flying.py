@@ -67,12 +67,7 @@ class _WatchedMpc:
 def fly_offline(
     configuration: Configuration, steps: int, progress: Progress = nobody
 ) -> Flown:
-    """Fly in this process.
-
-    Args:
-        configuration: what flies.
-        steps: control steps.
-        progress: is called with what is being done and the step.
+    """Fly in this process; ``progress`` is told what is being done, and the step.
 
     Raises:
         ValueError: some values do not go together.
@@ -117,15 +112,10 @@ def fly_over_ros(
     record: Path | None = None,
     reader: Callable[[str, str], None] | None = None,
 ) -> Flown:
-    """Fly with the real nodes, each a process of its own.
+    """Fly with the real nodes, each a process of its own, and with RViz where it is wanted.
 
-    Args:
-        configuration: what flies.
-        steps: control steps.
-        progress: as for `fly_offline`.
-        rviz: whether to start RViz with it.
-        record: MCAP file of all topics; none if None.
-        reader: is called with each line of output of a node, and the node's name before it.
+    All topics go to the MCAP file ``record``; ``reader`` is called with the name of a node and each
+    line of its output.
 
     Raises:
         ValueError: some values do not go together, or ROS 2 is not here.

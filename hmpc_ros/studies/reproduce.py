@@ -85,14 +85,8 @@ def reproduce(
 ) -> str:
     """Run what is missing of the experiment, draw its figures, and return its table.
 
-    Args:
-        configuration: Vehicle and task.
-        out: Results folder, absolute; what is finished there is kept.
-        arms: Names of `ARMS`.
-        seeds: How many, from 0.
-        iterations: Of each run.
-        jobs: Processes at a time.
-        console: Where progress is shown.
+    Of each of the ``arms``, names of `ARMS`, there are as many ``seeds``, from 0; what is finished
+    in the results folder, an absolute path, is kept.
 
     Raises:
         ValueError: the configuration contradicts itself.

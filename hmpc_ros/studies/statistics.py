@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import optimize, stats
@@ -11,10 +11,8 @@ RESAMPLES = 2000
 MOST = 1e12  # stands for infinity, where it must not be subtracted from itself
 
 
-def interval(
-    values: Sequence[float], statistic: Callable[..., float] = np.median
-) -> tuple[float, float]:
-    """Return the bootstrap interval (percentiles, 95 %) of a statistic; its ends may be infinite.
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the bootstrap interval (percentiles, 95 %) of the median; its ends may be infinite.
 
     Raises:
         ValueError: there is no value.
@@ -25,7 +23,7 @@ def interval(
     if np.ptp(clipped) == 0:
         return float(values[0]), float(values[0])
     found = stats.bootstrap(
-        (clipped,), statistic, n_resamples=RESAMPLES, method='percentile',
+        (clipped,), np.median, n_resamples=RESAMPLES, method='percentile',
         random_state=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     low, high = (float(end) if end < MOST / 10 else np.inf for end in (found.low, found.high))

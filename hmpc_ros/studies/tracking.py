@@ -48,17 +48,7 @@ def fly_over_ros(
     listeners: Sequence[Listener] = (),
     reader: Callable[[str, str], None] | None = None,
 ) -> tuple[flying.TrackedFlight, dict[str, Any], float]:
-    """Fly with node processes.
-
-    Args:
-        configuration: what flies.
-        reference: of the configuration.
-        steps: control steps.
-        progress: is called with what is being done and the step.
-        rviz: whether to start RViz with it.
-        record: MCAP file of all topics; none if None.
-        listeners: take part with the recorder's node, see `local_flight.fly`.
-        reader: is called with each line of output of a node, and the node's name before it.
+    """Fly with node processes; arguments as of `studies.flying.fly_nodes`.
 
     Returns:
         The flight, what only nodes can tell, and how long it took [s].
@@ -149,12 +139,6 @@ def flyer_over_ros(
     reader: Callable[[str, str], None] | None = None,
 ) -> Iterator[NodesFlyer]:
     """Start simulator and controller, and end them after the last flight.
-
-    Args:
-        configuration: what flies.
-        reference: of the configuration.
-        steps: control steps of each flight.
-        reader: is called with each line of output of a node, and the node's name before it.
 
     Raises:
         ValueError: ROS 2 is not installed, or the vehicle is paced by the clock.

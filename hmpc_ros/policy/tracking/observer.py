@@ -57,11 +57,9 @@ def _function(limits: ObserverLimits) -> ca.Function:
 class Observer:
     """Estimates (5,): thrust acceleration a [m/s^2], thrust ratio, disturbance (3) [m/s^2]."""
 
-    def __init__(
-        self, parameters: TrackingParameters, limits: ObserverLimits | None = None
-    ) -> None:
+    def __init__(self, parameters: TrackingParameters) -> None:
         """Start where the model is right."""
-        self._function = _BufferedFunction(_function(limits or ObserverLimits()))
+        self._function = _BufferedFunction(_function(ObserverLimits()))
         self._p = np.zeros(model.NP)
         self.set_parameters(parameters)
         self.reset()
