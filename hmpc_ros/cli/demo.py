@@ -56,12 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--iterations', metavar='N', type=int, help='iterations of learning')
     parser.add_argument('--seed', metavar='N', type=int, help='seed of the random directions')
     parser.add_argument(
-        '--out',
-        metavar='DIR',
-        type=output_folder,
-        default='build/demo',
+        '--out', metavar='DIR', type=output_folder, default='build/demo',
         help='folder of picture, numbers and results (default: build/demo)',
-    )
+    )  # fmt: skip
     parser.add_argument('--record', action='store_true', help='record the topics to an MCAP file')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
 

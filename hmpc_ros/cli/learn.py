@@ -64,10 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser, 'results/learning')
     add_vehicle(parser)
     parser.add_argument(
-        '--attach',
-        action='store_true',
+        '--attach', action='store_true',
         help='start the learner only, beside nodes that run already in this ROS_DOMAIN_ID',
-    )
+    )  # fmt: skip
     parser.add_argument(
         '--record', action='store_true', help='record the topics to an MCAP file in the folder'
     )

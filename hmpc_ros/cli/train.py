@@ -45,19 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_run(parser, 'results/training')
     parser.add_argument(
-        '--jobs',
-        metavar='N',
-        type=count(MOST_JOBS),
-        default=1,
+        '--jobs', metavar='N', type=count(MOST_JOBS), default=1,
         help='processes that fly what is due at the same time (default: 1); same results',
-    )
+    )  # fmt: skip
     parser.add_argument(
-        '--dask',
-        metavar='ADDRESS',
-        type=address,
-        default='',
+        '--dask', metavar='ADDRESS', type=address, default='',
         help='fly on the workers of this Dask scheduler',
-    )
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

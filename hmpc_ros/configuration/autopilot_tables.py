@@ -7,7 +7,7 @@ autopilot, and what its throttle is worth.
 from hmpc_ros.autopilots.takeover import Gates
 from hmpc_ros.configuration.schema import declared, fixed
 
-# fmt: off (as in `tables`)
+# fmt: off
 ADAPTER = (
     fixed('frame_id', 'map', "frame of the odometry; its origin is the autopilot's"),
     fixed('child_frame_id', 'base_link', 'body frame of the odometry'),

@@ -27,7 +27,8 @@ from hmpc_ros.policy.linear.mpc import HORIZON
 from hmpc_ros.policy.linear.weights import N_THETA, SPACE
 from hmpc_ros.policy.parameters import Block
 
-# fmt: off (a line for name and default, one for the meaning, one for unit and range)
+# A line for name and default, one for the meaning, one for unit and range.
+# fmt: off
 
 _TIME_STEP = fixed('time_step', TIME_STEP, 'length of a control step', 's', lower=1e-4, upper=1.0)
 

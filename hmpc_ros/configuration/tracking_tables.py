@@ -47,7 +47,7 @@ def _tracking(kind: type, prefix: str, *of_the_preset: str) -> tuple[Parameter, 
 #: The `backend` whose vehicle takes rotor speeds.
 ROTOR_SPEEDS = 'ours'
 
-# fmt: off (as in `tables`)
+# fmt: off
 SIMULATOR = (
     fixed(
         'backend', 'ours',
