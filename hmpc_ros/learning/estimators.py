@@ -6,13 +6,13 @@ one (``hmpc_ros.learning.requests``) and returns a ``GradientEstimate``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hmpc_ros.learning.requests import PERTURBED, FlightRequest
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
@@ -121,14 +121,11 @@ class ZerothOrder:
         retries: How often an unsafe perturbation is halved before it is given up.
     """
 
-    delta: float = field(
-        default=1e-4, metadata=about('length of the perturbation of theta', low=1e-12)
+    delta: float = parameter(1e-4, 'length of the perturbation of theta', low=1e-12)
+    directions: int = parameter(
+        1, 'orthogonal directions of the zeroth-order estimate per iteration', low=1
     )
-    directions: int = field(
-        default=1,
-        metadata=about('orthogonal directions of the zeroth-order estimate per iteration', low=1),
-    )
-    two_sided: bool = field(default=False, metadata=about('perturb each direction both ways'))
+    two_sided: bool = parameter(False, 'perturb each direction both ways')
     retries: int = 3
 
     def __post_init__(self) -> None:

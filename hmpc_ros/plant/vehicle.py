@@ -2,11 +2,11 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.quadcopter import NU, NX, Quadcopter
 
 _VECTORS = {'wind_force': 3, 'process_noise_std': NX, 'measurement_noise_std': NX}
@@ -20,31 +20,20 @@ class Imperfections:
         ValueError: a value is negative, not finite or of the wrong length.
     """
 
-    motor_time_constant: float = field(
-        default=0.0,
-        metadata=about('first-order lag from commanded to actual rotor speed; 0: none', 's', 0.0),
+    motor_time_constant: float = parameter(
+        0.0, 'first-order lag from commanded to actual rotor speed; 0: none', 's', 0.0
     )
-    input_delay_steps: int = field(
-        default=0, metadata=about('control steps before a command reaches the motors', '', 0, 20)
+    input_delay_steps: int = parameter(
+        0, 'control steps before a command reaches the motors', '', 0, 20
     )
-    wind_force: tuple[float, ...] = field(
-        default=(0.0,) * 3, metadata=about('constant wind force, world frame', 'N')
+    wind_force: tuple[float, ...] = parameter((0.0,) * 3, 'constant wind force, world frame', 'N')
+    gust_std: float = parameter(0.0, 'standard deviation of the gust force per axis', 'N', 0.0)
+    gust_time_constant: float = parameter(1.0, 'correlation time of gusts', 's', 1e-3)
+    process_noise_std: tuple[float, ...] = parameter(
+        (0.0,) * NX, 'standard deviation of the noise added to each state at every step', low=0.0
     )
-    gust_std: float = field(
-        default=0.0, metadata=about('standard deviation of the gust force per axis', 'N', 0.0)
-    )
-    gust_time_constant: float = field(
-        default=1.0, metadata=about('correlation time of gusts', 's', 1e-3)
-    )
-    process_noise_std: tuple[float, ...] = field(
-        default=(0.0,) * NX,
-        metadata=about(
-            'standard deviation of the noise added to each state at every step', low=0.0
-        ),
-    )
-    measurement_noise_std: tuple[float, ...] = field(
-        default=(0.0,) * NX,
-        metadata=about('standard deviation of the noise on each measured state', low=0.0),
+    measurement_noise_std: tuple[float, ...] = parameter(
+        (0.0,) * NX, 'standard deviation of the noise on each measured state', low=0.0
     )
 
     def __post_init__(self) -> None:

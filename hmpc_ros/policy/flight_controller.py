@@ -50,7 +50,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.policy.protocol import SolveStatus
 
 _NANOSECONDS = 1_000_000_000
@@ -179,41 +179,25 @@ class Safety:
         ValueError: a setting is out of its range.
     """
 
-    state_timeout: float = field(
-        default=0.5,
-        metadata=about(
-            'age of the last odometry (wall clock) beyond which the controller falls back',
-            's',
-            1e-3,
-        ),
+    state_timeout: float = parameter(
+        0.5, 'age of the last odometry (wall clock) beyond which the controller falls back',
+        's', 1e-3,
+    )  # fmt: skip
+    max_fallback_steps: int = parameter(
+        5, 'steps the shifted last plan is flown without a solution', low=0
     )
-    max_fallback_steps: int = field(
-        default=5,
-        metadata=about('steps the shifted last plan is flown without a solution', low=0),
+    max_hover_steps: int = parameter(
+        20, 'steps the hover command is sent after that, before the controller falls silent', low=0
     )
-    max_hover_steps: int = field(
-        default=20,
-        metadata=about(
-            'steps the hover command is sent after that, before the controller falls silent', low=0
-        ),
-    )
-    max_tilt: float = field(
-        default=1.0,
-        metadata=about(
-            'roll or pitch beyond which the linear model is not trusted with a solution',
-            'rad',
-            0.01,
-            1.5,
-        ),
-    )
-    clock_reset_threshold: float = field(
-        default=1.0,
-        metadata=about(
-            'a stamp that goes back by more than this is a restarted clock, by less an old message',
-            's',
-            0.0,
-        ),
-    )
+    max_tilt: float = parameter(
+        1.0, 'roll or pitch beyond which the linear model is not trusted with a solution',
+        'rad', 0.01, 1.5,
+    )  # fmt: skip
+    clock_reset_threshold: float = parameter(
+        1.0,
+        'a stamp that goes back by more than this is a restarted clock, by less an old message',
+        's', 0.0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         """Refuse settings with which there is no ladder."""

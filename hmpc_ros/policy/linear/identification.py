@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.identification import Identification, identify
 from hmpc_ros.plant.quadcopter import ATTITUDE, NU, NX, POSITION, RATES, VELOCITY
 from hmpc_ros.policy.flight import closed_loop
@@ -30,8 +30,8 @@ MOST_SAMPLES = 1_000_000
 class FlightPlan:
     """How the flights to identify from are flown."""
 
-    flights: int = field(default=100, metadata=about('flights to identify from', low=1))
-    steps: int = field(default=50, metadata=about('steps of each', low=1))
+    flights: int = parameter(100, 'flights to identify from', low=1)
+    steps: int = parameter(50, 'steps of each', low=1)
     # Initial states are uniform within these distances from the goal [m, m/s, rad, rad/s]; attitude
     # and rates decide how much of the vehicle's nonlinearity the linear model has to average.
     position: float = 0.5
