@@ -42,11 +42,7 @@ class BlackBoxRule:
     """See the module's description."""
 
     suggest: Suggest  #: chooses what to fly
-
-    @property
-    def tasks(self) -> int:
-        """One."""
-        return 1
+    tasks = 1  # the rule knows no others
 
     def iterate(
         self, k: int, policy: Parameters, memory: Memory, rng: np.random.Generator

@@ -85,11 +85,7 @@ class PaperRule:
     estimator: Estimator  #: supplies g_k
     step_size: StepSize  #: alpha_k
     safeguard: Safeguard | None = None  #: decides which weights are kept; None keeps all
-
-    @property
-    def tasks(self) -> int:
-        """One: the rule knows no others."""
-        return 1
+    tasks = 1  # the rule knows no others
 
     def iterate(
         self, k: int, policy: Parameters, memory: Memory, rng: np.random.Generator

@@ -29,6 +29,7 @@ from hmpc_ros.plant.kinds import ROTORS
 from hmpc_ros.share import config_dir
 from hmpc_ros.studies.reproduce import ARMS
 from hmpc_ros.studies.run_pool import tell, work_off
+from hmpc_ros.studies.statistics import or_none
 
 if TYPE_CHECKING:
     from hmpc_ros.learning.results import Record
@@ -311,8 +312,8 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
         seconds = sum(record['seconds'] for record in results.iterations)
     content = {
         'identity': task.identity,
-        'start': _or_none(start),
-        'curve': [_or_none(J) for J in known],
+        'start': or_none(start),
+        'curve': [or_none(J) for J in known],
         'diverged': run.stopped,
         'theta': best['theta'] if best else None,
         'fixed': best.get('fixed') if best else None,
@@ -375,10 +376,6 @@ def curve(
     return known
 
 
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 # -- what came of it -------------------------------------------------------------------------------
 
 
@@ -429,8 +426,8 @@ def _numbers(runs: Mapping[int, Record], flights: int) -> dict[str, Any]:
         },
         'diverged': sum(bool(outcome['diverged']) for outcome in runs.values()),
         'curve': {
-            'median': [_or_none(J) for J in np.median(every, axis=0)],
-            'worst': [_or_none(J) for J in np.max(every, axis=0)],
+            'median': [or_none(J) for J in np.median(every, axis=0)],
+            'worst': [or_none(J) for J in np.max(every, axis=0)],
         },
     }
 
@@ -439,9 +436,9 @@ def _spread(values: Mapping[int, float]) -> dict[str, Any]:
     """Return median, worst and all values by seed; null where J is infinite."""
     numbers = list(values.values())
     return {
-        'median': _or_none(np.median(numbers)),
-        'worst': _or_none(max(numbers)),
-        'per_seed': {str(seed): _or_none(value) for seed, value in values.items()},
+        'median': or_none(np.median(numbers)),
+        'worst': or_none(max(numbers)),
+        'per_seed': {str(seed): or_none(value) for seed, value in values.items()},
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -219,17 +218,20 @@ def controller_counts(
     diagnostics: Mapping[str, Mapping[str, str]], *, lockstep: bool
 ) -> dict[str, int]:
     """Read the controller's counters from its diagnostics."""
-    counts: dict[str, int] = {}
-    for status, values in diagnostics.items():
-        if 'controller' not in status:
-            continue
-        for key in ('failures', 'fallbacks'):
-            with contextlib.suppress(KeyError, ValueError):
-                counts[key] = int(values[key])
-        if lockstep and 'fallbacks' in counts:
-            # Nothing that answers no state is flown in lockstep.
-            counts['fallbacks'] -= int(values.get('fallbacks: state timeout', 0))
+    told = controller_told(diagnostics)
+    counts = {key: int(told[key]) for key in ('failures', 'fallbacks') if key in told}
+    if lockstep and 'fallbacks' in counts:
+        # Nothing that answers no state is flown in lockstep.
+        counts['fallbacks'] -= int(told.get('fallbacks: state timeout', 0))
     return counts
+
+
+def finite(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return numbers for JSON: what is not finite becomes null."""
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value
+        for name, value in numbers.items()
+    }
 
 
 def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dict[str, Any]:
@@ -239,7 +241,7 @@ def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dic
     distance = float(np.linalg.norm(flight.deviations[-1, :3]))
     known = flown.timing[np.isfinite(flown.timing)]
     median, p99 = np.percentile(known, (50, 99)) if len(known) else (np.nan, np.nan)
-    numbers = {
+    return finite({
         'C': outcome.C,
         'V': outcome.V,
         'J': outcome.J,
@@ -260,8 +262,4 @@ def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dic
         'step_time_p99': float(p99),
         'step_time_is': flown.timing_label,
         'notes': flown.notes,
-    }
-    return {
-        name: None if isinstance(value, float) and not np.isfinite(value) else value
-        for name, value in numbers.items()
-    }
+    })  # fmt: skip

@@ -23,6 +23,7 @@ from hmpc_ros.learning.results import HEADER, ResultsError, number, read_header,
 from hmpc_ros.policy.linear.identification import FlightPlan
 from hmpc_ros.studies.identification import identify_by_flying, statistics
 from hmpc_ros.studies.run_pool import tell, work_off
+from hmpc_ros.studies.statistics import or_none
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -279,16 +280,16 @@ def summarise(results: Mapping[str, ArmResults]) -> dict[str, Any]:
         }
         for key, values in final.items():
             entry[key] = {
-                'median': _or_none(np.median(values)),
-                'worst': _or_none(np.max(values)),
-                'per_seed': [_or_none(value) for value in values],
+                'median': or_none(np.median(values)),
+                'worst': or_none(np.max(values)),
+                'per_seed': [or_none(value) for value in values],
             }
         if reference is not None:
             for key in ('C', 'J'):
                 ours = float(np.median(_final(getattr(reference, key))))
                 gap = 100 * (float(np.median(final[key])) / ours - 1)
-                entry[f'gap_{key}_percent'] = _or_none(gap)
-        entry['iterations_to_half_the_gain'] = _or_none(np.median(_half_way(found, reference)))
+                entry[f'gap_{key}_percent'] = or_none(gap)
+        entry['iterations_to_half_the_gain'] = or_none(np.median(_half_way(found, reference)))
         arms[name] = entry
     return {'arms': arms, 'paper': PAPER, **provenance()}
 
@@ -350,10 +351,6 @@ def _half_way(found: ArmResults, reference: ArmResults | None) -> np.ndarray:
     above = np.where(np.isfinite(found.J), found.J, np.inf) > 0.5 * (start + end)
     arrivals = [np.flatnonzero(row)[-1] + 1.0 if row.any() else 0.0 for row in above]
     return np.array([a if a < found.J.shape[1] else np.inf for a in arrivals])
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _cell(value: float | None, form: str, unit: str = '') -> str:

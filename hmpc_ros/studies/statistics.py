@@ -11,6 +11,11 @@ RESAMPLES = 2000
 MOST = 1e12  # stands for infinity, where it must not be subtracted from itself
 
 
+def or_none(value: float) -> float | None:
+    """Return a number for JSON, None where it is not finite."""
+    return float(value) if np.isfinite(value) else None
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the bootstrap interval (percentiles, 95 %) of the median; its ends may be infinite.
 
