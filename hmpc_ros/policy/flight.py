@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 SAME_COMMAND = 1e-2
 
 
-class Frame(Protocol):
-    """Where a flight is to go, as the frame in which its errors are."""
-
-    def deviation(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the errors (..., nd) of states (..., nx)."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Flight:
     """What was measured and commanded during one flight of T steps."""
@@ -35,7 +27,7 @@ class Flight:
     #: measured states, world frame, (T+1, nx); SI units in the vehicle's order
     states: NDArray[np.float64]
     inputs: NDArray[np.float64]  #: commands, (T, nu); SI units
-    goal: Any  #: where the flight was to go, a `Frame`
+    goal: Any  #: where the flight was to go; its ``deviation`` gives the errors (..., nd) of states
     #: command at which the vehicle's model hovers, (nu,), or follows its reference, (T, nu)
     hover_input: NDArray[np.float64]
     #: the MPC's `Solution` at each step, (T,); empty when they were not kept. A vehicle over ROS
@@ -99,7 +91,7 @@ def closed_loop(
             is one to keep, and whether the input is a fallback's; or says why there is none, which
             ends the flight.
         advance: Takes a state, its answer and its step to the next state.
-        goal: Of the flight, a `Frame` for whoever asks for its deviations.
+        goal: Of the flight.
         hover_input: Of the flight.
         keep_solutions: Whether the flight keeps its solutions.
         deviations: Whether answers are deviations from ``hover_input``.
