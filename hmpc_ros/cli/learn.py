@@ -140,12 +140,7 @@ def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuratio
 
 
 def learn_in_view(
-    configuration: Configuration,
-    out: Path,
-    console: Console,
-    *,
-    verbose: bool,
-    **how: bool,
+    configuration: Configuration, out: Path, console: Console, *, verbose: bool, **how: bool
 ) -> int:
     """Learn, and show how it goes; return the exit code. What is learned ``how``: see `learn`."""
     for warning in learner.warnings(configuration['learner']):

@@ -219,9 +219,7 @@ def refuse_to_fly(configuration: Configuration) -> None:
         )
 
 
-def read_configuration(
-    arguments: argparse.Namespace, *more: str
-) -> tuple[Path, Configuration]:
+def read_configuration(arguments: argparse.Namespace, *more: str) -> tuple[Path, Configuration]:
     """Return the parameter file's path and all values, overrides included, and ``more`` of them.
 
     Raises:

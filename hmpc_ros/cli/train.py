@@ -112,9 +112,7 @@ def _train(
             configuration, arguments.out, bar.start, bar.update, jobs
         )
     with workers(arguments.jobs, arguments.dask) as executor:
-        return learner.train_offline(
-            configuration, arguments.out, bar.start, bar.update, executor
-        )
+        return learner.train_offline(configuration, arguments.out, bar.start, bar.update, executor)
 
 
 def rehearsing() -> int:

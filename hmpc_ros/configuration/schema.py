@@ -115,9 +115,7 @@ def declared(
         changes: what else a field cannot know of its parameter, by the field's name.
     """
     return tuple(
-        replace(
-            _declared(field, prefix, whose, read_only, defaults), **changes.get(field.name, {})
-        )
+        replace(_declared(field, prefix, whose, read_only, defaults), **changes.get(field.name, {}))
         for field in fields(kind)
         if 'text' in field.metadata
     )

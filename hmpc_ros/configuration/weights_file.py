@@ -94,9 +94,7 @@ def read_weights(
     try:
         text = disk.read_text(path, ros_yaml.MOST_BYTES)
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f'the weights file {path} cannot be read: {disk.reason(error)}'
-        ) from error
+        raise ValueError(f'the weights file {path} cannot be read: {disk.reason(error)}') from error
     try:
         document = ros_yaml.read(text)
         policy = document['controller']['ros__parameters'][group]

@@ -99,8 +99,7 @@ def _draw_worst_state(
         times = np.arange(flight.steps + 1) * time_step
         axis.plot(times, flight.deviations[:, column], color=colour, label=label)
     reach = 1.15 * max(
-        bounds[worst],
-        *(np.abs(flight.deviations[:, column]).max() for flight in (before, after)),
+        bounds[worst], *(np.abs(flight.deviations[:, column]).max() for flight in (before, after))
     )
     for sign in (-1, 1):
         axis.axhline(sign * bounds[worst], color=MUTED, lw=0.9, zorder=1)

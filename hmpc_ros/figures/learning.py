@@ -255,9 +255,7 @@ def _finite(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def _draw_changes(
-    axis: Axes,
-    predicted: NDArray[np.float64],
-    measured: NDArray[np.float64],
+    axis: Axes, predicted: NDArray[np.float64], measured: NDArray[np.float64]
 ) -> None:
     """Draw what was foretold of J against what came of it: on the diagonal it was right."""
     known = np.isfinite(predicted) & np.isfinite(measured)

@@ -58,10 +58,7 @@ class Differentiable(Protocol):
 
 
 def gradient(
-    flight: Any,
-    policy: PolicyDerivative,
-    plant: Any,
-    objective: Differentiable,
+    flight: Any, policy: PolicyDerivative, plant: Any, objective: Differentiable
 ) -> NDArray[np.float64]:
     """Differentiate J of one flight with respect to the MPC's weights theta.
 
@@ -112,10 +109,7 @@ def backpropagate(
 
 
 def loop_gradient(
-    policy: PolicyDerivative,
-    loop: Loop,
-    dJ_dx: NDArray[np.float64],
-    dJ_du: NDArray[np.float64],
+    policy: PolicyDerivative, loop: Loop, dJ_dx: NDArray[np.float64], dJ_du: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Differentiate J of one flight where theta also moves what the policy remembers.
 

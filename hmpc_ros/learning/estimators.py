@@ -254,7 +254,5 @@ def orthonormal_directions(m: int, n: int, rng: np.random.Generator) -> NDArray[
     return np.ascontiguousarray((frame * np.sign(np.diag(triangle))).T)
 
 
-def _or_zero(
-    gradient: NDArray[np.float64] | None, nominal: Evaluation
-) -> NDArray[np.float64]:
+def _or_zero(gradient: NDArray[np.float64] | None, nominal: Evaluation) -> NDArray[np.float64]:
     return np.zeros_like(nominal.theta) if gradient is None else gradient

@@ -78,8 +78,6 @@ class LogarithmicRule:
                 step: Step = stop.value
                 flown = step.nominal
                 request = replace(flown.request, parameters=back(flown.request.parameters))
-                return replace(
-                    step, nominal=replace(flown, request=request), next=back(step.next)
-                )
+                return replace(step, nominal=replace(flown, request=request), next=back(step.next))
             found = yield [replace(each, parameters=back(each.parameters)) for each in asked]
             told = [replace(e, request=r) for e, r in zip(found, asked, strict=True)]

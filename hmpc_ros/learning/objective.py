@@ -167,7 +167,5 @@ class Objective:
         dx[:-1] *= self.state_weights
         dx[-1] *= self.terminal_weights
         bounded = x[:, self.bounded]
-        dx[:, self.bounded] += (
-            self.penalty * np.sign(bounded) * (np.abs(bounded) > self.state_max)
-        )
+        dx[:, self.bounded] += self.penalty * np.sign(bounded) * (np.abs(bounded) > self.state_max)
         return dx, 2.0 * u * self.input_weights

@@ -106,11 +106,7 @@ class Surrogate:
         choice: Index of the way that each state is predicted in, (12,).
     """
 
-    def __init__(
-        self,
-        model: LinearModel,
-        state_scale: NDArray[np.float64],
-    ) -> None:
+    def __init__(self, model: LinearModel, state_scale: NDArray[np.float64]) -> None:
         self.model = model
         self._scale = np.concatenate(
             (np.full(3, POSITION_SCALE), state_scale, np.full(NU, INPUT_SCALE))

@@ -61,10 +61,7 @@ class Vehicle:
     """
 
     def __init__(
-        self,
-        quadcopter: Quadcopter,
-        imperfections: Imperfections | None = None,
-        seed: int = 0,
+        self, quadcopter: Quadcopter, imperfections: Imperfections | None = None, seed: int = 0
     ) -> None:
         """Start flight 0 at the origin, at rest."""
         self.quadcopter = quadcopter

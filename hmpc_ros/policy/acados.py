@@ -178,11 +178,7 @@ def acados() -> _Acados:
 
 
 def cached_solver(
-    name: str,
-    formulate: Callable[[], Any],
-    module: str,
-    request: Any,
-    **ingredients: Any,
+    name: str, formulate: Callable[[], Any], module: str, request: Any, **ingredients: Any
 ) -> Any:
     """Return an ``AcadosOcpSolver``, generated and compiled if this machine has not done so yet.
 

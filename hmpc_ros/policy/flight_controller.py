@@ -466,9 +466,7 @@ class FlightController:
             self._pilot.sent(command)
         return Answer(command, source, reason, present, detail=detail)
 
-    def _rung(
-        self, present: int, state: np.ndarray | None
-    ) -> tuple[np.ndarray | None, Source]:
+    def _rung(self, present: int, state: np.ndarray | None) -> tuple[np.ndarray | None, Source]:
         """Return the command of the rung that is reached, and which it is."""
         safety = self._safety
         if self._fallback_since is None:

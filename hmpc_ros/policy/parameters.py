@@ -187,4 +187,3 @@ class Parameters:
             else beside.get(block.name, np.empty(0)).tolist()
             for block in self.space.blocks
         }
-

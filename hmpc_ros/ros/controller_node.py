@@ -45,11 +45,7 @@ from hmpc_ros.policy.flight_controller import (
     Statistics,
 )
 from hmpc_ros.policy.solver_cache import CodeGenerationError
-from hmpc_ros.ros.conversions import (
-    NotARotationError,
-    goal_from_pose,
-    nanoseconds,
-)
+from hmpc_ros.ros.conversions import NotARotationError, goal_from_pose, nanoseconds
 from hmpc_ros.ros.parameters import NodeParameters, ros_type
 from hmpc_ros.ros.policies import POLICIES, Heard
 from hmpc_ros.ros.qos import HISTORY, LATCHED, NEWEST, RELIABLE
@@ -177,9 +173,7 @@ class Controller(LifecycleNode):
             self.get_logger().error(f'cannot set up the MPC: {error}')
             return TransitionCallbackReturn.FAILURE
         self._flight = FlightController(
-            pilot,
-            tuning.safety,
-            stamp_clock=lambda: 1e-9 * self.get_clock().now().nanoseconds,
+            pilot, tuning.safety, stamp_clock=lambda: 1e-9 * self.get_clock().now().nanoseconds
         )
 
         overridable = QoSOverridingOptions.with_default_policies

@@ -96,11 +96,7 @@ class FlightLog:
         self._add(_Message(True, stamp, state, arrival))
 
     def add_input(
-        self,
-        stamp: int,
-        command: NDArray[np.float64],
-        arrival: float = np.nan,
-        signature: str = '',
+        self, stamp: int, command: NDArray[np.float64], arrival: float = np.nan, signature: str = ''
     ) -> None:
         """Take a command (nu,) that answers the state stamped ``stamp`` [ns].
 

@@ -104,11 +104,7 @@ class RosFlyer:
     """
 
     def __init__(
-        self,
-        node: Node,
-        settings: Mapping[str, Any],
-        patience: Patience,
-        say: Say,
+        self, node: Node, settings: Mapping[str, Any], patience: Patience, say: Say
     ) -> None:
         self._node = node
         self._settings = settings
@@ -516,7 +512,7 @@ class RosFlyer:
         if '' in others:
             raise NotFlownError(
                 f'somebody else published on {self._commands} during the flight: commands came '
-                'that are not the controller\'s'
+                "that are not the controller's"
             )
         raise NotFlownError(
             'the weights, goal or limits of the controller changed during the flight, and changed '

@@ -158,9 +158,7 @@ def learning(
     values = given.pop('learner', {})
     if steps is not None:
         values['steps'] = steps
-    learner = replace(
-        _ours('learner', file, values, namespace, use_sim_time=False), respawn=True
-    )
+    learner = replace(_ours('learner', file, values, namespace, use_sim_time=False), respawn=True)
     if only_learner:
         return [learner]
     whole = _configured(file, given)
@@ -183,9 +181,7 @@ def learning(
     return [*nodes, learner]
 
 
-def _configured(
-    file: Path, overrides: Mapping[str, Mapping[str, ParameterValue]]
-) -> Configuration:
+def _configured(file: Path, overrides: Mapping[str, Mapping[str, ParameterValue]]) -> Configuration:
     """Return all values of a parameter file with others instead of some, by node."""
     from hmpc_ros.configuration.files import Configuration, load
 
@@ -215,11 +211,7 @@ def _agreed(
 
 
 def _ours(
-    name: str,
-    file: Path,
-    values: Mapping[str, ParameterValue],
-    namespace: str,
-    use_sim_time: bool,
+    name: str, file: Path, values: Mapping[str, ParameterValue], namespace: str, use_sim_time: bool
 ) -> NodeSpec:
     """Describe a node of this package with its parameters."""
     # In a parameter file `controller:` means /controller and nothing else: in a namespace ROS would

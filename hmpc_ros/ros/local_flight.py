@@ -96,11 +96,7 @@ def fly(
     """
     progress('starting', 0)
     with open_flights(
-        nodes,
-        interface=interface,
-        listeners=listeners,
-        reader=reader,
-        environment=environment,
+        nodes, interface=interface, listeners=listeners, reader=reader, environment=environment
     ) as flights:
         flown = flights.fly(steps, time_step, hold_missing=hold_missing, progress=progress)
         return replace(flown, diagnostics=flights.diagnostics())
@@ -170,9 +166,7 @@ class RunningNodes:
         self._reports = 0
         self._patience = Patience()
         self._remotes: dict[str, ParameterClient] = {}
-        node.create_subscription(
-            DiagnosticArray, '/diagnostics', self._on_diagnostics, RELIABLE
-        )
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, RELIABLE)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self._reports += 1

@@ -13,12 +13,7 @@ from rclpy.executors import Executor
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 
-from hmpc_ros.ros.progress import (
-    COLUMNS,
-    Progress,
-    history_from_message,
-    progress_from_message,
-)
+from hmpc_ros.ros.progress import COLUMNS, Progress, history_from_message, progress_from_message
 from hmpc_ros.ros.qos import LATCHED
 from hmpc_ros.ros.spinning import open_node
 

@@ -228,10 +228,7 @@ class TrackingPolicy:
         # A process' first solve takes longer than a control period: not in flight.
         policy.solve(resting_state(), Window(self._reference, 0.0))
         self._pilot = TrackingPilot(
-            policy,
-            self._reference,
-            _stamp(self._begin),
-            build_tracking.pace(values),
+            policy, self._reference, _stamp(self._begin), build_tracking.pace(values)
         )
         self.apply(prepared)
         return self._pilot
@@ -313,9 +310,9 @@ class TrackingPolicy:
         goes_on = count == _SHOWN
         self._shown_until = now + _SHOWN_STEP * (count - 2) if goes_on else math.inf
         samples = reference.sample(now + _SHOWN_STEP * np.arange(count))
-        states = np.array([
-            resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)
-        ])
+        states = np.array(
+            [resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)]
+        )
         path = new_path(self._frame_id, count)
         set_rigid_body_path(states, answer.time + round(1e9 * (now - time)), _SHOWN_STEP, path)
         return path

@@ -69,11 +69,7 @@ class Recording:
     """
 
     def __init__(
-        self,
-        node: Node,
-        path: Path,
-        topics: Iterable[Topic],
-        on_error: Callable[[str], None],
+        self, node: Node, path: Path, topics: Iterable[Topic], on_error: Callable[[str], None]
     ) -> None:
         try:
             from mcap.writer import Writer

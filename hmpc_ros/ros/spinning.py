@@ -55,9 +55,7 @@ def make_executor(context: Context | None = None) -> Executor:
 
 @contextlib.contextmanager
 def open_node(
-    name: str,
-    namespace: str = '',
-    executor_of: Callable[[Context], Executor] = make_executor,
+    name: str, namespace: str = '', executor_of: Callable[[Context], Executor] = make_executor
 ) -> Iterator[tuple[Node, Executor]]:
     """Join ROS for a while with a node of this process, which spins its executor by itself.
 

@@ -13,10 +13,7 @@ Timing = dict[str, float]
 
 def append_timing(folder: Path | str, timing: Timing) -> None:
     """Add an iteration: its number ``k`` and durations [s]. Nothing depends on that this works."""
-    with (
-        contextlib.suppress(OSError),
-        (Path(folder) / FILE).open('a', encoding='utf-8') as file,
-    ):
+    with contextlib.suppress(OSError), (Path(folder) / FILE).open('a', encoding='utf-8') as file:
         file.write(json.dumps(timing) + '\n')
 
 

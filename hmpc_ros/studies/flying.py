@@ -63,9 +63,7 @@ class _WatchedMpc:
         return solution
 
 
-def fly_offline(
-    configuration: Configuration, steps: int, progress: Progress = nobody
-) -> Flown:
+def fly_offline(configuration: Configuration, steps: int, progress: Progress = nobody) -> Flown:
     """Fly in this process; ``progress`` is told what is being done, and the step.
 
     Raises:

@@ -309,10 +309,7 @@ def table(summary: Mapping[str, Any]) -> str:
         'J worst',
         'iterations to half the gain',
     ]
-    lines = [
-        f'| {" | ".join(headings)} |',
-        f'|{"---|" * len(headings)}',
-    ]
+    lines = [f'| {" | ".join(headings)} |', f'|{"---|" * len(headings)}']
     for entry in summary['arms'].values():
         cells = [
             entry['label'],

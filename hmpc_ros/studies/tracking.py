@@ -17,13 +17,7 @@ from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.tracking_tables import BETWEEN_FLIGHTS
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.ros.graph import PATIENT, NodeSpec, simulation
-from hmpc_ros.studies.flying import (
-    controller_told,
-    fly_nodes,
-    nobody,
-    ros_is_missing,
-    times_told,
-)
+from hmpc_ros.studies.flying import controller_told, fly_nodes, nobody, ros_is_missing, times_told
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration

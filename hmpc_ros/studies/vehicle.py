@@ -35,10 +35,7 @@ def silent(_words: str) -> None:
 
 @contextlib.contextmanager
 def open_vehicle(
-    configuration: Configuration,
-    adapter: str,
-    *,
-    reader: Callable[[str, str], None] | None = None,
+    configuration: Configuration, adapter: str, *, reader: Callable[[str, str], None] | None = None
 ) -> Iterator[VehicleFlights]:
     """Start controller and adapter, and wait until the autopilot is heard.
 
@@ -58,9 +55,7 @@ def open_vehicle(
     given['controller']['reference.begin'] = NEVER
     nodes = vehicle(adapter, configuration.path, given)
     domain = {'ROS_DOMAIN_ID': os.environ.get('ROS_DOMAIN_ID') or '0'}
-    with vehicle_flight.open_vehicle(
-        nodes, adapter, reader=reader, environment=domain
-    ) as flights:
+    with vehicle_flight.open_vehicle(nodes, adapter, reader=reader, environment=domain) as flights:
         flights.wait_for_autopilot()
         yield flights
 

@@ -7,14 +7,7 @@ import numpy as np
 
 from hmpc_ros.plant.autopilot import Autopilot
 from hmpc_ros.plant.presets import Preset, airframe_of
-from hmpc_ros.plant.rigid_body import (
-    GRAVITY,
-    NU,
-    RATES,
-    checked_state,
-    resting_state,
-    retract,
-)
+from hmpc_ros.plant.rigid_body import GRAVITY, NU, RATES, checked_state, resting_state, retract
 from hmpc_ros.plant.simulators.conditions import Conditions
 from hmpc_ros.plant.simulators.crazyflow_physics import CrazyflowPhysics
 from hmpc_ros.plant.simulators.model_physics import ModelPhysics

@@ -30,9 +30,7 @@ class ObserverLimits:
     innovation: float = 20.0  # m/s^2, each axis, of e
 
 
-def advanced(
-    x: ca.SX, u: ca.SX, p: ca.SX, gains: ca.SX, v: ca.SX, limits: ObserverLimits
-) -> ca.SX:
+def advanced(x: ca.SX, u: ca.SX, p: ca.SX, gains: ca.SX, v: ca.SX, limits: ObserverLimits) -> ca.SX:
     """Return (a, ratio, d) one control period later, when the velocity v is measured."""
     s = model.Stage(p)
     predicted = model.step(x, u, s)

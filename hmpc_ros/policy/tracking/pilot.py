@@ -124,9 +124,7 @@ class TrackingPilot:
         if self._last is not None:
             now = self._now()
             self._follow(
-                started_from(
-                    reference, now.position[0], now.yaw[0], now.velocity[0], self._pace
-                )
+                started_from(reference, now.position[0], now.yaw[0], now.velocity[0], self._pace)
             )
         return found
 
