@@ -252,11 +252,7 @@ def describe(
 ) -> dict[str, Any]:
     """Describe a run for its results folder: what decides its numbers, and where it came from.
 
-    Args:
-        nodes: All values by node.
-        start: What it begins with.
-        model: Identity of what the MPC assumes.
-        horizon: Of the MPC.
+    ``model`` is the identity of what the MPC of this horizon assumes.
     """
     kept = {node: dict(nodes[node]) for node in _NODES if node in nodes}
     kept['learner'] = {name: kept['learner'][name] for name in LEARNING}

@@ -60,7 +60,7 @@ class Differentiable(Protocol):
 def gradient(
     flight: Any, policy: PolicyDerivative, plant: Any, objective: Differentiable
 ) -> NDArray[np.float64]:
-    """Differentiate J of one flight with respect to the MPC's weights theta.
+    """Differentiate J of one flight, dJ/dtheta (n,), with respect to the MPC's weights theta.
 
     Args:
         flight: T measured steps.
@@ -68,9 +68,6 @@ def gradient(
         plant: What the policy's derivative takes the plant's Jacobians from. It may have more
             states than are measured (a delay's, a motor's): they come last.
         objective: What the flight costs.
-
-    Returns:
-        dJ/dtheta, (n,).
 
     Raises:
         MissingDerivativeError: When the MPC failed at some steps. They have no derivative, and

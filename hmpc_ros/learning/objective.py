@@ -52,14 +52,9 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
 def distances(
     deviations: NDArray[np.float64], state_max: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return how far bounded states, the last ones of (..., nx), are beyond their bounds.
+    """Return how far bounded states, the last ones of (..., nx), are beyond their bounds (n,).
 
-    Args:
-        deviations: (..., nx).
-        state_max: (n,).
-
-    Returns:
-        (..., n), negative inside. What of it is positive adds up to V.
+    That is (..., n), negative inside. What of it is positive adds up to V.
     """
     first = deviations.shape[-1] - len(state_max)
     return np.abs(deviations[..., first:]) - state_max

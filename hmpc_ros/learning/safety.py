@@ -121,9 +121,7 @@ class Safeguard:
     def judge(self, nominal: Evaluation, memory: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Decide on the weights of a nominal flight.
 
-        Args:
-            nominal: The flight under them.
-            memory: ``accepted_theta``, ``best_J`` and ``step_scale`` so far; empty at first.
+        The memory is ``accepted_theta``, ``best_J`` and ``step_scale`` so far; empty at first.
 
         Returns:
             The reason to roll back (empty: accepted) and the memory after the decision.

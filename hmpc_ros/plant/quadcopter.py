@@ -273,15 +273,9 @@ class Quadcopter:
     def step(
         self, x: np.ndarray, u: np.ndarray, force: Sequence[float] = (0.0, 0.0, 0.0)
     ) -> np.ndarray:
-        """Advance one time step.
+        """Return the state (12,) after one time step under rotor speeds (4,) [rad/s].
 
-        Args:
-            x: state (12,).
-            u: rotor speeds (4,) [rad/s], held over the step.
-            force: external force (3,) [N] in the world frame, held over the step.
-
-        Returns:
-            The next state (12,), a new array.
+        The external force (3,) [N], world frame, and the speeds are held over the step.
         """
         return self._step(x, u, force)[0].reshape(NX)
 
@@ -293,14 +287,9 @@ class Quadcopter:
     def jacobians_along(
         self, states: np.ndarray, inputs: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the step's Jacobians at every point of a flight.
+        """Return A (T, 12, 12) and B (T, 12, 4) of the step along states (T, 12) and inputs (T, 4).
 
-        Args:
-            states: (T, 12); position and the frame's origin do not matter to the result.
-            inputs: rotor speeds (T, 4) [rad/s].
-
-        Returns:
-            A (T, 12, 12) and B (T, 12, 4).
+        Position and the frame's origin do not matter to the result.
         """
         steps = len(inputs)
         a, b = np.empty((steps, NX, NX)), np.empty((steps, NX, NU))

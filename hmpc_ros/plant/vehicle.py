@@ -73,11 +73,9 @@ class Vehicle:
         self.reset(np.zeros(NX))
 
     def reset(self, x0: np.ndarray, flight: int | None = None) -> None:
-        """Begin a flight at a state, motors at hover speed, no gust.
+        """Begin a flight at a state (12,), motors at hover speed, no gust.
 
-        Args:
-            x0: initial state (12,).
-            flight: number of the flight, which selects its random numbers; the next one if None.
+        The number of the flight selects its random numbers; it is the next one if None.
 
         Raises:
             ValueError: the state has the wrong length or is not finite.

@@ -154,10 +154,7 @@ def _interrupt_deferred() -> Iterator[None]:
 class RunningNodes:
     """Talks to nodes that run: their parameters, and what they report of themselves.
 
-    Args:
-        runner: of the nodes.
-        node: of this process.
-        executor: which spins it.
+    Does so by a node of this process and the executor that spins it.
     """
 
     def __init__(self, runner: LocalRunner, node: Node, executor: Executor) -> None:
@@ -237,14 +234,7 @@ class RunningNodes:
 
 
 class LocalFlights(RunningNodes):
-    """Flies with nodes that run, one flight after the other.
-
-    Args:
-        runner: of the nodes.
-        node: the recorder's.
-        executor: which spins it.
-        interface: of the vehicle that is flown.
-    """
+    """Flies with nodes that run, one flight after the other; the node is the recorder's."""
 
     def __init__(
         self, runner: LocalRunner, node: Node, executor: Executor, interface: CommandInterface

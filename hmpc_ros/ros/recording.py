@@ -56,13 +56,7 @@ class Topic:
 
 
 class Recording:
-    """A recording that is under way.
-
-    Args:
-        node: whose callbacks take the messages in.
-        path: the file.
-        topics: what to record.
-        on_error: is called once with a sentence when the disk refuses; recording ends then.
+    """A recording that is under way; ``on_error`` hears once in a sentence that the disk refuses.
 
     Raises:
         RecordingError: the library is not installed, or the file cannot be made.

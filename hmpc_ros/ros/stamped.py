@@ -96,14 +96,8 @@ class Stamped:
     ) -> TrackedFlight:
         """Return a flight along a reference; steps without estimates were not solved.
 
-        Args:
-            states: measured, (t+1, 13).
-            inputs: (t, 4).
-            stamps: of the states [ns].
-            reference: whose time 0 is that of the first state.
-            time_step: [s].
-            planned_steps: that were to be flown.
-            ended: why it ended early, empty when it did not.
+        States (t+1, 13) were measured at stamps [ns], inputs are (t, 4), and the reference's time 0
+        is that of the first state.
         """
         flown = len(inputs)
         estimates = self.estimates(stamps[:-1], N_ESTIMATE)

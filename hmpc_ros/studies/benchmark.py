@@ -363,10 +363,7 @@ def curve(
 ) -> np.ndarray:
     """Return J of the best weights known after each flight, (flights,).
 
-    Args:
-        records: Of a run's iterations.
-        measured: Tells J of the weights of one.
-        flights: How many to tell of.
+    ``measured`` tells J of the weights of one of a run's iterations.
     """
     known = np.full(flights, measured(records[0]))
     for i, record in enumerate(_within(records, flights), start=1):

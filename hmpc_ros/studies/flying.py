@@ -199,9 +199,7 @@ def controller_told(diagnostics: Mapping[str, Mapping[str, str]]) -> Mapping[str
 def times_told(answer_times: np.ndarray, told: Mapping[str, str]) -> dict[str, float | None]:
     """Return latency and solve times [ms] as `hmpc fly --json` names them.
 
-    Args:
-        answer_times: from states to their commands [s].
-        told: see `controller_told`.
+    ``answer_times`` are those from states to their commands [s]; ``told``: see `controller_told`.
     """
     times = 1e3 * answer_times
     median, p99 = np.percentile(times, (50, 99)).tolist() if len(times) else (None, None)

@@ -57,14 +57,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def bias_bound(lengths: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """Return m and zeta of the tightest bound |error|^2 <= m |g|^2 + zeta^2.
+    """Return m and zeta of the tightest bound |error|^2 <= m |g|^2 + zeta^2 at some points.
 
     Of all that hold at every point, the one with the least sum of what it has to spare; relative
-    to the largest numbers, so that units do not matter.
-
-    Args:
-        lengths: |g| at some points.
-        errors: |g_m - g| there.
+    to the largest numbers, so that units do not matter. ``lengths`` are |g|, ``errors`` |g_m - g|.
     """
     g, error = np.square(lengths), np.square(errors)
     if not (len(g) and error.max() > 0 and g.max() > 0):

@@ -66,11 +66,7 @@ class Values:
 
 
 def make(kind: str, values: Mapping[str, Any] | None = None) -> Reference:
-    """Return a reference of a kind, from flat values named as the fields of `Values`.
-
-    Args:
-        kind: one of `KINDS`.
-        values: values that differ from the defaults.
+    """Return a reference of one of `KINDS`, from what differs from the defaults of `Values`.
 
     Raises:
         ValueError: an unknown kind or name, or a value that makes no reference; the message names
@@ -120,11 +116,7 @@ def make_feasible(
 ) -> tuple[Reference, Feasibility]:
     """Return a reference that the vehicle can fly, and what it asks of the vehicle in numbers.
 
-    Args:
-        kind: as for `make`.
-        values: as for `make`; `infeasible` says whether the rest is refused or slowed down.
-        model: thrust gain, drag and disturbance of the vehicle.
-        envelope: its limits.
+    Kind and values are those of `make`; `infeasible` says whether the rest is refused or slowed.
 
     Raises:
         ValueError: as `make`, or the vehicle cannot fly it.

@@ -35,24 +35,12 @@ def rollout(
     safety: Safety | None = None,
     keep_solutions: bool = True,
 ) -> Flight:
-    """Fly ``steps`` steps from a state to a goal; the same again for the same arguments.
+    """Fly ``steps`` steps from a state (12,) to a goal; the same again for the same arguments.
 
     The commands are those of the ``FlightController`` that flies over ROS: a failed solve is
     answered by the same ladder of fallbacks. Where that ends, or the state is not finite, the
-    flight ends.
-
-    Args:
-        vehicle: The simulated vehicle.
-        mpc: The policy, with the weights to fly.
-        goal: Where to.
-        x0: Initial state, world frame, (12,).
-        steps: T.
-        flight_number: Selects the vehicle's noise; None: its next one.
-        safety: Settings of the ladder; their defaults when None.
-        keep_solutions: Whether the flight keeps the MPC's solutions for its derivative.
-
-    Returns:
-        The flight, in measured states.
+    flight ends. The flight number selects the vehicle's noise, its next one if None; settings of
+    the ladder are the defaults if None.
     """
     safety = safety or Safety()
     vehicle.reset(x0, flight_number)

@@ -179,15 +179,10 @@ class Mpc:
         self._qp.set_bounds(self._u_min, self._u_max, limits.state_max)
 
     def solve(self, x: np.ndarray, goal: Goal) -> Solution:
-        """Solve the MPC's QP at a state.
+        """Solve the MPC's QP at a measured state (12,), world frame.
 
-        Args:
-            x: measured state (12,), world frame.
-            goal: the pose to fly to.
-
-        Returns:
-            The solution; look at its ``status`` before use. After a failure the solver's memory is
-            reset, so that the next solve does not inherit anything.
+        Look at the solution's ``status`` before use. After a failure the solver's memory is reset,
+        so that the next solve does not inherit anything.
         """
         started = time.perf_counter()
         return self.solve_deviation(goal.deviation(x), started)

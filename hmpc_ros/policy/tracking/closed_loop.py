@@ -133,9 +133,7 @@ class NominalPlant:
     def jacobians(self, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return A (T, 13, 13) and B (T, 13, 4) along a flight that began at hover thrust.
 
-        Args:
-            states: (T+1, 13), measured.
-            inputs: (T, 4).
+        States are measured, (T+1, 13), inputs (T, 4).
         """
         thrust = np.full(len(inputs), self._hover)
         for t in range(1, len(inputs)):

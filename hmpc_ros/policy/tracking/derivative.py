@@ -184,12 +184,7 @@ class TrackingDerivative:
 def differentiate(
     solutions: Sequence[TrackingSolution], parameters: TrackingParameters, limits: TrackingLimits
 ) -> TrackingDerivative:
-    """Differentiate the policy at the T solutions of a flight.
-
-    Args:
-        solutions: T solves over one horizon.
-        parameters: those the solves used.
-        limits: those the solves used.
+    """Differentiate the policy at the T solutions of a flight, under what it flew with.
 
     A solve that failed, or at which the recursion finds no minimum, is listed in ``failed`` of what
     is returned; nothing is raised here for it.

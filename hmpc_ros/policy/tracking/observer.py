@@ -74,14 +74,7 @@ class Observer:
         self.estimate = np.array([self._hover, 1.0, 0.0, 0.0, 0.0])
 
     def advance(self, x: np.ndarray, u: np.ndarray, measured: np.ndarray, period: float) -> None:
-        """Learn from one control period.
-
-        Args:
-            x: state (13,) at its beginning.
-            u: command (4,) flown during it.
-            measured: state (13,) at its end.
-            period: its length [s].
-        """
+        """Learn from a period [s]: state (13,), command (4,) flown, state measured at its end."""
         self._p[model.STAGE['thrust_ratio']] = self.estimate[1]
         self._p[model.STAGE['disturbance']] = self.estimate[2:]
         self._p[model.STAGE['time_step']] = period

@@ -109,9 +109,7 @@ class TrackingPilot:
     def follow(self, reference: Reference, infeasible: str = 'refuse') -> Feasibility:
         """Fly another reference from the next state on, begun along a bounded path.
 
-        Args:
-            reference: its time 0 is when its beginning is reached.
-            infeasible: as for `feasible`.
+        Its time 0 is when its beginning is reached; ``infeasible`` is that of `feasible`.
 
         Returns:
             What it asks of the vehicle.
