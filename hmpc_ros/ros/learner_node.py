@@ -35,8 +35,8 @@ from hmpc_ros.learning.results import Record, ResultsError, number, recorded
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.learning.training import TrainingRun, open_run
 from hmpc_ros.ros.flight_topics import flight_topics
-from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
-from hmpc_ros.ros.parameter_client import RefusedError
+from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer
+from hmpc_ros.ros.parameter_client import NoAnswerError, RefusedError
 from hmpc_ros.ros.parameters import NodeParameters
 from hmpc_ros.ros.procedure import Patience, Procedure, Signal
 from hmpc_ros.ros.progress import (
@@ -246,7 +246,7 @@ class Learner(Node):
 
     async def _fly_all(self, training_run: TrainingRun) -> None:
         repeats, gradient, begun = 0, 0.0, time.monotonic()
-        self._flyer.stopwatch = Stopwatch()
+        self._flyer.stopwatch.restart()
         while (request := training_run.next_request()) is not None:
             if self._stop_wanted:
                 await self._pause(training_run)
@@ -282,7 +282,7 @@ class Learner(Node):
                 await self._keep(training_run, record)
                 self._note_times(record, time.monotonic() - begun, gradient)
                 gradient, begun = 0.0, time.monotonic()
-                self._flyer.stopwatch = Stopwatch()
+                self._flyer.stopwatch.restart()
 
     async def _report(
         self, training_run: TrainingRun, request: FlightRequest, flight: Any
@@ -329,13 +329,13 @@ class Learner(Node):
         """Make weights the controller's own, and publish them."""
         while True:
             try:
-                await self._flyer.accept(policy)
+                await self._flyer.weights.accept(policy)
                 break
             except RefusedError as error:
                 raise CannotGoOnError(
                     f'the controller refused accepted weights: {error}'
                 ) from error
-            except OutOfReachError as error:
+            except NoAnswerError as error:
                 self._warn(str(error))
                 await self._reconnect()
         self._policy_publisher.publish(policy_message(policy))
@@ -347,9 +347,9 @@ class Learner(Node):
             values = await self._flyer.connect()
             self._training.refuse_another_controller(values)
             try:
-                await self._flyer.restore()
+                await self._flyer.weights.restore()
                 return
-            except OutOfReachError as error:
+            except NoAnswerError as error:
                 self._wait_for(str(error))
             except RefusedError as error:
                 raise CannotGoOnError(
@@ -385,7 +385,7 @@ class Learner(Node):
     def _stop_for(self, reason: str) -> None:
         """Say why learning stops, and leave the vehicle under the accepted weights."""
         self.get_logger().error(f'learning stops: {reason}')
-        self._flyer.restore_at_once()
+        self._flyer.weights.restore_at_once()
         self._tell(STOPPED, reason)
 
     # -- telling -------------------------------------------------------------------------------
@@ -501,7 +501,7 @@ class Learner(Node):
     def destroy_node(self) -> None:
         """Give the controller its accepted weights back, as far as that is still possible."""
         with contextlib.suppress(Exception):
-            self._flyer.restore_at_once()
+            self._flyer.weights.restore_at_once()
         if self._recording is not None:
             self._recording.close()
         super().destroy_node()
