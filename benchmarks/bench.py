@@ -359,8 +359,9 @@ def measure_lockstep(results: Results, repeat: int) -> None:
 
 def measure_latency(results: Results, repeat: int) -> None:
     """Time odometry to command between two processes at wall-clock rates."""
+    from latency import measure
+
     from hmpc_ros.ros.graph import simulation
-    from hmpc_ros.ros.latency import measure
 
     reference = _Reference()
     states = np.tile(reference.fly(reference.mpc).states[:-1], (max(1, repeat // 3), 1))

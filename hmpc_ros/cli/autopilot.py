@@ -17,20 +17,17 @@ CHECK_PERIOD = 0.2  # s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
-        'action',
-        choices=ACTIONS,
+        'action', choices=ACTIONS,
         help='run controller and adapter until Ctrl-C, or ask a running adapter',
-    )
+    )  # fmt: skip
     parser.add_argument(
         '--config', default='autopilot', help='with run: parameter file or preset (autopilot)'
     )
     parser.add_argument('--url', help='with run: of the autopilot, for the mavlink_adapter')
     parser.add_argument(
-        '--adapter',
-        type=ros_name,
-        default='mavlink_adapter',
+        '--adapter', type=ros_name, default='mavlink_adapter',
         help=f'its node: {", ".join(ADAPTERS)} (default: mavlink_adapter)',
-    )
+    )  # fmt: skip
     parser.add_argument('--namespace', type=ros_namespace, default='', help='its namespace')
     parser.add_argument(
         '--timeout', type=float, default=10.0, metavar='S', help='for an answer (default: 10)'

@@ -16,20 +16,23 @@ from hmpc_ros.configuration import build as build_linear
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration import tracking_rules
 from hmpc_ros.configuration.files import Configuration
-from hmpc_ros.configuration.learner import MayDiffer, as_begun, refuse_other_values
-from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.learner import (
+    MayDiffer,
+    as_begun,
+    describe,
+    refuse_other_values,
+)
 from hmpc_ros.configuration.signature import LEARNED
-from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.configuration.weights_file import write_weights
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.parallel import fly_in_turn, process_pool
 from hmpc_ros.learning.rehearsed import Lesson, RehearsedRule
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
-from hmpc_ros.learning.results import Record, ResultsFolder, recorded
+from hmpc_ros.learning.results import Record, recorded
 from hmpc_ros.learning.rules import Rule
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.learning.summary import best_record
-from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.learning.training import TrainingRun, open_run
 from hmpc_ros.plant.grey_box_fit import Recording
 from hmpc_ros.plant.reference.flatness import Drag
 from hmpc_ros.plant.reference.protocol import Reference
@@ -311,46 +314,25 @@ def train(
     """
     learner = configuration['learner']
     start = start or Parameters(SPACE, known.start.theta)
-    wanted = _header(configuration.nodes, start)
-    with (
-        ResultsFolder(out, wanted) as results,
-        process_pool(max(1, min(jobs, SCENES))) as pool,
-    ):
-        results.refuse_another_run(wanted)
+    with process_pool(max(1, min(jobs, SCENES))) as pool:
         if rule is None:
             rule = RehearsedRule(TrackingStudent(known, pool if jobs > 1 else None), radius)
             if learner['rule'] != 'few_flights':
                 rule = tracking_rules.rule(learner, known, start)
-        run = TrainingRun(
-            rule,
-            TrackingObjective(known),
-            start,
-            results,
-            iterations=learner['iterations'],
-            seed=learner['seed'],
-            flights=learner['flights'] or None,
-        )
-        if on_start:
-            on_start(run)
-        fly_in_turn(run, fly, lambda record: on_record(run, record) if on_record else None)
+        with open_run(
+            out, _header(configuration.nodes, start), rule, TrackingObjective(known), start,
+            iterations=learner['iterations'], flights=learner['flights'],
+        ) as run:  # fmt: skip
+            if on_start:
+                on_start(run)
+            fly_in_turn(run, fly, lambda record: on_record(run, record) if on_record else None)
     return run
 
 
 def _header(nodes: Mapping[str, Values], start: Parameters) -> dict[str, Any]:
-    """Describe a run for its results folder."""
-    kept = {node: dict(values) for node, values in nodes.items() if node in _NODES}
-    kept['learner'] = {name: kept['learner'][name] for name in LEARNING}
-    return {
-        **provenance(),
-        'seed': kept['learner']['seed'],
-        'configuration': kept,
-        'theta': start.theta,
-        'fixed': dict(start.fixed),
-        'model': {'identity': 'tracking'},
-    }
+    return describe(nodes, start, 'tracking', TrackingSolverOptions().horizon)
 
 
-_NODES = ('simulator', 'controller', 'learner')
 # What may be otherwise when a run with a vehicle goes on: what learner and flights change, and how
 # the nodes were started.
 _MAY_DIFFER: MayDiffer = {
@@ -388,7 +370,7 @@ class TrackingVehicleTraining:
         self, path: Path, policy: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
         """Write weights for the controller's ``weights_file``."""
-        write_weights(path, policy, self.preset, TrackingSolverOptions().horizon, about)
+        write_weights(path, policy, self.preset, self.header['horizon'], about)
 
 
 def vehicle_training(

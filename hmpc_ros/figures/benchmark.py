@@ -49,16 +49,9 @@ Rules = Mapping[str, Shown]
 def draw_benchmark(
     path: Path, summary: Mapping[str, Any], known: Rules, winners: Mapping[str, str | None]
 ) -> Path:
-    """Draw the summary of ``hmpc benchmark``.
+    """Draw what `hmpc_ros.studies.benchmark.summarise` returns.
 
-    Args:
-        path: Picture to write.
-        summary: See `hmpc_ros.studies.benchmark.summarise`.
-        known: All rules by name.
-        winners: The best of those that are no yardstick, by case.
-
-    Returns:
-        The path that was written.
+    ``known`` are all rules by name, ``winners`` the best of those that are no yardstick, by case.
     """
     cases = summary['cases']
     rules = [name for name in known if any(name in found for found in cases.values())]
@@ -117,9 +110,7 @@ def _curve(values: list[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values])
 
 
-def _draw_case(
-    axis: Axes, found: Mapping[str, Any], start: float | None, known: Rules
-) -> None:
+def _draw_case(axis: Axes, found: Mapping[str, Any], start: float | None, known: Rules) -> None:
     low, high = np.inf, -np.inf
     for rule in sorted(found, key=list(known).index):
         median, worst = (_curve(found[rule]['curve'][key]) for key in ('median', 'worst'))
@@ -156,9 +147,7 @@ def _draw_case(
         axis.set_ylim(low - margin, high + margin)
 
 
-def _name_best(
-    axis: Axes, found: Mapping[str, Any], best: str | None, known: Rules
-) -> None:
+def _name_best(axis: Axes, found: Mapping[str, Any], best: str | None, known: Rules) -> None:
     """Write under a panel's title which rule won, and where it arrived."""
     if best is None or (J := found[best]['J']['median']) is None:
         return
@@ -168,9 +157,7 @@ def _name_best(
     )  # fmt: skip
 
 
-def _draw_shares(
-    axis: Axes, summary: Mapping[str, Any], rules: list[str], known: Rules
-) -> None:
+def _draw_shares(axis: Axes, summary: Mapping[str, Any], rules: list[str], known: Rules) -> None:
     """Draw who got which share of what was to be gained: rules down, cases across."""
     cases = summary['cases']
     low, high = np.array([1.0, 1.0, 1.0]), np.array(mpl.colors.to_rgb(GREEN))

@@ -24,15 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """What the picture says about computing time.
+    """What the picture says about computing time."""
 
-    Attributes:
-        label: what was measured, e.g. "whole solve" or "odometry to command".
-        seconds: one number per step [s], NaN where unknown.
-    """
-
-    label: str
-    seconds: NDArray[np.float64]
+    label: str  #: what was measured, e.g. "whole solve" or "odometry to command"
+    seconds: NDArray[np.float64]  #: one number per step [s], NaN where unknown
 
 
 def draw_flight(
@@ -45,20 +40,7 @@ def draw_flight(
     subtitle: str,
     timing: Timing | None = None,
 ) -> Path:
-    """Draw a flight: its path, all states and inputs with their bounds, and the solve times.
-
-    Args:
-        path: picture to write; its suffix chooses the format (png, pdf, svg).
-        flight: what was flown.
-        limits: bounds of rotor speeds and states.
-        time_step: [s].
-        title: first line.
-        subtitle: second line.
-        timing: computing time per step.
-
-    Returns:
-        The path that was written.
-    """
+    """Draw a flight: its path, all states and inputs with their bounds, and the solve times."""
     path = Path(path)
     with page(path) as figure:
         grid = figure.add_gridspec(
@@ -103,10 +85,9 @@ def draw_lines(
     values: NDArray[np.float64],
     title: str,
     names: Sequence[str],
-    colours: Sequence[str] = XYZ,
 ) -> None:
     """Draw the columns of values (n, m) over times (n,), m at most three."""
-    for column, (name, colour) in enumerate(zip(names, colours, strict=True)):
+    for column, (name, colour) in enumerate(zip(names, XYZ, strict=True)):
         axis.plot(times, values[:, column], color=colour, label=name)
     axis.set_title(title)
     legend(axis, len(names))

@@ -41,21 +41,14 @@ DIAGONAL_FLOOR = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class CompositeModel:
-    """m(d), see above.
+    """m(d), see above."""
 
-    Attributes:
-        gradient: g of the smooth part, (n,).
-        hessian: H, (n, n), positive semidefinite.
-        distances: r, by how much each bound that is near is exceeded (negative inside), (m,).
-        slopes: G, (m, n).
-        penalty: rho.
-    """
-
-    gradient: NDArray[np.float64]
-    hessian: NDArray[np.float64]
+    gradient: NDArray[np.float64]  #: g of the smooth part, (n,)
+    hessian: NDArray[np.float64]  #: H, (n, n), positive semidefinite
+    #: r, by how much each bound that is near is exceeded (negative inside), (m,)
     distances: NDArray[np.float64]
-    slopes: NDArray[np.float64]
-    penalty: float
+    slopes: NDArray[np.float64]  #: G, (m, n)
+    penalty: float  #: rho
 
     @classmethod
     def of_flight(

@@ -296,13 +296,7 @@ def iterations(records: list[Record]) -> list[Record]:
 
 
 def to_record(start: Parameters, policy: Parameters, prefix: str = '') -> Record:
-    """Return what a record keeps of a policy: theta, and the other blocks that its start had not.
-
-    Args:
-        start: What the run began with.
-        policy: What is to be kept.
-        prefix: Of the names.
-    """
+    """Return what a record keeps of a policy: theta, and other blocks that its start had not."""
     beside = policy.fixed_beside(start.fixed)
     fixed = {f'{prefix}fixed': dict(beside)} if beside else {}
     return {f'{prefix}theta': policy.theta, **fixed}

@@ -22,13 +22,14 @@ from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.figures.benchmark import draw_benchmark
 from hmpc_ros.figures.style import GREEN, MUTED, PURPLE
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
-from hmpc_ros.learning.results import ResultsFolder, number, recorded
+from hmpc_ros.learning.results import number, recorded
 from hmpc_ros.learning.summary import best_record
-from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.learning.training import open_run
 from hmpc_ros.plant.kinds import ROTORS
 from hmpc_ros.share import config_dir
 from hmpc_ros.studies.reproduce import ARMS
 from hmpc_ros.studies.run_pool import tell, work_off
+from hmpc_ros.studies.statistics import or_none
 
 if TYPE_CHECKING:
     from hmpc_ros.learning.results import Record
@@ -41,20 +42,13 @@ MARKS = (10, 20, 50)
 
 @dataclass(frozen=True)
 class Contestant:
-    """A rule as the benchmark runs it.
+    """A rule as the benchmark runs it."""
 
-    Attributes:
-        label: For tables and figures.
-        colour: In figures.
-        overrides: Of the learner's parameters.
-        random: Whether the seed matters to the rule itself.
-        knows_vehicle: Whether it uses the vehicle's true Jacobians, which nobody has: a yardstick.
-    """
-
-    label: str
-    colour: str
-    overrides: Mapping[str, Any]
-    random: bool = True
+    label: str  #: for tables and figures
+    colour: str  #: in figures
+    overrides: Mapping[str, Any]  #: of the learner's parameters
+    random: bool = True  #: whether the seed matters to the rule itself
+    #: whether it uses the vehicle's true Jacobians, which nobody has: a yardstick
     knows_vehicle: bool = False
 
 
@@ -136,17 +130,11 @@ _NO_NOISE = {'process_noise_std': _STILL, 'measurement_noise_std': _STILL, 'gust
 
 @dataclass(frozen=True)
 class Case:
-    """A vehicle, a task, and what the MPC believes of them.
+    """A vehicle, a task, and what the MPC believes of them."""
 
-    Attributes:
-        name: Of its file.
-        title: The first sentence of the comment that the file begins with; else the name.
-        configuration: What the file says.
-    """
-
-    name: str
-    title: str
-    configuration: Configuration
+    name: str  #: of its file
+    title: str  #: the first sentence of the comment that the file begins with; else the name
+    configuration: Configuration  #: what the file says
 
     @property
     def noisy(self) -> bool:
@@ -193,21 +181,13 @@ def read_case(path: Path) -> Case:
 
 @dataclass(frozen=True)
 class Task:
-    """One run: what a worker process is given.
+    """One run: what a worker process is given."""
 
-    Attributes:
-        name: For people.
-        folder: Where its results are kept.
-        nodes: Values of all nodes' parameters.
-        noisy: Whether weights have to be flown without noise to know their J.
-        flights: How many to fly.
-    """
-
-    name: str
-    folder: Path
-    nodes: dict[str, dict[str, Any]]
-    noisy: bool
-    flights: int
+    name: str  #: for people
+    folder: Path  #: where its results are kept
+    nodes: dict[str, dict[str, Any]]  #: values of all nodes' parameters
+    noisy: bool  #: whether weights have to be flown without noise to know their J
+    flights: int  #: how many to fly
 
     @property
     def identity(self) -> str:
@@ -302,9 +282,7 @@ def _fly_as_worker(task: Task) -> str:
 def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
     """Start a run or go on with it, and keep its outcome.
 
-    Args:
-        task: What to fly.
-        on_record: Called with the flights so far and the latest J.
+    ``on_record`` is called with the flights so far and the latest J.
 
     Returns:
         Why it diverged, empty when it did not.
@@ -315,19 +293,12 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
     """
     configuration = from_values(task.nodes)
     training = offline_training(configuration)
-    wanted = header(configuration, training)
-    with ResultsFolder(task.folder, wanted) as results:
-        results.refuse_another_run(wanted)
-        learner = configuration['learner']
-        # An iteration flies at least once: the flights are used up before the iterations.
-        run = TrainingRun(
-            training.rule,
-            training.objective,
-            training.start,
-            results,
-            iterations=task.flights + 1,
-            seed=learner['seed'],
-        )
+    # An iteration flies at least once: the flights are used up before the iterations.
+    with open_run(
+        task.folder, header(configuration, training), training.rule, training.objective,
+        training.start, iterations=task.flights + 1,
+    ) as run:  # fmt: skip
+        results = run.results
         while not run.stopped and _flown(results.records) < task.flights:
             request = run.next_request()
             assert request is not None
@@ -341,8 +312,8 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
         seconds = sum(record['seconds'] for record in results.iterations)
     content = {
         'identity': task.identity,
-        'start': _or_none(start),
-        'curve': [_or_none(J) for J in known],
+        'start': or_none(start),
+        'curve': [or_none(J) for J in known],
         'diverged': run.stopped,
         'theta': best['theta'] if best else None,
         'fixed': best.get('fixed') if best else None,
@@ -392,10 +363,7 @@ def curve(
 ) -> np.ndarray:
     """Return J of the best weights known after each flight, (flights,).
 
-    Args:
-        records: Of a run's iterations.
-        measured: Tells J of the weights of one.
-        flights: How many to tell of.
+    ``measured`` tells J of the weights of one of a run's iterations.
     """
     known = np.full(flights, measured(records[0]))
     for i, record in enumerate(_within(records, flights), start=1):
@@ -403,10 +371,6 @@ def curve(
         if best is not None:
             known[record['flights'] - 1 :] = measured(best)
     return known
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 # -- what came of it -------------------------------------------------------------------------------
@@ -459,8 +423,8 @@ def _numbers(runs: Mapping[int, Record], flights: int) -> dict[str, Any]:
         },
         'diverged': sum(bool(outcome['diverged']) for outcome in runs.values()),
         'curve': {
-            'median': [_or_none(J) for J in np.median(every, axis=0)],
-            'worst': [_or_none(J) for J in np.max(every, axis=0)],
+            'median': [or_none(J) for J in np.median(every, axis=0)],
+            'worst': [or_none(J) for J in np.max(every, axis=0)],
         },
     }
 
@@ -469,9 +433,9 @@ def _spread(values: Mapping[int, float]) -> dict[str, Any]:
     """Return median, worst and all values by seed; null where J is infinite."""
     numbers = list(values.values())
     return {
-        'median': _or_none(np.median(numbers)),
-        'worst': _or_none(max(numbers)),
-        'per_seed': {str(seed): _or_none(value) for seed, value in values.items()},
+        'median': or_none(np.median(numbers)),
+        'worst': or_none(max(numbers)),
+        'per_seed': {str(seed): or_none(value) for seed, value in values.items()},
     }
 
 
