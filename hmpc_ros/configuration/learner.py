@@ -23,6 +23,7 @@ from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, Zer
 from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.parallel import fly_at_once, fly_in_turn
+from hmpc_ros.learning.rehearsed_model import RehearsedModel
 from hmpc_ros.learning.results import HEADER, ResultsFolder, read_header
 from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.learning.rules import PaperRule
@@ -145,7 +146,10 @@ def rule(
         known = gradient.policy, gradient.objective, start, surrogate
         if learner['rule'] == 'trust_region':
             chosen = build.dataclass_from(trust_region.Settings, learner, 'trust_region.')
-            return trust_region.TrustRegionRule(*known, chosen, several)
+            model_of = functools.partial(
+                RehearsedModel, *known, several, chosen.rehearsals, chosen.refit
+            )
+            return trust_region.TrustRegionRule(start, model_of, chosen, several)
         settings = build.dataclass_from(Settings, learner, 'few_flights.')
         return FewFlightsRule(*known, settings, several, learner['tasks.at_once'])
     gradients = estimator(learner, ModelBased(gradient))

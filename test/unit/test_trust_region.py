@@ -9,16 +9,13 @@ import pytest
 from reference_flight import ReferenceFlight
 from rule_bench import RuleBench
 
-from hmpc_ros.learning.composite import CompositeModel
+from hmpc_ros.learning.composite import NEAR, CompositeModel, step_within
+from hmpc_ros.learning.difference import Difference
+from hmpc_ros.learning.model import SHRINK
 from hmpc_ros.learning.objective import Objective, Outcome
-from hmpc_ros.learning.trust_region import (
-    NEAR,
-    SHRINK,
-    Difference,
-    Settings,
-    TrustRegionRule,
-    step_within,
-)
+from hmpc_ros.learning.rehearsed_model import RehearsedModel
+from hmpc_ros.learning.requests import NOMINAL, FlightRequest
+from hmpc_ros.learning.trust_region import Settings, TrustRegionRule
 from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.parameters import ParameterSpace
 
@@ -71,7 +68,7 @@ class InUnits:
 class Bench(RuleBench):
     """The reference vehicle, and the rule on top."""
 
-    def __init__(self, settings=None, more=0.0, scale=1.0, unit=None, **imperfections):
+    def __init__(self, more=0.0, scale=1.0, unit=None, **imperfections):
         reference = ReferenceFlight(steps=STEPS, **imperfections)
         costs = reference.objective
         names = ('state_weights', 'input_weights', 'terminal_weights', 'penalty')
@@ -95,12 +92,10 @@ class Bench(RuleBench):
             theta = self.start.theta / unit
             self.start = replace(self.start, space=ParameterSpace(blocks), theta=theta)
             self.fly = replace(self.fly, policy=self.mpc)
+        surrogate = partial(Surrogate, reference.mpc.model, costs.state_max)
+        known = self.mpc, self.objective, self.start, surrogate, 1
         self.rule = TrustRegionRule(
-            self.mpc,
-            self.objective,
-            self.start,
-            partial(Surrogate, reference.mpc.model, costs.state_max),
-            settings or Settings(),
+            self.start, partial(RehearsedModel, *known, 2, True), Settings()
         )
 
 
@@ -174,7 +169,7 @@ def test_noisy_flights_and_the_surrogate_both_weigh_and_only_proof_is_kept():
     assert history[-1][1].details['best_k'] > 0
     quiet = Bench()  # what the weights cost without noise
     best = history[history[-1][1].details['best_k']][0][0].parameters
-    flight = quiet.fly(replace(quiet.rule.requests(best)[0], number=0))
+    flight = quiet.fly(replace(FlightRequest(best, NOMINAL), number=0))
     assert quiet.objective.cost(flight).J < 1150
 
 
