@@ -8,12 +8,11 @@ import math
 
 from hmpc_ros.configuration import autopilot_tables, tracking_tables
 from hmpc_ros.configuration.schema import Parameter, declared, table
-from hmpc_ros.learning import trust_region
 from hmpc_ros.learning.estimators import ZerothOrder
-from hmpc_ros.learning.few_flights import Settings
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust
+from hmpc_ros.learning.trust_region import Settings
 from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, TIME_STEP, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections
 from hmpc_ros.policy.flight_controller import Safety
@@ -220,11 +219,10 @@ LEARNING = table(
     ),
     Parameter(
         'rule',
-        'few_flights',
-        'update rule: learn from few flights by a surrogate of the plant that is refitted from '
-        'them (few_flights; trust_region by one trust region and one test), '
+        'trust_region',
+        'update rule: rehearse on what few flights taught, inside a trust region (trust_region), '
         "the paper's projected gradient step, or Adam on the gradient",
-        choices=('few_flights', 'trust_region', 'paper', 'adam'),
+        choices=('trust_region', 'paper', 'adam'),
         read_only=True,
     ),
     Parameter(
@@ -242,16 +240,7 @@ LEARNING = table(
         may_be_empty=True,
         read_only=True,
     ),
-    Parameter(
-        'tasks.at_once',
-        0,
-        'tasks that an iteration flies, drawn at random; the others are rehearsed and flown when '
-        'weights are verified; 0: all',
-        lower=0,
-        read_only=True,
-    ),
-    *declared(Settings, 'few_flights.'),
-    *declared(trust_region.Settings, 'trust_region.'),
+    *declared(Settings, 'trust_region.'),
     Parameter(
         'adam.learning_rate',
         0.02,

@@ -74,16 +74,25 @@ class Proposal:
 class Model(Protocol):
     """What flights teach of the cost; one lives for an iteration, from `restore` to `arrays`."""
 
-    #: The largest radius, in its own units.
-    widest: float
-    #: Whether flights are to come with the policy's solutions.
-    wants_solutions: bool
-    #: Names of what it keeps of a point's flights.
-    kept: tuple[str, ...]
     #: What went wrong on the way, as sentences.
     notes: list[str]
     #: For the record.
     details: dict[str, Any]
+
+    @property
+    def widest(self) -> float:
+        """The largest radius, in its own units."""
+        ...
+
+    @property
+    def wants_solutions(self) -> bool:
+        """Whether flights are to come with the policy's solutions."""
+        ...
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Names of the arrays that it keeps of a point's flights."""
+        ...
 
     @property
     def noisy(self) -> bool | None:
@@ -106,13 +115,14 @@ class Model(Protocol):
         """Return what to fly where nothing has flown whole so far; None: it does not know."""
         ...
 
-    def improve(self, base: Point, region: Region, first: bool) -> Proposal | None:
+    def improve(self, base: Point, region: Region, new: bool) -> Proposal | None:
         """Return a candidate better than the base; None: none is worth a flight.
 
         Args:
             base: Where the descent stands.
             region: About it.
-            first: Whether it is the first descent's first step.
+            new: Whether nothing flew before, or not with what of it is not learned: to refit what
+                the policy believes has helped then, and may again.
         """
         ...
 

@@ -177,11 +177,11 @@ class RehearsedModel:
         """Return the start as the surrogate would have it: what crashed has taught it."""
         return self._refits(self.start)[-1]
 
-    def improve(self, base: Point, region: Region, first: bool) -> Proposal | None:
+    def improve(self, base: Point, region: Region, new: bool) -> Proposal | None:
         """Make rehearsed steps from the base; see `Model`."""
         here, begin = self._here(base), None
         rehearsals = self._rehearsals(base)
-        if first and self.refit:
+        if new and self.refit:
             begin = self._best_refit(rehearsals, base.parameters, here.J)
         return self._descend(rehearsals, here, begin or here, region)
 

@@ -261,10 +261,11 @@ class _Iteration:
             'trust': None if share is None else 1 - share,
             'share_of_flights': share,
         }
+        before = base or self.incumbent
         if accepted:
             self.incumbent, progress.fruitless = point, 0
         self._move_base(ratio, accepted)
-        best, candidate = self.incumbent, self._plan()
+        best, candidate = self.incumbent, self._plan(before)
         if candidate is None:
             reason = f'nothing was found that flies: {reason}'
             return Step(self.lead, self.candidate, accepted=False, reason=reason, diverged=True)
@@ -316,15 +317,21 @@ class _Iteration:
                 worse = self._difference(point, self.incumbent).value
             self.base = point if worse <= HOPELESS * self._gain() else None
 
-    def _plan(self) -> Parameters | None:
-        """Choose what to fly next; None: there is nothing left to try."""
+    def _plan(self, before: Point | None) -> Parameters | None:
+        """Choose what to fly next; None: there is nothing left to try.
+
+        Args:
+            before: Where the descent stood; None: nothing had flown.
+        """
         progress, model = self.progress, self.model
         if self.incumbent is None:
             progress.predicted = math.nan
             return model.rescue() if self.k + 1 < self.settings.repeats else None
         proposal = None
         if self.base is not None:
-            proposal = model.improve(self.base, self._region(), first=self.k == 0)
+            own = self.base.parameters
+            new = before is None or bool(own.fixed_beside(before.parameters.fixed))
+            proposal = model.improve(self.base, self._region(), new)
         progress.exploring = proposal is None
         if proposal is None:
             progress.explored += 1

@@ -55,9 +55,8 @@ class Progress:
         flight: Purpose of the flight under way.
         C, V, J: Costs of the last nominal flight.
         best: Lowest J of accepted weights.
-        trust: eta_k of the last iteration; of the rule few_flights, the share of the measured
-            changes of J that had been predicted; of trust_region, the surrogate's in the estimate
-            by which the last candidate was judged.
+        trust: eta_k of the last iteration; of trust_region, the model's share in the estimate by
+            which the last candidate was judged.
         predicted_change, measured_change: Of J by the last candidate, as foretold and as flown.
         step_size: alpha_k of the last iteration.
         accepted: Whether the last iteration's weights were kept (1) or rolled back (0).
