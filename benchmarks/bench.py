@@ -378,7 +378,7 @@ def measure_latency(results: Results, repeat: int) -> None:
 
 def measure_rule(results: Results, repeat: int) -> None:
     """Time what the default rule does between flights, early in a run and late."""
-    times = _iteration_times(['learner.rule=few_flights'], 15 * repeat)
+    times = _iteration_times(['learner.rule=trust_region'], 15 * repeat)
     thinking = [whole - flying for whole, flying in times]
     third = len(thinking) // 3
     early, late = (float(np.median(part)) for part in (thinking[:third], thinking[-third:]))

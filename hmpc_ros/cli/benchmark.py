@@ -24,7 +24,7 @@ PyPI tune it, and RotorPy's own controller flies with tuned gains (pip install '
 EXAMPLES = """\
 examples:
   hmpc benchmark --jobs 2 --out build/benchmark
-  hmpc benchmark --rules few_flights adam --cases a n1 --seeds 100,101 --flights 20
+  hmpc benchmark --rules trust_region adam --cases a n1 --seeds 100,101 --flights 20
   hmpc benchmark --cases heldout --out build/heldout
   hmpc benchmark --cases my_vehicle.yaml
   hmpc benchmark --cases tracking --flights 21 --out build/tracking

@@ -32,7 +32,7 @@ EXAMPLES = """\
 examples:
   hmpc study mismatch --jobs 2 --out build/study
   hmpc study mismatch --levels 5 --seeds 0-2 --flights 40
-  hmpc study mismatch --directions lag delay --rules model_free hybrid_050 few_flights
+  hmpc study mismatch --directions lag delay --rules model_free hybrid_050 trust_region
   hmpc study mismatch --dask tcp://10.0.0.5:8786
 """
 

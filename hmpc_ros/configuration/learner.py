@@ -16,19 +16,19 @@ from hmpc_ros.configuration.files import from_values
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.configuration.weights_file import write_weights
-from hmpc_ros.learning import trust_region
 from hmpc_ros.learning.adam import AdamRule
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
-from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.parallel import fly_at_once, fly_in_turn
+from hmpc_ros.learning.rehearsed_model import RehearsedModel
 from hmpc_ros.learning.results import HEADER, read_header
 from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.learning.rules import PaperRule
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
 from hmpc_ros.learning.training import open_run
+from hmpc_ros.learning.trust_region import Settings, TrustRegionRule
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.flight import resolved
@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from hmpc_ros.policy.linear.limits import Limits
     from hmpc_ros.policy.parameters import ParameterSpace
 
-# Rules that take several tasks.
-SEVERAL_TASKS = ('few_flights', 'trust_region')
+# The rule that takes several tasks.
+SEVERAL_TASKS = 'trust_region'
 
 
 def objective(learner: Values, limits: Limits) -> Objective:
@@ -140,15 +140,13 @@ def rule(
         model: Of the plant, which a surrogate corrects.
     """
     step_size, _ = schedules(learner)
-    if learner['rule'] in SEVERAL_TASKS:
+    if learner['rule'] == SEVERAL_TASKS:
         surrogate = functools.partial(Surrogate, model, gradient.objective.state_max)
         several = max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4)
-        known = gradient.policy, gradient.objective, start, surrogate
-        if learner['rule'] == 'trust_region':
-            chosen = build.dataclass_from(trust_region.Settings, learner, 'trust_region.')
-            return trust_region.TrustRegionRule(*known, chosen, several)
-        settings = build.dataclass_from(Settings, learner, 'few_flights.')
-        return FewFlightsRule(*known, settings, several, learner['tasks.at_once'])
+        settings = build.dataclass_from(Settings, learner, 'trust_region.')
+        known = gradient.policy, gradient.objective, start, surrogate, several
+        rehearsed = functools.partial(RehearsedModel, *known, settings.rehearsals, settings.refit)
+        return TrustRegionRule(start, rehearsed, settings, several)
     gradients = estimator(learner, ModelBased(gradient))
     if learner['rule'] == 'adam':
         return AdamRule(gradients, learner['adam.learning_rate'], safeguard(learner))
@@ -173,12 +171,8 @@ def tasks(learner: Values, goal: Goal, start: tuple[float, ...]) -> tuple[Task, 
             f'tasks.goals has {goals.size // 4} tasks, but tasks.starts {starts.size // 4}'
         )
     count = max(goals.size, starts.size) // 4
-    if count and learner['rule'] not in SEVERAL_TASKS:
-        raise ValueError(f'several tasks need the rule few_flights, not {learner["rule"]}')
-    if learner['tasks.at_once'] and learner['rule'] == 'trust_region':
-        raise ValueError(
-            'tasks.at_once needs the rule few_flights: trust_region flies all tasks each time'
-        )
+    if count and learner['rule'] != SEVERAL_TASKS:
+        raise ValueError(f'several tasks need the rule {SEVERAL_TASKS}, not {learner["rule"]}')
     found = []
     for i in range(count):
         task = Task(goal, start)

@@ -11,12 +11,11 @@ from typing import Any
 
 from hmpc_ros.configuration import autopilot_tables, tracking_tables
 from hmpc_ros.configuration.schema import Parameter, declared, fixed, table
-from hmpc_ros.learning import trust_region
 from hmpc_ros.learning.estimators import ZerothOrder
-from hmpc_ros.learning.few_flights import Settings
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust
+from hmpc_ros.learning.trust_region import Settings
 from hmpc_ros.plant.quadcopter import INTEGRATORS, NU, NX, TIME_STEP, QuadcopterParameters
 from hmpc_ros.plant.vehicle import Imperfections
 from hmpc_ros.policy.flight_controller import Safety
@@ -176,11 +175,10 @@ LEARNING = table(
         lower=0,
     ),
     fixed(
-        'rule', 'few_flights',
-        'update rule: learn from few flights by a surrogate of the plant that is refitted from '
-        'them (few_flights; trust_region by one trust region and one test), '
+        'rule', 'trust_region',
+        'update rule: rehearse on what few flights taught, inside a trust region (trust_region), '
         "the paper's projected gradient step, or Adam on the gradient",
-        choices=('few_flights', 'trust_region', 'paper', 'adam'),
+        choices=('trust_region', 'paper', 'adam'),
     ),
     fixed(
         'tasks.goals', [],
@@ -193,14 +191,7 @@ LEARNING = table(
         'x, y, z [m] and yaw [rad] where each task starts at rest; empty: all at the one start',
         may_be_empty=True,
     ),
-    fixed(
-        'tasks.at_once', 0,
-        'tasks that an iteration flies, drawn at random; the others are rehearsed and flown when '
-        'weights are verified; 0: all',
-        lower=0,
-    ),
-    *declared(Settings, 'few_flights.'),
-    *declared(trust_region.Settings, 'trust_region.'),
+    *declared(Settings, 'trust_region.'),
     fixed('adam.learning_rate', 0.02, 'length of a step of Adam in each weight', lower=1e-12),
     fixed(
         'estimator', 'hybrid',

@@ -103,7 +103,7 @@ def _seeds(summary: Mapping[str, Any]) -> str:
 def _stroke(rule: str, known: Rules) -> dict[str, Any]:
     if known[rule].knows_vehicle:
         return {'ls': (0, (4, 2)), 'lw': 1.2}
-    return {'ls': '-', 'lw': 2.4 if rule == 'few_flights' else 1.5}
+    return {'ls': '-', 'lw': 2.4 if rule == 'trust_region' else 1.5}
 
 
 def _curve(values: list[float | None]) -> NDArray[np.float64]:

@@ -65,7 +65,7 @@ def draw_tracking_benchmark(
                 # As far as all runs got.
                 every = every[:, : min(map(len, curves))]
                 flights = np.arange(1, every.shape[1] + 1)
-                style = {'color': known[rule].colour, 'lw': 2.4 if rule == 'few_flights' else 1.5}
+                style = {'color': known[rule].colour, 'lw': 2.4 if rule == 'trust_region' else 1.5}
                 (line,) = axis.loglog(
                     flights, np.median(every, axis=0), drawstyle='steps-post', **style,
                     marker='o' if every.shape[1] == 1 else None, label=known[rule].label,

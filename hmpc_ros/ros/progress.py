@@ -61,9 +61,8 @@ class Progress:
     V: float = math.nan
     J: float = math.nan
     best: float = math.nan  #: lowest J of accepted weights
-    #: eta_k of the last iteration; of the rule few_flights, the share of the measured changes of J
-    #: that had been predicted; of trust_region, the surrogate's in the estimate by which the last
-    #: candidate was judged
+    #: eta_k of the last iteration; of trust_region, the model's share in the estimate by which the
+    #: last candidate was judged
     trust: float = math.nan
     predicted_change: float = math.nan
     measured_change: float = math.nan

@@ -20,7 +20,7 @@ from hmpc_ros.configuration.learner import SEVERAL_TASKS, OfflineTraining, heade
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.figures.benchmark import draw_benchmark
-from hmpc_ros.figures.style import GREEN, MUTED, PURPLE
+from hmpc_ros.figures.style import GREEN, MUTED
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
 from hmpc_ros.learning.results import number, recorded
 from hmpc_ros.learning.summary import best_record
@@ -70,8 +70,7 @@ RULES: dict[str, Contestant] = {
     'model_free': _paper('model_free', 'paper, model-free only'),
     'hybrid_050': _paper('hybrid_050', 'paper, hybrid γ = 0.5'),
     'adam': _adam('Adam, model only', '#E69F00', 'model'),
-    'few_flights': Contestant('few flights (default)', GREEN, {'rule': 'few_flights'}),
-    'trust_region': Contestant('trust region', PURPLE, {'rule': 'trust_region'}),
+    'trust_region': Contestant('trust region (default)', GREEN, {'rule': 'trust_region'}),
 }
 
 
@@ -159,7 +158,7 @@ class Case:
         several = bool(learner['tasks.goals'] or learner['tasks.starts'])
         return not (
             (rule.knows_vehicle and behind_a_lag)
-            or (several and rule.overrides['rule'] not in SEVERAL_TASKS)
+            or (several and rule.overrides['rule'] != SEVERAL_TASKS)
         )
 
 

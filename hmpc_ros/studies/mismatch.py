@@ -128,7 +128,7 @@ RULES: dict[str, Contestant] = {
     'hybrid_050': _arm('hybrid_050', 'hybrid γ = 0.5'),
     'hybrid_075': _arm('hybrid_075', 'hybrid γ = 0.75'),
     'adam': benchmark.RULES['adam'],
-    'few_flights': benchmark.RULES['few_flights'],
+    'trust_region': benchmark.RULES['trust_region'],
 }
 
 

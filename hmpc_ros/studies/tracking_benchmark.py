@@ -106,7 +106,7 @@ def _rule(name: str, **more: Any) -> dict[str, Any]:
 
 
 RULES: dict[str, Contestant] = {
-    'few_flights': Contestant('default rule', GREEN, _rule('few_flights')),
+    'trust_region': Contestant('default rule', GREEN, _rule('trust_region')),
     'adam': Contestant('Adam', '#E69F00', _rule('adam', estimator='model_based')),
     'paper': Contestant('paper, hybrid', BLUE, _rule('paper', estimator='hybrid')),
     'model_free': Contestant(

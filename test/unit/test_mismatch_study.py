@@ -39,7 +39,7 @@ def numbers(lines):
 def test_a_study_from_the_command_line_to_its_page(tmp_path, capsys):
     words = [
         'study', 'mismatch', '--directions', 'lag', '--levels', '2', '--seeds', '0', '--flights',
-        '4', '--rules', 'model_free', 'hybrid_050', 'few_flights', '--jobs', '1',
+        '4', '--rules', 'model_free', 'hybrid_050', 'trust_region', '--jobs', '1',
         *(word for each in SHORT for word in ('--set', each)),
         '--out', str(tmp_path / 'out'), '--page', str(tmp_path / 'docs.md'),
     ]  # fmt: skip
