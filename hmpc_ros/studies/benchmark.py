@@ -17,7 +17,7 @@ from hmpc_ros import disk
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import Configuration, from_values, load
 from hmpc_ros.configuration.learner import SEVERAL_TASKS, OfflineTraining, header, offline_training
-from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.provenance import made_by, provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.figures.benchmark import draw_benchmark
 from hmpc_ros.figures.style import GREEN, MUTED
@@ -476,11 +476,35 @@ def _number(J: float | None) -> str:
     return 'does not fly' if J is None else f'{J:.1f}' if J < 1e5 else f'{J:.0e}'
 
 
-def write(summary: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write summary, table and figure into the results folder; return their paths."""
+PAGE = """# {title}
+
+![J over flights]({figure})
+
+J = C + 300 V of the best weights that a rule has flown; every flight counts, probes and repetitions
+too. Cases are the files of `config/cases`.
+
+{table}
+"""
+
+
+def write(summary: Mapping[str, Any], out: Path, page: Path | None = None) -> list[Path]:
+    """Write summary, table and figure into the results folder, a page where else it is wanted.
+
+    Returns:
+        The paths that were written.
+    """
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / 'summary.json', out / 'table.md']
     paths[0].write_text(json.dumps(summary, indent=1) + '\n', encoding='utf-8')
     paths[1].write_text(table(summary), encoding='utf-8')
     winners = {case: best_rule(found) for case, found in summary['cases'].items()}
-    return [*paths, draw_benchmark(out / 'benchmark.png', summary, RULES, winners)]
+    paths.append(draw_benchmark(out / 'benchmark.png', summary, RULES, winners))
+    if page is None:
+        return paths
+    page.parent.mkdir(parents=True, exist_ok=True)
+    figure = draw_benchmark(page.with_suffix('.png'), summary, RULES, winners)
+    flown = {name for found in summary['cases'].values() for name in found}
+    title = ', '.join(RULES[name].label for name in RULES if name in flown)
+    text = PAGE.format(title=title, figure=figure.name, table=table(summary)) + made_by(summary)
+    page.write_text(text, encoding='utf-8')
+    return [*paths, page, figure]

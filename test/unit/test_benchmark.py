@@ -42,7 +42,9 @@ def iterations(folder):
 def test_a_users_case_is_benchmarked_from_the_command_line(tmp_path, capsys):
     path = write_case(tmp_path, 'mine', 'My vehicle. It is heavy.')
     out = tmp_path / 'out'
+    page = tmp_path / 'docs' / 'mine.md'
     words = ['--rules', 'model_only,trust_region', '--seeds', '100,101', '--flights', '6']
+    words += ['--page', str(page)]
     assert main(['benchmark', '--cases', str(path), *words, '--jobs', '1', '--out', str(out)]) == 0
     summary = json.loads((out / 'summary.json').read_text())
     assert list(summary['cases']) == ['mine']
@@ -63,6 +65,10 @@ def test_a_users_case_is_benchmarked_from_the_command_line(tmp_path, capsys):
     assert (out / 'benchmark.png').read_bytes().startswith(b'\x89PNG')
     assert '| mine: My vehicle |' in (out / 'table.md').read_text()
     assert '| mine: My vehicle |' in capsys.readouterr().out
+    told = page.read_text()
+    assert '| mine: My vehicle |' in told
+    assert f'on {summary["date"]} from commit {summary["commit"]}' in told
+    assert page.with_suffix('.png').is_file()
 
     # What is finished is not flown again.
     logs = {path: path.read_bytes() for path in out.rglob(LOG)}
