@@ -94,13 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
             flown = fly_offline(configuration, arguments.steps, progress)
         else:
             flown = fly_over_ros(
-                configuration,
-                arguments.steps,
-                progress,
-                rviz=arguments.rviz,
-                record=recording(arguments),
-                reader=reader(arguments.verbose),
-            )
+                configuration, arguments.steps, progress, rviz=arguments.rviz,
+                record=recording(arguments), reader=reader(arguments.verbose),
+            )  # fmt: skip
 
     limits = build.limits(controller)
     outcome = learner.objective(configuration['learner'], limits).cost(flown.flight)

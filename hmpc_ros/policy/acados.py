@@ -39,13 +39,9 @@ _MISSING = (
 # acados' libraries have no rpath: loaded in the order of their dependencies, they need no
 # LD_LIBRARY_PATH. The optional QP solvers are there when acados was built with them.
 _LIBRARIES = (
-    'libblasfeo.so',
-    'libhpipm.so',
-    'libqpOASES_e.so.3.1',
-    'libdaqp.so',
-    'libosqp.so',
+    'libblasfeo.so', 'libhpipm.so', 'libqpOASES_e.so.3.1', 'libdaqp.so', 'libosqp.so',
     'libacados.so',
-)
+)  # fmt: skip
 
 
 class AcadosMissingError(ImportError):

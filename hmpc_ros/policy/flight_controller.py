@@ -88,12 +88,9 @@ class Reason(Enum):
 
 #: Messages with these reasons never become the controller's state.
 DROPPED = (
-    Reason.NOT_FINITE,
-    Reason.NOT_A_ROTATION,
-    Reason.WRONG_FRAME,
-    Reason.STAMP_WENT_BACK,
+    Reason.NOT_FINITE, Reason.NOT_A_ROTATION, Reason.WRONG_FRAME, Reason.STAMP_WENT_BACK,
     Reason.TOO_OLD,
-)
+)  # fmt: skip
 
 #: Reasons to go down the ladder.
 FALLBACKS = (Reason.SOLVE_FAILED, Reason.TILT, Reason.STATE_TIMEOUT)

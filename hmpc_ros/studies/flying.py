@@ -89,15 +89,10 @@ def fly_offline(configuration: Configuration, steps: int, progress: Progress = n
     times[: len(mpc.times)] = mpc.times[: flight.steps]
     notes = [flight.ended] if flight.ended else []
     return Flown(
-        flight=flight,
-        how='offline',
-        timing_label='Solve time',
-        timing=times,
-        failures=len(flight.failed_steps),
-        fallbacks=len(flight.failed_steps),
-        wall_time=wall_time,
+        flight=flight, how='offline', timing_label='Solve time', timing=times,
+        failures=len(flight.failed_steps), fallbacks=len(flight.failed_steps), wall_time=wall_time,
         notes=notes,
-    )
+    )  # fmt: skip
 
 
 def fly_over_ros(

@@ -296,19 +296,10 @@ def summarise(results: Mapping[str, ArmResults]) -> dict[str, Any]:
 
 def table(summary: Mapping[str, Any]) -> str:
     """Write the experiment's table in Markdown."""
-    headings = [
-        'arm',
-        'model',
-        'seeds',
-        'diverged',
-        'C median',
-        'C worst',
-        'gap in C',
-        'V median',
-        'J median',
-        'J worst',
-        'iterations to half the gain',
-    ]
+    headings = (
+        'arm', 'model', 'seeds', 'diverged', 'C median', 'C worst', 'gap in C', 'V median',
+        'J median', 'J worst', 'iterations to half the gain',
+    )  # fmt: skip
     lines = [f'| {" | ".join(headings)} |', f'|{"---|" * len(headings)}']
     for entry in summary['arms'].values():
         cells = [
