@@ -271,11 +271,11 @@ class _Iteration:
     def _judge_prediction(self, base: Point, point: Point | None) -> float:
         """Compare the change of J with what was predicted; adapt the region by it."""
         progress, ratio = self.progress, -math.inf
-        if point is not None:
+        if not progress.predicted < 0 and not progress.exploring:
+            ratio = 0.0  # nothing was promised
+        elif point is not None and progress.predicted:
             ratio = self._difference(point, base).value / progress.predicted
         if not progress.exploring:
-            if not progress.predicted < 0:
-                ratio = 0.0
             progress.radius = adapted(progress.radius, ratio, progress.boundary, self.model.widest)
         return ratio
 
