@@ -94,7 +94,9 @@ class ResultsFolder:
         """
         for node, values in wanted['configuration'].items():
             before = self.header['configuration'].get(node, {})
-            for name in sorted({*values, *before} - {'iterations', 'flights'}):
+            # The rule first: of another one most settings differ, too.
+            names = {*values, *before} - {'iterations', 'flights'}
+            for name in sorted(names, key=lambda name: (name != 'rule', name)):
                 if values.get(name) != before.get(name):
                     raise ResultsError(
                         f'{self.path} holds a run with {node}.{name} = {before.get(name)}, not '

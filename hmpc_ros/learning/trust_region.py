@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from hmpc_ros.learning.model import ACCEPTABLE, Point, Region, adapted, moved
 from hmpc_ros.learning.objective import mean_outcome
 from hmpc_ros.learning.requests import NOMINAL, PERTURBED, Evaluation, FlightRequest
 from hmpc_ros.learning.rules import Step
+from hmpc_ros.learning.trust_region_state import Progress, kept, recalled
 from hmpc_ros.plant.declared import about
 
 if TYPE_CHECKING:
@@ -97,37 +98,6 @@ class Settings:
     )
 
 
-@dataclass
-class Progress:
-    """Where the rule stands between two iterations; numbers only.
-
-    Attributes:
-        radius: The trust region's.
-        predicted: By how much J is to change by the candidate, from the base; NaN: not said.
-        exploring: Whether the candidate begins a new descent.
-        boundary: Whether it lies on the boundary of the region.
-        start, start_flights: J of the first that flew, and how often it was flown.
-        explored, fruitless: Descents so far, and of them in a row those that led to nothing.
-        error, judged: Sum of the squared relative errors of predicted changes, and their number,
-            each as much as noise lets it tell; at first one that is all wrong.
-        squares, freedom: Of the costs of flights of the same policy: sum of squared deviations from
-            their mean, and its degrees of freedom.
-    """
-
-    radius: float
-    predicted: float = math.nan
-    exploring: bool = False
-    boundary: bool = False
-    start: float = math.nan
-    start_flights: int = 1
-    explored: int = 0
-    fruitless: int = 0
-    error: float = 1.0
-    judged: float = 1.0
-    squares: float = 0.0
-    freedom: int = 0
-
-
 @dataclass(eq=False)
 class TrustRegionRule:
     """See the module's description.
@@ -178,7 +148,9 @@ class _Iteration:
         self.incumbent: Point | None = None  # the best, as flights prove
         self.point: Point | None = None  # the candidate, where it flew whole
         if memory:
-            self._recall(memory)
+            self.progress.restore(memory)
+            self.model.restore(memory)
+            self.incumbent, self.base = recalled(memory, rule.start, self.model.kept)
 
     def requests(self, policy: Parameters) -> list[FlightRequest]:
         """Ask for a flight of each task."""
@@ -270,12 +242,13 @@ class _Iteration:
             reason = f'nothing was found that flies: {reason}'
             return Step(self.lead, self.candidate, accepted=False, reason=reason, diverged=True)
         details |= {'best_J': best.J if best else None, 'best_k': best.k if best else None}
+        points = kept(self.incumbent, self.base, self.model.kept)
         return Step(
             self.lead,
             candidate,
             accepted=accepted,
             reason=reason,
-            memory=self._memory(),
+            memory={**self.progress.arrays(), **self.model.arrays(), **points},
             details={**details, **self.model.details},
             notes=tuple(self.model.notes),
         )
@@ -298,11 +271,11 @@ class _Iteration:
     def _judge_prediction(self, base: Point, point: Point | None) -> float:
         """Compare the change of J with what was predicted; adapt the region by it."""
         progress, ratio = self.progress, -math.inf
-        if point is not None:
+        if not progress.predicted < 0 and not progress.exploring:
+            ratio = 0.0  # nothing was promised
+        elif point is not None and progress.predicted:
             ratio = self._difference(point, base).value / progress.predicted
         if not progress.exploring:
-            if not progress.predicted < 0:
-                ratio = 0.0
             progress.radius = adapted(progress.radius, ratio, progress.boundary, self.model.widest)
         return ratio
 
@@ -389,36 +362,3 @@ class _Iteration:
     def _worth(self) -> float:
         """Return the least change of J that is worth a flight."""
         return WORTH * 0.5**self.progress.fruitless * self._gain()
-
-    # -- keeping -------------------------------------------------------------------------------
-
-    def _memory(self) -> Memory:
-        memory: dict[str, Any] = {f'progress_{n}': v for n, v in vars(self.progress).items()}
-        memory |= self.model.arrays()
-        for name, point in (('incumbent', self.incumbent), ('base', self.base)):
-            if point is None:
-                continue
-            memory[f'{name}_numbers'] = np.array([point.k, point.J, point.flights], dtype=float)
-            memory[f'{name}_theta'] = point.parameters.theta
-            memory |= {f'{name}_{n}': point.kept[n] for n in self.model.kept}
-            memory |= {f'{name}_fixed_{n}': v for n, v in point.parameters.fixed.items()}
-        return memory
-
-    def _recall(self, memory: Memory) -> None:
-        for name in vars(self.progress):
-            value = memory[f'progress_{name}']
-            # What was not finite has become null on its way through the results.
-            setattr(self.progress, name, math.nan if value is None else value)
-        self.model.restore(memory)
-        for name in ('incumbent', 'base'):
-            if f'{name}_theta' not in memory:
-                continue
-            k, J, flights = memory[f'{name}_numbers'].tolist()
-            start = self.rule.start
-            fixed = {block: memory[f'{name}_fixed_{block}'] for block in start.fixed}
-            parameters = start.with_theta(memory[f'{name}_theta']).with_fixed(fixed)
-            kept = {n: memory[f'{name}_{n}'] for n in self.model.kept}
-            point = Point(parameters, int(k), J, int(flights), kept)
-            if name == 'base' and self.incumbent is not None and self.incumbent.k == point.k:
-                point = self.incumbent  # one and the same
-            setattr(self, name, point)

@@ -65,7 +65,7 @@ def test_a_study_from_the_command_line_to_its_page(tmp_path, capsys):
     assert (tmp_path / 'docs.png').read_bytes().startswith(b'\x89PNG')
     summary = json.loads((out / 'summary.json').read_text())
     assert [level['value'] for level in summary['levels']] == [0.0, 0.4]
-    assert '| few flights (default) |' in capsys.readouterr().out
+    assert '| trust region (default) |' in capsys.readouterr().out
 
     before = (out / 'study.jsonl').read_bytes()
     assert main(words) == 0
