@@ -20,11 +20,14 @@ from hmpc_ros.policy.flight_controller import Safety
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import SLACK_L1, Limits
 from hmpc_ros.policy.linear.mpc import HORIZON
-from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA, SLACK
+from hmpc_ros.policy.linear.weights import N_TERMINAL, N_THETA, SLACK, SPACE
 
 _TIME_STEP = Parameter(
     'time_step', TIME_STEP, 'length of a control step', 's', lower=1e-4, upper=1.0, read_only=True
 )
+
+# Largest entry of each block of weights.
+_MOST = {name: SPACE.upper[part].max() for name, part in SPACE.parts.items()}
 
 SIMULATOR = table(
     _TIME_STEP,
@@ -132,16 +135,19 @@ CONTROLLER = table(
     Parameter(
         'policy.q',
         [1.0] * 6 + [math.sqrt(0.1)] * 6,
-        'square roots of the state weights, Q = diag(q^2)',
+        f'square roots of the state weights, Q = diag(q^2); at most {_MOST["q"]:g}',
         length=NX,
     ),
     Parameter(
-        'policy.r', [0.1] * NU, 'square roots of the input weights, R = diag(r^2)', length=NU
+        'policy.r',
+        [0.1] * NU,
+        f'square roots of the input weights, R = diag(r^2); at most {_MOST["r"]:g}',
+        length=NU,
     ),
     Parameter(
         'policy.p',
         [],
-        "lower triangle of L row by row, terminal weight P = L L'; "
+        f"lower triangle of L row by row, terminal weight P = L L'; at most {_MOST['p']:g}; "
         'empty: from the Riccati equation of the model, q and r',
         length=N_TERMINAL,
         may_be_empty=True,

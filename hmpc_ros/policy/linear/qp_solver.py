@@ -15,7 +15,6 @@ import casadi as ca
 import numpy as np
 
 from hmpc_ros.policy.acados import acados, c_function, cached_solver, generate, vectors
-from hmpc_ros.policy.linear.weights import QP_TOLERANCE
 
 # The name of the generated C functions.
 _NAME = 'hmpc_qp'
@@ -57,7 +56,7 @@ class SolverOptions:
             than HPIPM's own 1, and elsewhere about as many.
     """
 
-    qp_tolerance: float = QP_TOLERANCE
+    qp_tolerance: float = 1e-8
     qp_max_iterations: int = 50
     hpipm_mode: str = 'BALANCE'
     qp_mu0: float = 15.0
