@@ -26,7 +26,7 @@ from hmpc_ros.ros.conversions import nanoseconds, odometry_from_state
 
 pytestmark = pytest.mark.system
 
-WAIT = 60.0  # s; a bound for what must happen, not a measurement
+WAIT = 200.0  # s; a bound for what must happen, not a measurement
 # A parameter of each node that may be changed while it runs, and another value of it.
 CHANGE = {
     'simulator': ('episode_steps', 7),
