@@ -11,7 +11,8 @@ def _tell_missing_middleware() -> None:
     Only said, since not all that is imported from here needs rclpy.
     """
     wanted = os.environ.get('RMW_IMPLEMENTATION')
-    prefixes = [*filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)), sys.prefix]
+    sourced = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+    prefixes = [*filter(None, sourced), sys.prefix]
     index = 'share/ament_index/resource_index/rmw_typesupport'
     there = {file.name for prefix in prefixes for file in Path(prefix, index).glob('rmw_*')}
     there -= {'rmw_implementation'}
