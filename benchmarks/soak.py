@@ -168,7 +168,8 @@ class Soak:
     def flood(self, name: str) -> None:
         script = Path(__file__).parents[1] / 'test' / 'flood.py'
         environment = self.graph.runners[name].environment
-        with subprocess.Popen([sys.executable, str(script), name, '1000'], env=environment) as it:
+        words = [sys.executable, str(script), name, '1000', str(self.rng.choice(('set', 'read')))]
+        with subprocess.Popen(words, env=environment) as it:
             self.wait(self.rng.uniform(2.0, 5.0))
             it.kill()
 

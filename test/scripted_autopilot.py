@@ -23,7 +23,7 @@ from hmpc_ros.autopilots.thrust import GRAVITY
 from hmpc_ros.plant.odometry import to_world
 from hmpc_ros.ros.runner import LocalRunner
 
-WAIT = 60.0  # s; a bound for what must happen, not a measurement
+WAIT = 200.0  # s; a bound for what must happen, not a measurement
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 POSITION, HOLD, OFFBOARD = 3 << 16, 4 << 16 | 3 << 24, 6 << 16  # PX4's custom modes
 TAKEOFF = 4 << 16 | 2 << 24

@@ -81,10 +81,11 @@ _EMPTY = {
 def _policy(block: Block) -> Parameter:
     """Declare a block of the linear MPC's parameters; the learner has a range of its own."""
     empty = _EMPTY.get(block.name)
+    most = f'; at most {block.upper:g}' if block.name in ('q', 'r', 'p') else ''
     between: Any = {'lower': block.lower, 'upper': block.upper} if block.name == 'slack' else {}
     return Parameter(
         f'policy.{block.name}', _FIRST.get(block.name, []),
-        block.meaning + (f'; empty: {empty}' if empty else ''),
+        block.meaning + most + (f'; empty: {empty}' if empty else ''),
         length=block.size, may_be_empty=empty is not None, **between,
     )
 

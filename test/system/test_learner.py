@@ -114,10 +114,10 @@ def test_several_tasks_over_ros_are_those_of_offline_training(stack, tmp_path: P
     tasks = {'tasks.goals': goals, 'tasks.starts': starts, 'steps': 120}
     parameters = {'learner': {'rule': 'trust_region', 'iterations': 5, 'shortcut': False, **tasks}}
     expected = offline_records(tmp_path / 'offline', **parameters)
-    graph = LearningGraph(tmp_path / 'ros', stack, **parameters).start()
-    graph.until_flight('nominal', after=8)
+    graph = LearningGraph(tmp_path / 'ros', stack, **parameters).held_in('nominal', after=8)
+    graph.start().until_held()
     graph.kill('learner')
-    graph.start('learner').until_done()
+    graph.through('hmpc_ros.ros.learner_node').start('learner').until_done()
     records = graph.records()
     assert_same_run(records, expected, rtol=0)
     assert records[-1]['J'] < records[0]['J']

@@ -22,7 +22,7 @@ from hmpc_ros.ros.runner import LocalRunner
 
 pytestmark = pytest.mark.system
 
-WAIT = 60.0  # s; a bound for what must happen, not a measurement
+WAIT = 200.0  # s; a bound for what must happen, not a measurement
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 

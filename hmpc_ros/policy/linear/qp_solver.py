@@ -22,7 +22,6 @@ from hmpc_ros.policy.acados import (
     generate,
     vectors,
 )
-from hmpc_ros.policy.linear.weights import QP_TOLERANCE
 
 # The name of the generated C functions.
 _NAME = 'hmpc_qp'
@@ -53,7 +52,7 @@ class SolverOptions:
     slower and sometimes wrong.
     """
 
-    qp_tolerance: float = QP_TOLERANCE  #: of HPIPM's residuals
+    qp_tolerance: float = 1e-8  #: of HPIPM's residuals
     qp_max_iterations: int = 50  #: of HPIPM
     hpipm_mode: str = 'BALANCE'  #: its choice between speed and robustness
     #: barrier parameter that HPIPM starts with. About as large as the multipliers, whose size the
