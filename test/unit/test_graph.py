@@ -60,7 +60,10 @@ def test_the_live_page_is_one_of_the_processes_and_may_end(graph):
     assert not any(node.optional for node in graph if node is not page)
 
 
-@pytest.mark.parametrize('file', sorted((ROOT / 'launch').glob('*.launch.py')), ids=lambda p: p.name)
+LAUNCH_FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
+
+
+@pytest.mark.parametrize('file', LAUNCH_FILES, ids=lambda path: path.name)
 def test_every_launch_file_can_start_the_live_page(file):
     text = file.read_text('utf-8')
     assert 'describe_adapter(' in text or "web=given['web'] == 'true'" in text

@@ -82,16 +82,16 @@ def test_the_same_study_along_a_path(tmp_path):
         '--out', str(tmp_path),
     ]  # fmt: skip
     assert main(words) == 0
-    *runs, heavy = (json.loads(line) for line in (tmp_path / 'study.jsonl').open())
-    lines = [line for line in [*runs, heavy] if line['kind'] != 'session']
+    _, *lines = (json.loads(line) for line in (tmp_path / 'study.jsonl').open())
     assert [line['rule'] for line in lines] == ['', 'model_free', 'hybrid_050'] * 2
     for line in lines:
         if line['rule']:
             assert len(line['curve']) == 3
             assert line['curve'][-1] <= line['curve'][0]
             assert line['final']['J'] == line['curve'][-1]
-        else:  # the model's gradient is the flights', and is less so for another vehicle
+        else:
             assert line['flies']
+    # The model's gradient is the flights', and is less so for another vehicle.
     right, wrong = (line['differences'] for line in lines if not line['rule'])
     assert right['cosine'] > 0.9
     assert right['bias'] / right['true'] < wrong['bias'] / wrong['true']
