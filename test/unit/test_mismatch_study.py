@@ -73,6 +73,7 @@ def test_a_study_from_the_command_line_to_its_page(tmp_path, capsys):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_same_study_along_a_path(tmp_path):
     words = [
         'study', 'mismatch', '--config', 'tracking', '--directions', 'path_mass', '--levels', '2',
