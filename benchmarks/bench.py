@@ -127,7 +127,7 @@ def page(document: dict[str, Any]) -> str:
     )
     versions = ', '.join(f'{name} {version}' for name, version in document['versions'].items())
     return (
-        '# Speed\n\nMade by `make bench ARGS=\'--page docs/results/speed.md\'` '
+        "# Speed\n\nMade by `make bench ARGS='--page docs/results/speed.md'` "
         f'on {document["machine"]},\n{document["date"]}, commit {document["commit"] or "unknown"}, '
         f'load {document["load"]:.1f} over the last five minutes; the shortest of '
         f'{document["repetitions"]}\nrepetitions where there are any. {versions}.\n\n'
