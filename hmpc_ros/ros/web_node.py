@@ -1,9 +1,9 @@
 """Node ``web``: a live page of a flight and of a learner, for any browser; ``hmpc watch --web``.
 
-It reads topics, at its own pace, with the time that the flight leaves, and shares no memory with
-what flies: a page that stands still or dies holds up nobody. The MPC's plan, which costs the
-controller time, is only listened to while the vehicle flies no faster than a clock. The buttons of
-the page call services, after a confirmation.
+It reads topics, at its own pace, with the time that the flight leaves, and by no memory that it
+shares with what flies: a page that stands still or dies holds up nobody. The MPC's plan, which
+costs the controller time, is only listened to while the vehicle flies no faster than a clock. The
+buttons of the page call services, after a confirmation.
 """
 
 from __future__ import annotations
