@@ -7,8 +7,8 @@ the controller and an adapter take over in hover, fly eights, learn from their f
 back. What is written: px4_sitl.json and px4_sitl.png. Errors are told against PX4's own estimate,
 which is all that either controller knows, and against the simulator's truth.
 
-Through MAVLink all is flown; with AGENT all but the learning through uXRCE-DDS too. Its messages,
-px4_msgs, are built from the definitions in PX4's sources, beside its build folder.
+All is flown through MAVLink and, with AGENT, through uXRCE-DDS too. Its messages, px4_msgs, are
+built from the definitions in PX4's sources, beside its build folder.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -29,7 +30,7 @@ from typing import Any
 
 import message_packages
 import numpy as np
-from geometry_msgs.msg import PoseStamped, Transform, Twist, TwistStamped
+from geometry_msgs.msg import PoseStamped, Transform, Twist
 from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
 from px4_pilot import (
@@ -48,7 +49,6 @@ from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile
 from scipy.optimize import minimize_scalar
-from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
 
 from hmpc_ros.cli.report import write_json
@@ -56,14 +56,11 @@ from hmpc_ros.configuration import tracking_learner
 from hmpc_ros.configuration.files import Configuration, load
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import CONTROLLER
-from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.results import number
 from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.reference.hover import Hover
 from hmpc_ros.plant.reference.protocol import Reference
-from hmpc_ros.plant.rigid_body import QUATERNION
-from hmpc_ros.policy.tracking import flying
-from hmpc_ros.policy.tracking.observer import N_ESTIMATE
+from hmpc_ros.plant.rigid_body import POSITION
 from hmpc_ros.policy.tracking.parameters import SPACE
 from hmpc_ros.ros.adapter import LATCHED
 from hmpc_ros.ros.autopilot_client import AutopilotClient
@@ -72,6 +69,7 @@ from hmpc_ros.ros.conversions import nanoseconds
 from hmpc_ros.ros.graph import find_config, vehicle
 from hmpc_ros.ros.runner import LocalRunner
 from hmpc_ros.ros.spinning import open_node
+from hmpc_ros.studies.vehicle import VehicleFlyer, learn_on_vehicle
 
 CENTRE, HEADING = (0.0, 0.0, 3.0), math.pi / 2  # ENU [m], facing north as PX4 starts
 # Phase rates [rad/s] of the eight by its peak speed [m/s]: 1.5 sqrt(2) of the rate.
@@ -86,8 +84,6 @@ MODEL = {
     'tracking.thrust_lag': 0.055,
     'tracking.rate_lags': [0.085, 0.085, 0.3],
 }
-# Of the learner's trust region: weights may change by a factor of e^0.5 at first.
-RADIUS = 0.5
 _HISTORY = QoSProfile(depth=5000)
 PARTS = ('hover', 'eights', 'learning', 'engagements', 'kills')
 
@@ -112,13 +108,9 @@ class Vehicle:
         self.runner = runner
         self._node, self._executor = node, executor
         self._client = AutopilotClient(node, executor, adapter)
-        self._states: list[tuple[int, np.ndarray]] = []
-        self._commands: list[tuple[int, np.ndarray]] = []
-        self._estimates: list[tuple[int, np.ndarray]] = []
+        self._places: list[np.ndarray] = []
         self._path: PathMessage | None = None
         node.create_subscription(Odometry, 'odom', self._on_odometry, _HISTORY)
-        node.create_subscription(TwistStamped, 'rates_command', self._on_command, _HISTORY)
-        node.create_subscription(JointState, 'estimates', self._on_estimates, _HISTORY)
         node.create_subscription(PathMessage, 'reference_path', self._on_path, LATCHED)
         self._goals = node.create_publisher(PoseStamped, 'goal_pose', 1)
         self._trajectories = node.create_publisher(MultiDOFJointTrajectory, 'trajectory', 1)
@@ -131,16 +123,7 @@ class Vehicle:
     def _on_odometry(self, message: Odometry) -> None:
         state = np.empty(RATES.states)
         RATES.read_state(message, state)
-        self._states.append((nanoseconds(message.header.stamp), state))
-
-    def _on_command(self, message: TwistStamped) -> None:
-        command = np.empty(RATES.inputs)
-        RATES.read_command(message, command)
-        self._commands.append((nanoseconds(message.header.stamp), command))
-
-    def _on_estimates(self, message: JointState) -> None:
-        stamp = nanoseconds(message.header.stamp)
-        self._estimates.append((stamp, np.array(message.position)))
+        self._places.append(state[POSITION])
 
     def _on_path(self, message: PathMessage) -> None:
         self._path = message
@@ -180,7 +163,7 @@ class Vehicle:
 
     def engage(self, pilot: Pilot) -> None:
         """Take over where PX4 holds it; raises Px4Error when it does not come to that."""
-        if not self.spin(lambda: bool(self._states) and self._goals.get_subscription_count() > 0
+        if not self.spin(lambda: bool(self._places) and self._goals.get_subscription_count() > 0
                          and self._trajectories.get_subscription_count() > 0, 120.0):  # fmt: skip
             raise Px4Error(f'the controller hears no state: {self.told()["words"]}')
         end = time.monotonic() + 60.0
@@ -188,7 +171,7 @@ class Vehicle:
         while not ready:  # PX4's hold wanders with its estimate: the reference goes with it
             if time.monotonic() > end:
                 raise Px4Error(f'not ready to engage: {self.told()["words"]}')
-            x, y, z = np.mean([state[:3] for _, state in self._states[-100:]], axis=0).tolist()
+            x, y, z = np.mean(self._places[-100:], axis=0).tolist()
             self.goal((x, y, z))
             ready = self.spin(lambda: self.told()['phase'] == 'ready', 4.0)
         done, words = self._client.ask('engage', 10.0)
@@ -255,58 +238,6 @@ class Vehicle:
         if not self.spin(future.done, 15.0) or not future.result().result.successful:
             raise Px4Error(f'the controller refused parameters: {future.result()}')
 
-    def recorded(self, reference: Reference, zero: float, steps: int, period: float) -> (
-        flying.TrackedFlight
-    ):  # fmt: skip
-        """Return what was flown, on an even grid of times from ``zero`` [s] on.
-
-        States are interpolated; a command holds until the next one.
-        """
-        grid = zero + period * np.arange(steps + 1)
-        stamps, states = _columns(self._states, zero)
-        measured = np.column_stack(
-            [np.interp(grid, stamps, column) for column in _continuous(states).T]
-        )
-        measured[:, QUATERNION] /= np.linalg.norm(measured[:, QUATERNION], axis=1)[:, None]
-        sent, commands = _columns(self._commands, zero)
-        at = np.maximum(np.searchsorted(sent, grid[:-1], side='right') - 1, 0)
-        solved, estimates = _columns(self._estimates, zero)
-        of = np.maximum(np.searchsorted(solved, grid[:-1], side='right') - 1, 0)
-        failed = tuple(np.flatnonzero(grid[:-1] - solved[of] > 0.1).tolist())
-        return flying.TrackedFlight(
-            period, measured, measured, commands[at], reference.sample(grid - zero),
-            estimates[of][:, :N_ESTIMATE], (), failed, failed, np.full(steps, np.nan), steps,
-        )  # fmt: skip
-
-
-def unflown(
-    reference: Reference, steps: int, period: float, why: str
-) -> flying.TrackedFlight:
-    """Return a flight that ended before it could be recorded."""
-    state = np.zeros((1, RATES.states))
-    return flying.TrackedFlight(
-        period, state, state, np.empty((0, RATES.inputs)), reference.sample(np.zeros(1)),
-        np.empty((0, N_ESTIMATE)), (), (), (), np.empty(0), steps, why,
-    )  # fmt: skip
-
-
-def _columns(kept: list[tuple[int, np.ndarray]], zero: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return times [s] and values of what was heard since a second before ``zero``."""
-    since = [(1e-9 * stamp, values) for stamp, values in kept if 1e-9 * stamp > zero - 1.0]
-    if len(since) < 2:
-        raise Px4Error('nothing was heard of the flight')
-    return np.array([stamp for stamp, _ in since]), np.array([values for _, values in since])
-
-
-def _continuous(states: np.ndarray) -> np.ndarray:
-    """Return states (n, 13) whose quaternions do not change their sign."""
-    states = states.copy()
-    q = states[:, QUATERNION]
-    turns = np.cumprod(np.where(np.sum(q[1:] * q[:-1], axis=1) < 0, -1.0, 1.0))
-    q[1:] *= turns[:, None]
-    states[:, QUATERNION] = q
-    return states
-
 
 def begin_of(reference: Reference, path: PathMessage) -> float:
     """Return when the time 0 of a reference is [s], of which a ``reference_path`` tells.
@@ -338,19 +269,22 @@ def flying_vehicle(
     adapter: str, parameters: Mapping[str, Mapping[str, Any]], log: Path
 ) -> Iterator[Vehicle]:
     """Start controller and adapter, and end them."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open('a', encoding='utf-8') as lines:
+    with (
+        LocalRunner(vehicle(adapter, parameters=parameters), reader=kept_in(log)) as runner,
+        runner.joined(),
+        open_node('px4_sitl') as (node, executor),
+    ):
+        yield Vehicle(runner, node, executor, adapter)
 
-        def keep(node: str, line: str) -> None:
+
+def kept_in(log: Path) -> Callable[[str, str], None]:
+    """Return what adds a node's lines to a file."""
+
+    def keep(node: str, line: str) -> None:
+        with log.open('a', encoding='utf-8') as lines:
             lines.write(f'{time.strftime("%H:%M:%S")} {node}: {line}\n')
-            lines.flush()
 
-        with (
-            LocalRunner(vehicle(adapter, parameters=parameters), reader=keep) as runner,
-            runner.joined(),
-            open_node('px4_sitl') as (node, executor),
-        ):
-            yield Vehicle(runner, node, executor, adapter)
+    return keep
 
 
 class Run:
@@ -380,12 +314,11 @@ class Run:
         self.results: dict[str, Any] = {}
         self.tracks: dict[str, np.ndarray] = {}
         self.wrong: list[str] = []
-        self.flown = 0
+        self.log = options.out / f'{adapter}.log'
 
     def vehicle(self) -> contextlib.AbstractContextManager[Vehicle]:
         """Start controller and adapter."""
-        log = self.options.out / f'{self.adapter}.log'
-        return flying_vehicle(self.adapter, self.parameters, log)
+        return flying_vehicle(self.adapter, self.parameters, self.log)
 
     def keep(self, who: str, what: str, reference: Reference, zero: float,
              begin: float, end: float) -> dict[str, Any]:  # fmt: skip
@@ -433,46 +366,57 @@ class Run:
         vehicle.goal(CENTRE)
         vehicle.spin(lambda: False, 4.0, flies=True)
 
-    def learn(self, vehicle: Vehicle) -> np.ndarray:
-        """Learn on the fast eight; returns the best parameters that were flown."""
+    def learn(self) -> np.ndarray:
+        """Learn on the fast eight as ``hmpc learn --vehicle`` does; returns the best parameters."""
         configuration = self.configuration()
-        known = tracking_learner.teacher(configuration)
-        steps = tracking_learner.steps(known)
+        reference = tracking_learner.teacher(configuration).reference
 
-        def fly(request: FlightRequest) -> flying.TrackedFlight:
-            self.flown += 1
-            vehicle.set_theta(request.theta)
-            vehicle.engage(self.pilot)
-            try:
-                self.to_the_centre(vehicle)
-                zero = vehicle.follow(known.reference)
-            except Px4Error as error:  # it was handed back: such weights cost without bound
-                say(f'learning flight {self.flown}: {error}')
-                self.pilot.choose(HOLD, 'hold')
-                return unflown(known.reference, steps, known.time_step, str(error))
-            vehicle.hand_back(self.pilot)
-            self.keep(f'learning flight {self.flown}', FAST, known.reference, zero, COUNTED, END)
-            return vehicle.recorded(known.reference, zero, steps, known.time_step)
-
-        def told(_run: Any, record: Any) -> None:
-            kept = {n: record.get(n) for n in ('k', 'J', 'rmse_m', 'accepted', 'identified',
-                                               'rehearsed_rmse_m', 'rehearsals')}  # fmt: skip
+        def told(fly: VehicleFlyer, _run: Any, record: Any) -> None:
+            kept = {n: record.get(n) for n in ('k', 'kind', 'J', 'rmse_m', 'accepted',
+                                               'identified', 'rehearsed_rmse_m',
+                                               'rehearsals')}  # fmt: skip
             self.results.setdefault('learning', []).append({**kept, 'theta': list(record['theta'])})
+            flown = f'learning flight {len(self.results["learning"])}'
+            if np.isfinite(number(record['J'])):
+                self.keep(flown, FAST, reference, fly.begin, COUNTED, END)
 
-        out = self.options.out / time.strftime('learning-%Y%m%d-%H%M%S')
-        tracking_learner.train(configuration, known, fly, out, on_record=told, radius=RADIUS)
+        learn_on_vehicle(
+            configuration, self.adapter, self.options.out / time.strftime('learning-%Y%m%d-%H%M%S'),
+            say=self.hear, reader=kept_in(self.log), on_record=told, jobs=2,
+        )  # fmt: skip
         best = min(self.results['learning'], key=lambda record: number(record['J']))
         return np.array(best['theta'])
 
+    def hear(self, words: str) -> None:
+        """Do what a pilot is asked for: bring the vehicle back, and engage again."""
+        say(words)
+        if words.startswith('paused: '):
+            threading.Thread(target=self.engage_again, daemon=True).start()
+
+    def engage_again(self) -> None:
+        """Fly to where the reference begins, and engage as on the page for pilots."""
+        command = [sys.executable, '-m', 'hmpc_ros.cli.main', 'autopilot', 'engage',
+                   '--adapter', self.adapter]  # fmt: skip
+        for _ in range(5):
+            self.pilot.fly(Hover(np.array(CENTRE), HEADING), 5.0)
+            if subprocess.run(command, check=False).returncode == 0:
+                return
+
     def configuration(self) -> Configuration:
         """Return what learns: the controller that flies, along the fast eight."""
-        c = {
+        controller = {
             **self.parameters['controller'], 'reference.kind': 'lissajous',
             'reference.rate': EIGHTS[FAST], 'reference.duration': END, 'reference.ramp': COUNTED,
             'tracking.rmse_after': COUNTED,
         }  # fmt: skip
-        overrides = [f'controller.{name}={value}' for name, value in c.items()]
-        overrides += [f'learner.flights={self.options.flights}']
+        nodes = {
+            **self.parameters, 'controller': controller,
+            'learner': {'flights': self.options.flights},
+        }  # fmt: skip
+        overrides = [
+            f'{node}.{name}={value}' for node, values in nodes.items()
+            for name, value in values.items()
+        ]  # fmt: skip
         return load(find_config('autopilot'), overrides)
 
     def engagements(self, vehicle: Vehicle) -> None:
@@ -545,12 +489,14 @@ class Run:
             if {'hover', 'eights'} & set(parts):
                 with self.guarded('default weights'):
                     self.ours(vehicle, parts, 'ours')
-            if 'learning' in parts:
-                with self.guarded('learning'):
-                    vehicle.set_theta(self.learn(vehicle))
-                    self.ours(vehicle, parts, 'ours, learned')
             if 'engagements' in parts:
                 self.engagements(vehicle)
+        if 'learning' in parts:
+            with self.guarded('learning'):
+                best = self.learn()
+                with self.vehicle() as vehicle:
+                    vehicle.set_theta(best)
+                    self.ours(vehicle, parts, 'ours, learned')
         if 'kills' in parts:
             for victim in ('controller', self.adapter, *(['agent'] if self.bridge else [])):
                 with self.guarded(f'kill of the {victim}'):
@@ -747,8 +693,7 @@ def fly(options: argparse.Namespace) -> int:
         for link in options.links or adapters:
             adapter, parameters, through = adapters[link]
             run = Run(pilot, adapter, {adapter: parameters}, options, through)
-            flown = parts if through is None else tuple(p for p in parts if p != 'learning')
-            run.all(flown, run_before)
+            run.all(parts, run_before)
             run_before = run_before or run
             result[link] = {
                 **run.results, 'ratios to PX4': ratios(run.results), 'wrong': run.wrong

@@ -22,7 +22,7 @@ from hmpc_ros.configuration.signature import LEARNED
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.configuration.weights_file import write_weights
 from hmpc_ros.learning.objective import Outcome
-from hmpc_ros.learning.parallel import fly_in_turn, process_pool
+from hmpc_ros.learning.parallel import fly_in_turn, give_way, process_pool, started
 from hmpc_ros.learning.rehearsed import Lesson, RehearsedRule
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
 from hmpc_ros.learning.results import Record, ResultsFolder, recorded
@@ -52,6 +52,9 @@ from hmpc_ros.policy.tracking.student import (
 Values = Mapping[str, Any]
 
 HOVER = 10.0  # s that count of a reference that never ends
+#: Of the trust region at the start, on a vehicle that may not fall: weights change by e^0.5.
+VEHICLE_RADIUS = 0.5
+BEST_WEIGHTS_FILE = 'best_weights.yaml'
 #: Paths to be flown beside the one that is learned on, by name: in what their references differ.
 HELDOUT: dict[str, dict[str, Any]] = {
     'circle': {'kind': 'circle', 'size': [1.5], 'rate': 1.4},  # 2.1 m/s
@@ -314,11 +317,12 @@ def train(
     wanted = _header(configuration.nodes, start)
     with (
         ResultsFolder(out, wanted) as results,
-        process_pool(max(1, min(jobs, SCENES))) as pool,
+        process_pool(max(1, min(jobs, SCENES)), give_way) as pool,
     ):
         results.refuse_another_run(wanted)
         if rule is None:
-            rule = RehearsedRule(TrackingStudent(known, pool if jobs > 1 else None), radius)
+            over = started(pool, min(jobs, SCENES)) if jobs > 1 else None
+            rule = RehearsedRule(TrackingStudent(known, over), radius)
             if learner['rule'] != 'few_flights':
                 rule = tracking_rules.rule(learner, known, start)
         run = TrainingRun(
@@ -334,6 +338,28 @@ def train(
             on_start(run)
         fly_in_turn(run, fly, lambda record: on_record(run, record) if on_record else None)
     return run
+
+
+def refuse_other_rules(learner: Values) -> None:
+    """Raise ValueError unless the rule learns from what nodes tell of a flight.
+
+    The others need its solutions, which nodes keep to themselves.
+    """
+    if (rule := learner['rule']) != 'few_flights':
+        raise ValueError(
+            f"over ROS the tracking MPC learns by the default rule, few_flights, not by '{rule}': "
+            'for that one, hmpc train --config tracking'
+        )
+
+
+def write_best(run: TrainingRun, known: Teacher, folder: Path) -> None:
+    """Write the best weights of a run for the controller's ``weights_file``, if there are any."""
+    best = best_record(run.results.records)
+    if best is not None:
+        policy = build.entries(recorded(Parameters(SPACE, known.start.theta), best).theta)
+        about = {key: best[key] for key in ('k', 'C', 'V', 'J', 'time')}
+        horizon = TrackingSolverOptions().horizon
+        write_weights(folder / BEST_WEIGHTS_FILE, policy, known.preset.name, horizon, about)
 
 
 def _header(nodes: Mapping[str, Values], start: Parameters) -> dict[str, Any]:
@@ -407,18 +433,17 @@ def vehicle_training(
         ResultsError: the folder is damaged.
     """
     of_run, _ = as_begun(nodes, folder, _MAY_DIFFER)
-    if (rule := of_run['learner']['rule']) != 'few_flights':
-        # The others need the solutions of a flight, which nodes keep to themselves.
-        raise ValueError(
-            f"over ROS the tracking MPC learns by the default rule, few_flights, not by '{rule}': "
-            'for that one, hmpc train --config tracking'
-        )
+    refuse_other_rules(of_run['learner'])
     # What the controller read from its weights file is among its parameters.
     flown = {**of_run, 'controller': {**of_run['controller'], 'weights_file': ''}}
     known = teacher(Configuration({**build.alone(flown['controller']).nodes, **flown}))
     start = Parameters(SPACE, known.start.theta)
+    pool = resources.enter_context(process_pool(SCENES, give_way))
     return TrackingVehicleTraining(
-        RehearsedRule(TrackingStudent(known, resources.enter_context(process_pool(SCENES)))),
+        RehearsedRule(
+            TrackingStudent(known, started(pool, SCENES)),
+            VEHICLE_RADIUS if of_run['learner']['reset'] == 'fly' else RehearsedRule.radius,
+        ),
         TrackingObjective(known),
         build_linear.dataclass_from(Envelope, of_run['learner'], 'envelope.'),
         start,

@@ -30,10 +30,15 @@ def truth_differs(simulator: Mapping[str, Any]) -> bool:
 
 
 class Stamped:
-    """Keeps ``estimates`` and ``reference_path``, and if asked for the ``ground_truth``."""
+    """Keeps ``estimates`` and ``reference_path``, and if asked for the ``ground_truth``.
+
+    Attributes:
+        since: estimates stamped before it [ns] are not kept.
+    """
 
     def __init__(self, *, truth: bool) -> None:
         """Begin with nothing."""
+        self.since = 0.0
         self._truth_is_wanted = truth
         self._estimates: dict[int, np.ndarray] = {}
         self._truth: dict[int, np.ndarray] = {}
@@ -78,7 +83,9 @@ class Stamped:
         """Keep what has come."""
 
     def _on_estimates(self, message: JointState) -> None:
-        self._estimates[nanoseconds(message.header.stamp)] = np.array(message.position)
+        stamp = nanoseconds(message.header.stamp)
+        if stamp >= self.since:
+            self._estimates[stamp] = np.array(message.position)
 
     def _on_truth(self, message: Odometry) -> None:
         state = np.empty(RATES.states)
@@ -105,7 +112,7 @@ class Stamped:
         Args:
             states: measured, (t+1, 13).
             inputs: (t, 4).
-            stamps: of the states [ns].
+            stamps: of the states, or of what was answered in each step [ns].
             reference: whose time 0 is that of the first state.
             time_step: [s].
             planned_steps: that were to be flown.
