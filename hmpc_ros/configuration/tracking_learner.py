@@ -22,7 +22,7 @@ from hmpc_ros.configuration.signature import LEARNED
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.configuration.weights_file import write_weights
 from hmpc_ros.learning.objective import Outcome
-from hmpc_ros.learning.parallel import fly_in_turn, give_way, process_pool, started
+from hmpc_ros.learning.parallel import fly_in_turn, give_way, giving_way, process_pool, started
 from hmpc_ros.learning.rehearsed import Lesson, RehearsedRule
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
 from hmpc_ros.learning.results import Record, ResultsFolder, recorded
@@ -117,10 +117,11 @@ class TrackingStudent:
             Recording(h * np.arange(len(f['measured'])), f['measured'], f['commands'])
             for f in flights
         ]
-        taught = self.teacher.teach(
-            recordings, TrackingParameters.from_theta(best.theta), radius,
-            np.random.default_rng(seed), self._over,
-        )  # fmt: skip
+        with giving_way():
+            taught = self.teacher.teach(
+                recordings, TrackingParameters.from_theta(best.theta), radius,
+                np.random.default_rng(seed), self._over,
+            )  # fmt: skip
         details = {
             'identified': taught.identified.as_dict(),
             'rehearsed_rmse_m': taught.tuned.rmse,

@@ -134,6 +134,17 @@ def give_way() -> None:
     os.nice(10)
 
 
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """Let a thread compute without real-time priority, which is for what flies."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
 def _start_worker(initializer: Callable[..., None] | None, initargs: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name='parent watch', daemon=True).start()

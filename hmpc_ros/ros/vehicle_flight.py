@@ -157,9 +157,12 @@ class VehicleFlights(RunningNodes):
             NotEngagedError: it is refused, or the autopilot does not go along.
         """
         self.wait_at_beginning()  # the observer has watched a vehicle that others flew
-        done, words = self._client.ask('engage', ANSWER_TIMEOUT)
-        if not done:
-            raise NotEngagedError(f'it does not engage: {words}')
+        end = time.monotonic() + ANSWER_TIMEOUT
+        while not (answer := self._client.ask('engage', ANSWER_TIMEOUT))[0]:
+            # To begin anew may have cost a good step, of which some in a row are needed.
+            if time.monotonic() > end:
+                raise NotEngagedError(f'it does not engage: {answer[1]}')
+            self.spin_until(lambda: False, 0.2)
         if not self.spin_until(
             lambda: self.phase not in ('ready', 'engaging'), ANSWER_TIMEOUT
         ) or self.phase != TAKEN_OVER:
