@@ -382,6 +382,7 @@ class Run:
     def learn(self) -> np.ndarray:
         """Learn on the fast eight as ``hmpc learn --vehicle`` does; returns the best parameters."""
         configuration = self.configuration()
+        self.bring_back()
         reference = tracking_learner.teacher(configuration).reference
 
         def told(fly: VehicleFlyer, _run: Any, record: Any) -> None:
@@ -405,13 +406,19 @@ class Run:
         say(words)
         if words.startswith('paused: '):
             threading.Thread(target=self.engage_again, daemon=True).start()
+        elif words.startswith('waiting: ') and 'from the reference' in words:
+            threading.Thread(target=self.bring_back, daemon=True).start()
+
+    def bring_back(self) -> None:
+        """Fly to where the eights begin, and hold there."""
+        self.pilot.fly(Hover(np.array(CENTRE), HEADING), 5.0)
 
     def engage_again(self) -> None:
         """Fly to where the reference begins, and engage as on the page for pilots."""
         command = [sys.executable, '-m', 'hmpc_ros.cli.main', 'autopilot', 'engage',
                    '--adapter', self.adapter]  # fmt: skip
         for _ in range(5):
-            self.pilot.fly(Hover(np.array(CENTRE), HEADING), 5.0)
+            self.bring_back()
             if subprocess.run(command, check=False).returncode == 0:
                 return
 
