@@ -33,8 +33,9 @@ demo: setup ## a vehicle that is too heavy flies an eight over ROS 2, learns, fl
 demo-paper: setup ## the reference experiment in short: fly, learn over ROS 2, fly again; build/demo-paper
 	@$(BIN)/hmpc demo --config demo_paper --out build/demo-paper $(ARGS)
 
-test: lint ## lint, then every test that is not long
-	@$(BIN)/python -m pytest $(ARGS)
+# Each worker has a ROS domain and folders of its own; the tests of a file stay together, as they share nodes.
+test: lint ## lint, then every test that is not long, on all cores (ARGS='-n 0': in one process)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-long: setup ## the tests that take minutes
 	@$(BIN)/python -m pytest -m long $(ARGS)

@@ -17,7 +17,7 @@ from hmpc_ros.cli.report import write_json
 from hmpc_ros.cli.train import ProgressBar, rehearsing
 from hmpc_ros.configuration import build_tracking, tracking_learner
 from hmpc_ros.configuration.provenance import provenance
-from hmpc_ros.figures.learned_tracking import draw_learned
+from hmpc_ros.figures.learned_tracking import animate_learned, draw_learned
 from hmpc_ros.learning.requests import NOMINAL, FlightRequest
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
@@ -92,6 +92,11 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
         f'{simulator["backend"]}.   Observer {_observer(controller)} before.   '
         f'Configuration: {Path(arguments.config).stem}, seed {header["seed"]}',
     )
+    film = animate_learned(
+        out / 'demo.gif', flights[0], flights[-1],
+        (number(before['rmse_m']), number(after['rmse_m'])), (known.begin, known.end),
+        title=f'{simulator["preset"]}, {differs}: {len(flights) - 1} flights over ROS 2',
+    )  # fmt: skip
     wall_time = time.monotonic() - began
     report: dict[str, Any] = {
         'before_with_observer': beside,
@@ -106,7 +111,7 @@ def run(arguments: argparse.Namespace, configuration: Configuration) -> int:
     _print(console, records, beside, identified)
     console.print(
         f'{len(flights)} flights; seed {header["seed"]}; {wall_time:.0f} s in all\n'
-        f'picture: {picture}\nnumbers: {out / "demo.json"}'
+        f'picture: {picture}\nfilm: {film}\nnumbers: {out / "demo.json"}'
     )
     return 0 if number(after['rmse_m']) < number(before['rmse_m']) else 1
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hmpc_ros.figures.page import head, page
+from hmpc_ros.figures.page import head, page, sheet
 from hmpc_ros.figures.style import BLUE, FAINT, GREEN, INK, MUTED, ORANGE
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hmpc_ros.policy.tracking.flying import TrackedFlight
 
 _BEFORE, _AFTER = ORANGE, BLUE
+FRAMES_PER_S, TRAIL = 10, 1.2  # of the animation; trail in s
 
 
 def draw_learned(
@@ -73,17 +74,75 @@ def _draw_paths(
     for flight, colour, label in _flights(before, after):
         axis.plot(*flight.states[part, :3].T, color=colour, label=label, lw=2, clip_on=False)
     axis.plot(*wanted.T, color=INK, lw=0.9, ls=(0, (4, 3)), label='reference', clip_on=False)
-    every = np.concatenate([wanted, before.states[part, :3], after.states[part, :3]])
-    middle = 0.5 * (every.min(axis=0) + every.max(axis=0))
-    half = np.maximum(0.52 * np.ptp(every, axis=0), 0.15)
+    _look(axis, np.concatenate([wanted, before.states[part, :3], after.states[part, :3]]))
+    axis.set_title('Paths [m]')
+    axis.legend(loc='upper right', ncols=3)
+
+
+def _look(axis: Any, points: np.ndarray) -> None:
+    """Set a 3D axis to points (n, 3), seen from where an eight is seen best."""
+    middle = 0.5 * (points.min(axis=0) + points.max(axis=0))
+    half = np.maximum(0.52 * np.ptp(points, axis=0), 0.15)
     for name, centre, reach in zip('xyz', middle, half, strict=True):
         getattr(axis, f'set_{name}lim')(centre - reach, centre + reach)
     axis.set_box_aspect(np.maximum(half, 0.25 * half.max()), zoom=1.45)
     axis.view_init(elev=18, azim=-70)
     axis.tick_params(labelsize=7, pad=-1)
     axis.locator_params(axis='z', nbins=3)
-    axis.set_title('Paths [m]')
-    axis.legend(loc='upper right', ncols=3)
+
+
+def animate_learned(
+    path: Path,
+    before: TrackedFlight,
+    after: TrackedFlight,
+    rmse: tuple[float, float],
+    counted: tuple[float, float],
+    *,
+    title: str,
+) -> Path:
+    """Write a GIF of two flights over their reference, at the pace of the clock.
+
+    Args:
+        path: to write, ``.gif``.
+        before: the first flight.
+        after: the last one, as long.
+        rmse: of both [m].
+        counted: the time that is shown [s].
+        title: first line.
+
+    Returns:
+        The path that was written.
+    """
+    from matplotlib.animation import FuncAnimation, PillowWriter
+
+    part = (before.times >= counted[0]) & (before.times <= counted[1])
+    wanted = before.reference.position[part]
+    with sheet((6.4, 3.4)) as figure:
+        axis = figure.add_axes((0.0, -0.1, 1.0, 1.05), projection='3d')
+        axis.plot(*wanted.T, color=MUTED, lw=0.9, ls=(0, (4, 3)), clip_on=False)
+        figure.text(0.03, 0.93, title, fontsize=11, fontweight='bold', va='center')
+        shown = []
+        for row, (flight, colour, label) in enumerate(_flights(before, after)):
+            said = f'{label}: {1e3 * rmse[row]:.3g} mm RMSE'
+            figure.text(0.03 + 0.3 * row, 0.85, said, fontsize=9, color=colour, va='center')
+            (trail,) = axis.plot([], [], [], color=colour, lw=2, clip_on=False)
+            (vehicle,) = axis.plot([], [], [], 'o', color=colour, ms=7, clip_on=False)
+            shown.append((flight.states[part, :3], trail, vehicle))
+        _look(axis, np.concatenate([wanted, *(states for states, _, _ in shown)]))
+        kept = round(TRAIL / before.time_step)
+
+        def show(step: int) -> list:
+            for states, trail, vehicle in shown:
+                trail.set_data_3d(*states[max(0, step - kept) : step + 1].T)
+                vehicle.set_data_3d(*states[step : step + 1].T)
+            return []
+
+        steps = range(0, len(wanted), round(1 / (FRAMES_PER_S * before.time_step)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        FuncAnimation(figure, show, frames=steps).save(
+            path, writer=PillowWriter(fps=FRAMES_PER_S), dpi=100
+        )
+    return path
 
 
 def _draw_rmse(axis: Axes, rmse: Sequence[float], observed: float) -> None:

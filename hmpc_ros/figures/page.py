@@ -18,13 +18,8 @@ SIZE = (13.2, 8.4)  # inch, of the picture of a flight
 
 
 @contextlib.contextmanager
-def page(path: Path, size: tuple[float, float] = SIZE) -> Iterator[Figure]:
-    """Yield a figure in our style, and write it to a file when it is drawn.
-
-    Args:
-        path: picture to write; its suffix chooses the format (png, pdf, svg).
-        size: width and height [inch].
-    """
+def sheet(size: tuple[float, float] = SIZE) -> Iterator[Figure]:
+    """Yield an empty figure in our style, width and height in inch; whoever asked writes it."""
     mpl.use('Agg')
     import matplotlib.pyplot as plt
 
@@ -32,10 +27,22 @@ def page(path: Path, size: tuple[float, float] = SIZE) -> Iterator[Figure]:
         figure = plt.figure(figsize=size)
         try:
             yield figure
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path)
         finally:
             plt.close(figure)
+
+
+@contextlib.contextmanager
+def page(path: Path, size: tuple[float, float] = SIZE) -> Iterator[Figure]:
+    """Yield a figure in our style, and write it to a file when it is drawn.
+
+    Args:
+        path: picture to write; its suffix chooses the format (png, pdf, svg).
+        size: width and height [inch].
+    """
+    with sheet(size) as figure:
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
 
 
 def head(

@@ -131,8 +131,9 @@ def test_lost_repeated_and_reordered_odometry_does_not_change_what_is_learned(
 
 
 def test_weights_pushed_by_hand_are_refused_or_cost_a_flight_and_change_nothing(graph, unbroken):
-    graph = graph(learner={'iterations': 4}).start()
-    graph.until_flight('nominal', after=1)
+    # Held in a flight, under a lease longer than the test: the weights are on trial meanwhile.
+    graph = graph(learner={'iterations': 4, 'lease': 60.0}).held_in('nominal', after=1).start()
+    graph.until_held()
     whole = {'r': [0.1] * 4, 'p': [0.0] * 78, 'slack': [], 'model': [], 'lease': 0.0}
     refused = graph.set_policy(q=[float('nan')] * 12, **whole)
     assert not refused.successful
@@ -143,6 +144,7 @@ def test_weights_pushed_by_hand_are_refused_or_cost_a_flight_and_change_nothing(
         assert not refused.successful
         assert 'the present weights are on trial' in refused.reason
     assert not graph.set_policy(lease=0.0).successful
+    graph.signal('learner', signal.SIGCONT)
     # In the middle of a flight, and so far from everything that it would be seen in the costs.
     graph.until_flight('nominal', after=3)
     pushed = graph.set_policy(q=[-3.0] * 12, **whole)

@@ -13,6 +13,7 @@ pytest.importorskip('rclpy')
 
 from command_line import run_command
 from learning_graph import LearningGraph
+from PIL import Image
 
 from hmpc_ros.configuration import files, tracking_learner
 from hmpc_ros.share import config_dir
@@ -138,4 +139,6 @@ def test_the_demonstration_learns_over_ros_and_tells_what_it_found(tmp_path: Pat
     assert gain['truth'] == pytest.approx(1 / 1.2)
     assert gain['estimate'] == pytest.approx(gain['truth'], abs=0.01)
     assert (tmp_path / 'demo' / 'demo.png').stat().st_size > 50_000
+    with Image.open(tmp_path / 'demo' / 'demo.gif') as film:
+        assert 15 < film.n_frames <= 21  # 10 a second of those that count; like ones are one
     assert 'observer on, for comparison' in done.stdout
