@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -33,6 +32,7 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped, Transform, Twist
 from nav_msgs.msg import Odometry
 from nav_msgs.msg import Path as PathMessage
+from px4_messages import messages_of
 from px4_pilot import (
     AGENT,
     HOLD,
@@ -679,24 +679,6 @@ class Agent:
 def definitions_of(binary: Path) -> Path:
     """Return the folder of message definitions in the sources of a ``build/NAME/bin/px4``."""
     return binary.absolute().parents[min(3, len(binary.absolute().parents) - 1)] / 'msg'
-
-
-def messages_of(definitions: Path) -> message_packages.Package:
-    """Return the messages that the adapter uses, with all fields that a PX4 defines."""
-    fields, versions = {}, {}
-    for name in message_packages.PX4.messages:
-        file = definitions / 'versioned' / f'{name}.msg'
-        file = file if file.is_file() else definitions / f'{name}.msg'
-        lines = [line.partition('#')[0].strip() for line in file.read_text().splitlines()]
-        constants = {
-            found[1]: found[2]
-            for line in lines
-            if (found := re.fullmatch(r'\S+\s+(\w+)\s*=\s*(\S+)', line))
-        }
-        versions[name] = int(constants.get('MESSAGE_VERSION', 0))
-        members = [' '.join(line.split()) for line in lines if line and '=' not in line]
-        fields[name] = '; '.join(members)
-    return message_packages.Package('px4_msgs', fields, versions)
 
 
 def read_arguments(words: list[str] | None = None) -> argparse.Namespace:

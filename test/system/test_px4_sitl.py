@@ -12,6 +12,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('pymavlink', reason='an extra: pip install pymavlink')
 
 import message_packages
+import px4_messages
 import px4_pilot
 import px4_sitl
 import scripted_px4
@@ -51,7 +52,7 @@ def test_messages_have_the_fields_of_the_definitions(tmp_path):
     (tmp_path / 'versioned/VehicleStatus.msg').write_text(
         'uint32 MESSAGE_VERSION = 3\nuint8 ARMED = 2 # armed\nfloat32[3]  velocity # [m/s]\n'
     )
-    package = px4_sitl.messages_of(tmp_path)
+    package = px4_messages.messages_of(tmp_path)
     assert package.messages['VehicleStatus'] == 'float32[3] velocity'
     assert package.versions['VehicleStatus'] == 3
     assert package.messages['VehicleCommand'] == 'uint64 timestamp'
