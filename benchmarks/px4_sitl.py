@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import os
 import signal
@@ -550,7 +551,7 @@ HEAD = """\
 # On PX4's own simulation
 
 `make px4-sitl PX4_BINARY=... AGENT=... ARGS='--page docs/results/px4.md'` flew this and wrote this
-page: PX4 {px4}, its SIH quadcopter in real time; hmpc_ros {commit}, {date}.
+page: PX4 {px4}, its SIH quadcopter in real time.
 
 RMSE of the position in m, mean (standard deviation) of the flights of a kind; of the eights
 {begin:g} to {end:g} s count, of the hover {hover:g} s. *Drift* is how far PX4's estimate is from
@@ -572,7 +573,8 @@ def page_of(result: Mapping[str, Any]) -> str:
             for who, kept in found.get(what, {}).items():
                 if not who.startswith('learning flight'):
                     lines.append(_row(link, what, who, kept, found['ratios to PX4']))
-        rest += [f'Through {link}:', '']
+        about = f'hmpc_ros {found["commit"]}, {found["date"]}, {found["machine"]}'
+        rest += [f'Through {link} ({about}):', '']
         for record in found.get('learning', ()):
             rest.append(
                 f'* learning, {record["kind"]} {record["k"]}: {_m(record["rmse_m"])} m against the '
@@ -588,8 +590,7 @@ def page_of(result: Mapping[str, Any]) -> str:
                 f'by itself: {"yes" if told["engaged_again"] else "no"}'
             )
         rest += [*(f'* went wrong: {words}' for words in found['wrong']), '']
-    about = {'commit': result['commit'], 'date': result['date'].partition('T')[0]}
-    head = HEAD.format(px4=result['px4'], **about, **begin)
+    head = HEAD.format(px4=result['px4'], **begin)
     return head + '\n'.join([*lines, '', *rest]).rstrip() + '\n'
 
 
@@ -690,12 +691,17 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--flights', type=int, default=3, help='of the learning run (default: 3)')
     parser.add_argument('--repeat', type=int, default=3, help='flights of a kind (default: 3)')
     parser.add_argument('--page', type=Path, metavar='FILE', help='the results as a page, too')
+    parser.add_argument(
+        '--of', type=Path, nargs='+', metavar='JSON', help='fly nothing: the page of these results'
+    )
     parser.add_argument('--engagements', type=int, default=20, help='in a row (default: 20)')
     parser.add_argument(
         '--links', nargs='+', choices=['MAVLink', 'uXRCE-DDS'], help='(default: all that there are)'
     )
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
     options = parser.parse_args(words)
+    if options.of:
+        return options
     why = missing(options.binary)
     if not why and options.agent:
         if not os.access(options.agent, os.X_OK):
@@ -714,6 +720,12 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Fly, and write what came of it; 1 when something went wrong."""
     options = read_arguments()
+    if options.of:
+        results: dict[str, Any] = {}
+        for file in options.of:
+            results |= json.loads(file.read_text())
+        write(options.page or options.out / 'px4.md', page_of(results))
+        return 0
     try:
         return fly(options)
     except (Px4Error, RuntimeError, ValueError) as error:
@@ -765,7 +777,8 @@ def fly(options: argparse.Namespace) -> int:
             run.all(parts, run_before)
             run_before = run_before or run
             result[link] = {
-                **run.results, 'ratios to PX4': ratios(run.results), 'wrong': run.wrong
+                **provenance(), **run.results, 'ratios to PX4': ratios(run.results),
+                'wrong': run.wrong,
             }  # fmt: skip
             wrong += run.wrong
             write_json(result, options.out / 'px4_sitl.json')  # the next link may take long
