@@ -239,9 +239,12 @@ class ScriptedController:
     def _on_takeover(self, message: DiagnosticStatus) -> None:
         self.takeover = message
 
+    def told(self, name: str) -> str:
+        return {pair.key: pair.value for pair in self.takeover.values}.get(name, '')
+
     @property
     def phase(self) -> str:
-        return {pair.key: pair.value for pair in self.takeover.values}.get('phase', '')
+        return self.told('phase')
 
     def stay_at(self, x: float, y: float, z: float) -> None:
         """Publish a reference that stays at a place."""

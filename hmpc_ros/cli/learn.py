@@ -27,7 +27,7 @@ from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
 from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
-from hmpc_ros.studies.vehicle import vehicle_flyer
+from hmpc_ros.studies.vehicle import learn_on_vehicle
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -121,22 +121,24 @@ def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuratio
         if getattr(arguments, name):
             raise ValueError(f'--{name} is not there with --vehicle: leave it out')
     console = Console(stderr=True, highlight=False)
-    known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
-    steps = tracking_learner.steps(known)
+    stopped, exit_code = '', 0
     try:
-        with (
-            vehicle_flyer(
-                configuration, f'{arguments.vehicle}_adapter', known.reference, steps,
-                say=console.print, patience=arguments.patience, reader=reader(arguments.verbose),
-            ) as fly,
-            ProgressBar(console) as bar,
-        ):  # fmt: skip
-            stopped = tracking_learner.train(
-                configuration, known, fly, arguments.out, bar.start, bar.update, rehearsing()
-            ).stopped
+        with ProgressBar(console) as bar:
+            stopped = learn_on_vehicle(
+                configuration, f'{arguments.vehicle}_adapter', arguments.out, say=console.print,
+                patience=arguments.patience, reader=reader(arguments.verbose), on_start=bar.start,
+                on_record=lambda _fly, run, record: bar.update(run, record), jobs=rehearsing(),
+            ).stopped  # fmt: skip
     except KeyboardInterrupt:
         exit_code = 130
-    return tell(arguments, console, stopped, exit_code)
+    exit_code = tell(arguments, console, stopped, exit_code)
+    best = arguments.out / tracking_learner.BEST_WEIGHTS_FILE
+    if best.exists():
+        console.print(
+            f'fly the best weights: hmpc fly --vehicle {arguments.vehicle} --set '
+            f'controller.weights_file={best}', soft_wrap=True,
+        )  # fmt: skip
+    return exit_code
 
 
 def learn_in_view(

@@ -28,7 +28,7 @@ from hmpc_ros.configuration.tracking_rules import REACH
 from hmpc_ros.configuration.weights_file import write_weights
 from hmpc_ros.learning.model import Point, Proposal, Region
 from hmpc_ros.learning.objective import Outcome
-from hmpc_ros.learning.parallel import fly_in_turn, process_pool
+from hmpc_ros.learning.parallel import fly_in_turn, give_way, giving_way, process_pool, started
 from hmpc_ros.learning.requests import CLOSING, Evaluation, FlightRequest
 from hmpc_ros.learning.results import Record, recorded
 from hmpc_ros.learning.rules import Memory, Rule
@@ -64,6 +64,9 @@ KEPT = 3
 # Standard deviation of measured positions [m] from which costs are noisy: motion alone looks like
 # a sixtieth of it (third differences of an eight at 3.8 m/s and 100 Hz).
 NOISY = 1e-3
+#: Of the trust region at the start, on a vehicle that may not fall: weights change by e^0.5.
+VEHICLE_RADIUS = 0.5
+BEST_WEIGHTS_FILE = 'best_weights.yaml'
 #: Paths to be flown beside the one that is learned on, by name: in what their references differ.
 HELDOUT: dict[str, dict[str, Any]] = {
     'circle': {'kind': 'circle', 'size': [1.5], 'rate': 1.4},  # 2.1 m/s
@@ -152,10 +155,10 @@ class TrackingModel:
 
     def improve(self, base: Point, region: Region, new: bool = False) -> Proposal:  # noqa: ARG002
         """Identify, rehearse, tune."""
-        taught = self.teacher.teach(
-            self._flights, TrackingParameters.from_theta(base.parameters.theta), region.radius,
-            np.random.default_rng(int(self.rng.integers(2**31))), self._over,
-        )  # fmt: skip
+        best = TrackingParameters.from_theta(base.parameters.theta)
+        rng = np.random.default_rng(int(self.rng.integers(2**31)))
+        with giving_way():
+            taught = self.teacher.teach(self._flights, best, region.radius, rng, self._over)
         self.details = {
             'promised': taught.promised,
             'identified': taught.identified.as_dict(),
@@ -388,10 +391,11 @@ def train(
     """
     learner = configuration['learner']
     start = start or Parameters(SPACE, known.start.theta)
-    with process_pool(max(1, min(jobs, SCENES))) as pool:
+    with process_pool(max(1, min(jobs, SCENES)), give_way) as pool:
         if rule is None:
             if learner['rule'] == 'trust_region':
-                rule = default_rule(learner, known, start, pool if jobs > 1 else None, radius)
+                over = started(pool, min(jobs, SCENES)) if jobs > 1 else None
+                rule = default_rule(learner, known, start, over, radius)
             else:
                 rule = tracking_rules.rule(learner, known, start)
         with open_run(
@@ -402,6 +406,28 @@ def train(
                 on_start(run)
             fly_in_turn(run, fly, lambda record: on_record(run, record) if on_record else None)
     return run
+
+
+def refuse_other_rules(learner: Values) -> None:
+    """Raise ValueError unless the rule learns from what nodes tell of a flight.
+
+    The others need its solutions, which nodes keep to themselves.
+    """
+    if (rule := learner['rule']) != 'trust_region':
+        raise ValueError(
+            f"over ROS the tracking MPC learns by the default rule, trust_region, not by '{rule}': "
+            'for that one, hmpc train --config tracking'
+        )
+
+
+def write_best(run: TrainingRun, known: Teacher, folder: Path) -> None:
+    """Write the best weights of a run for the controller's ``weights_file``, if there are any."""
+    best = best_record(run.results.records)
+    if best is not None:
+        policy = build.entries(recorded(Parameters(SPACE, known.start.theta), best).theta)
+        about = {key: best[key] for key in ('k', 'C', 'V', 'J', 'time')}
+        horizon = TrackingSolverOptions().horizon
+        write_weights(folder / BEST_WEIGHTS_FILE, policy, known.preset.name, horizon, about)
 
 
 def _header(nodes: Mapping[str, Values], start: Parameters) -> dict[str, Any]:
@@ -464,19 +490,16 @@ def vehicle_training(
         ResultsError: the folder is damaged.
     """
     of_run, _ = as_begun(nodes, folder, _MAY_DIFFER)
-    if (rule := of_run['learner']['rule']) != 'trust_region':
-        # The others need the solutions of a flight, which nodes keep to themselves.
-        raise ValueError(
-            f"over ROS the tracking MPC learns by the default rule, trust_region, not by '{rule}': "
-            'for that one, hmpc train --config tracking'
-        )
+    refuse_other_rules(of_run['learner'])
     # What the controller read from its weights file is among its parameters.
     flown = {**of_run, 'controller': {**of_run['controller'], 'weights_file': ''}}
     known = teacher(Configuration({**build.alone(flown['controller']).nodes, **flown}))
     start = Parameters(SPACE, known.start.theta)
+    pool = resources.enter_context(process_pool(SCENES, give_way))
     return TrackingVehicleTraining(
         default_rule(
-            of_run['learner'], known, start, resources.enter_context(process_pool(SCENES))
+            of_run['learner'], known, start, started(pool, SCENES),
+            VEHICLE_RADIUS if of_run['learner']['reset'] == 'fly' else REACH,
         ),
         TrackingObjective(known),
         build_linear.dataclass_from(Envelope, of_run['learner'], 'envelope.'),

@@ -115,6 +115,30 @@ def process_pool(
                 os.environ[name] = value
 
 
+def started(pool: ProcessPoolExecutor, jobs: int) -> ProcessPoolExecutor:
+    """Wait until the processes of a pool have started, before a vehicle flies beside them."""
+    for each in [pool.submit(int) for _ in range(jobs)]:
+        each.result()
+    return pool
+
+
+def give_way() -> None:
+    """Leave the processors to others: an initializer for what computes while a vehicle flies."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # not the parent's, real time maybe
+    os.nice(10)
+
+
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """Let a thread compute without real-time priority, which is for what flies."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
 def _start_worker(initializer: Callable[..., None] | None, initargs: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name='parent watch', daemon=True).start()

@@ -25,6 +25,7 @@ from hmpc_ros.configuration.tables import CONTROLLER, SIMULATOR
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.ros.aligned_log import HOLE, AlignedLog
 from hmpc_ros.ros.command_interface import CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError
 from hmpc_ros.ros.lender import Lender
@@ -64,7 +65,7 @@ class NotAloneError(OutOfReachError):
 class _Recording:
     """The flight that is under way."""
 
-    log: FlightLog
+    log: FlightLog | AlignedLog
     signature: str  # of what it is to be flown with
     answered: Signal[int] = field(default_factory=Signal)  # the first stamp that is, by that
     rivals: str = ''  # who else commanded the vehicle
@@ -255,7 +256,7 @@ class RosFlyer:
             weights = trials.lent(request.parameters)
             beside = trials.chosen(request.task, newest)
             lent = {**weights, **beside}
-            log = FlightLog(trials.steps, trials.time_step)
+            log = trials.log()
             recording = _Recording(log, signature({**self._flown, **lent}))
             self._recording = recording
             self._recorder.record(log)
@@ -337,6 +338,7 @@ class RosFlyer:
                 'does somebody else reset it?'
             )
         self.stopwatch.reset += time.monotonic() - started
+        self._refuse_late(first, self._trials.time_step)
         self._begin(first)
 
     async def _set_simulator(self, values: Mapping[str, Any]) -> None:
@@ -345,12 +347,14 @@ class RosFlyer:
         except RefusedError as error:
             raise NotFlownError(f'the simulator refused {", ".join(values)}: {error}') from error
 
+    def _refuse_late(self, first: int, allowed: float) -> None:
+        late = 1e-9 * (first - self._trials.not_before)
+        if self._trials.not_before and late >= allowed:
+            raise NotFlownError(f'the flight began {late:.2f} s later than it was to begin')
+
     def _begin(self, first: int) -> None:
         recording = self._recording
         assert recording is not None
-        late = 1e-9 * (first - self._trials.not_before)
-        if self._trials.not_before and late >= self._trials.time_step:
-            raise NotFlownError(f'the flight began {late:.2f} s later than it was to begin')
         recording.first = first
         recording.log.begin(first)
         for stamp, state in recording.early:
@@ -495,7 +499,8 @@ class RosFlyer:
     async def _begin_where_answered(self, recording: _Recording) -> None:
         """Let the flight begin with the first state that is answered with what was lent.
 
-        That is where weights and goal switch, whenever this process hears of it.
+        That is where weights and goal switch, whenever this process hears of it. One along a
+        reference begins where that does, between two states if need be.
         """
         timeout, heard = self._settings['stall_timeout'], self._recorder.inputs_heard
         try:
@@ -507,4 +512,5 @@ class RosFlyer:
                 f'no command was found with the weights lent within {timeout:g} s: somebody else '
                 'sets the controller'
             ) from error
-        self._begin(first)
+        self._refuse_late(first, HOLE)
+        self._begin(self._trials.not_before or first)

@@ -64,7 +64,6 @@ LISTEN = 0.5  # s, to hear of another learner before the first flight
 SAY_AGAIN = 5.0  # s, before the same sentence is logged again
 
 WEIGHTS_FILE = 'weights.yaml'
-BEST_WEIGHTS_FILE = 'best_weights.yaml'
 
 OWN = (
     Topic('~/policy', Float64MultiArray, latched=True),
@@ -316,7 +315,7 @@ class Learner(Node):
         # A rule may think better of what it had thought best.
         best = best_record(records)
         if best is not None and best is not self._best_written:
-            self._write_weights(BEST_WEIGHTS_FILE, best)
+            self._write_weights(tracking_learner.BEST_WEIGHTS_FILE, best)
             self._best_written = best
         for note in record.get('notes', ()):
             self._warn(note)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 
 from hmpc_ros.configuration.signature import is_unasked
+from hmpc_ros.ros.aligned_log import AlignedLog
 from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import nanoseconds
 from hmpc_ros.ros.flight_log import FlightLog
@@ -62,7 +63,7 @@ class FlightRecorder:
         self.inputs_heard = 0
         self.malformed = 0
         self.frame_id = ''
-        self._log: FlightLog | None = None
+        self._log: FlightLog | AlignedLog | None = None
         self._interface = interface
         self._on_message = on_message
         self._on_state = on_state
@@ -74,7 +75,7 @@ class FlightRecorder:
             callback = _with_source_time(take) if source_times else _with_arrival_time(take)
             node.create_subscription(type_, topic, callback, RECORDED)
 
-    def record(self, log: FlightLog | None) -> None:
+    def record(self, log: FlightLog | AlignedLog | None) -> None:
         """Record into ``log`` from now on; whoever knows the first stamp calls its ``begin``."""
         self._log = log
 

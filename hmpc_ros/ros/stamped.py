@@ -29,10 +29,15 @@ def truth_differs(simulator: Mapping[str, Any]) -> bool:
 
 
 class Stamped:
-    """Keeps ``estimates`` and ``reference_path``, and if asked for the ``ground_truth``."""
+    """Keeps ``estimates`` and ``reference_path``, and if asked for the ``ground_truth``.
+
+    Attributes:
+        since: estimates stamped before it [ns] are not kept.
+    """
 
     def __init__(self, *, truth: bool) -> None:
         """Begin with nothing."""
+        self.since = 0.0
         self._truth_is_wanted = truth
         self._estimates: dict[int, np.ndarray] = {}
         self._truth: dict[int, np.ndarray] = {}
@@ -72,7 +77,9 @@ class Stamped:
         """Keep what has come."""
 
     def _on_estimates(self, message: JointState) -> None:
-        self._estimates[nanoseconds(message.header.stamp)] = np.array(message.position)
+        stamp = nanoseconds(message.header.stamp)
+        if stamp >= self.since:
+            self._estimates[stamp] = np.array(message.position)
 
     def _on_truth(self, message: Odometry) -> None:
         state = np.empty(RATES.states)
@@ -96,8 +103,8 @@ class Stamped:
     ) -> TrackedFlight:
         """Return a flight along a reference; steps without estimates were not solved.
 
-        States (t+1, 13) were measured at stamps [ns], inputs are (t, 4), and the reference's time 0
-        is that of the first state.
+        States (t+1, 13) were measured, inputs are (t, 4); stamps [ns] are those of the states, or of
+        what was answered in each step; the reference's time 0 is that of the first state.
         """
         flown = len(inputs)
         estimates = self.estimates(stamps[:-1], N_ESTIMATE)

@@ -8,12 +8,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hmpc_ros.autopilots.takeover import BROKEN_BY_FLYING, PATIENCE
 from hmpc_ros.configuration import build_tracking as build
+from hmpc_ros.configuration import tracking_learner
 from hmpc_ros.configuration.tracking_tables import NEVER
 from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.ros.graph import vehicle
@@ -22,6 +24,8 @@ from hmpc_ros.studies.flying import controller_told, nobody, ros_is_missing, tim
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.requests import FlightRequest
+    from hmpc_ros.learning.results import Record
+    from hmpc_ros.learning.training import TrainingRun
     from hmpc_ros.plant.reference.protocol import Reference
     from hmpc_ros.ros.vehicle_flight import VehicleFlights
     from hmpc_ros.studies.flying import Progress
@@ -77,6 +81,8 @@ class VehicleFlyer:
     say: Say = silent
     patience: float = PATIENCE
     engaged: float = field(default=-math.inf, init=False)  # since when [s]; -inf: not yet
+    #: stamp at which the reference began in the last flight that was flown whole [s]
+    begin: float = field(default=math.nan, init=False)
 
     def __call__(self, request: FlightRequest) -> TrackedFlight:
         """Fly a request to an end that it is to blame for.
@@ -104,14 +110,16 @@ class VehicleFlyer:
             flown = self.flights.fly(self.reference, self.steps, period, lent, lease)
             self.flights.wait_at_beginning(own)
             flight = flown.flight
-            if flight.complete and len(flown.signatures) == 1:
+            if flight.complete and len(flown.signatures) == 1 and not flown.problems:
+                self.begin = flown.begin
                 return flight
             # Without a state there is no solve either: that is no fault of the weights.
             flown_badly = any(name in flight.ended for name in BROKEN_BY_FLYING)
             if flight.steps and flown_badly and 'state_timeout' not in flight.ended:
                 self.say(f'flight {request.number} is lost: {flight.ended}')
                 return flight
-            why = flight.ended or 'somebody else set the controller meanwhile'
+            missing = '; '.join(flown.problems)
+            why = flight.ended or missing or 'somebody else set the controller meanwhile'
             self.say(f'flight {request.number} is flown again: {why}')
 
     def _be_engaged(self) -> None:
@@ -214,3 +222,48 @@ def vehicle_flyer(
     """Start controller and adapter for a training run; arguments as for `fly_vehicle`."""
     with open_vehicle(configuration, adapter, reader=reader) as flights:
         yield VehicleFlyer(flights, configuration, reference, steps, say, patience)
+
+
+def learn_on_vehicle(
+    configuration: Configuration,
+    adapter: str,
+    out: Path,
+    *,
+    say: Say = silent,
+    patience: float = PATIENCE,
+    reader: Callable[[str, str], None] | None = None,
+    on_start: Callable[[TrainingRun], None] = lambda _run: None,
+    on_record: Callable[[VehicleFlyer, TrainingRun, Record], None] = lambda *_: None,
+    jobs: int = 1,
+) -> TrainingRun:
+    """Learn along the reference of a configuration; arguments as for `fly_vehicle`.
+
+    Args:
+        configuration: of controller, adapter and learner.
+        adapter: its node.
+        out: results folder; what flew best is there to be flown, in ``best_weights.yaml``.
+        say: is called with what is to be done.
+        patience: time in which the vehicle has to be ready to be engaged [s].
+        reader: as for `open_vehicle`.
+        on_start: is called with the run before its first flight.
+        on_record: is called with who flies, the run, and each record that was kept.
+        jobs: processes that rehearse.
+
+    Raises:
+        NotEngagedError: it was not taken over in the first place.
+        ValueError, NodeDiedError, ResultsError: see `open_vehicle` and `tracking_learner.train`.
+    """
+    tracking_learner.refuse_other_rules(configuration['learner'])
+    known = tracking_learner.teacher(configuration)
+    with vehicle_flyer(
+        configuration, adapter, known.reference, tracking_learner.steps(known),
+        say=say, patience=patience, reader=reader,
+    ) as fly:  # fmt: skip
+
+        def keep(run: TrainingRun, record: Record) -> None:
+            tracking_learner.write_best(run, known, out)
+            on_record(fly, run, record)
+
+        return tracking_learner.train(
+            configuration, known, fly, out, on_start, keep, jobs, tracking_learner.VEHICLE_RADIUS
+        )

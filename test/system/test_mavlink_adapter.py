@@ -42,10 +42,6 @@ def nothing_is_sent_again(peer, controller) -> None:
     assert peer.modes == asked
 
 
-def told(controller, name: str) -> str:
-    return {pair.key: pair.value for pair in controller.takeover.values}.get(name, '')
-
-
 @pytest.mark.parametrize(
     ('autopilot', 'orders', 'modes', 'end', 'words'),
     [
@@ -61,17 +57,17 @@ def test_it_arms_and_takes_off_where_that_is_allowed(autopilot, orders, modes, e
     with flight(allowed, options=8, **ground) as (peer, controller):
         controller.wait_for(lambda: controller.odometry is not None, 'odometry')
         controller.wait_for(lambda: controller.call('take_off')[0], 'an answer')
-        controller.wait_for(lambda: told(controller, 'take-off') == 'in the air', 'the air')
+        controller.wait_for(lambda: controller.told('take-off') == 'in the air', 'the air')
         assert [command for command, _ in peer.orders] == orders
         assert peer.modes == modes
         assert peer.mode == end
         if autopilot == mavlink.ARDUPILOT:
             assert peer.orders[1][1] == 2.0
         assert controller.call('take_off') == (False, 'the vehicle is armed already')
-        assert float(told(controller, 'clock round trip [s]')) >= 0.0  # it answered TIMESYNC
+        assert float(controller.told('clock round trip [s]')) >= 0.0  # it answered TIMESYNC
         controller.stay_at(0.0, 0.0, 2.0)
         controller.wait_for(lambda: controller.phase == 'ready', 'ready')
-        assert told(controller, 'mode') == words
+        assert controller.told('mode') == words
         assert not peer.setpoints
 
 
