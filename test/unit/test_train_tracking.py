@@ -96,3 +96,24 @@ def test_what_cannot_be_learned_is_said(value, said, tmp_path, capsys):
     arguments = ['train', *EIGHT, '--set', value, '--out', str(tmp_path / 'run')]
     assert main(arguments) == 1
     assert said in capsys.readouterr().err
+
+
+def test_flights_identify_the_vehicle_and_a_controller_flies_with_what_they_tell(tmp_path):
+    flight, found = tmp_path / 'flight', tmp_path / 'found.yaml'
+    fly = ['fly', *EIGHT, '--offline', '--steps', '500']
+    assert main([*fly, '--out', str(flight)]) == 0
+    summary = tmp_path / 'found.json'
+    files = [str(flight / 'flight.npz')]
+    words = ['identify', '--config', 'tracking', '--set', 'simulator.preset=reference']
+    assert main([*words, *files, '--out', str(found), '--json', str(summary)]) == 0
+    thrust = json.loads(summary.read_text())['identified']['thrust_gain']
+    assert abs(thrust['estimate'] - 1 / 1.2) < 3 * thrust['standard_error'] < 0.02
+    again = tmp_path / 'again'
+    assert main([*fly, '--set', f'controller.weights_file={found}', '--out', str(again)]) == 0
+    before, after = (
+        json.loads((folder / 'flight.json').read_text())['tracking.rmse_m']
+        for folder in (flight, again)
+    )
+    assert after < before / 3
+    (tmp_path / 'nothing').mkdir()
+    assert main([*words, str(tmp_path / 'nothing'), '--out', str(found)]) == 1

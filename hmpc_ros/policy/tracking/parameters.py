@@ -107,6 +107,16 @@ class TrackingParameters:
         return cls(**SPACE.unpack(theta))
 
 
+def assumed_box(parameters: TrackingParameters) -> GreyBox:
+    """Return the vehicle as parameters have it: what an identification begins with."""
+    return GreyBox(
+        float(parameters.thrust_gain[0]),
+        tuple(parameters.drag),
+        thrust_lag=float(parameters.thrust_lag[0]),
+        rate_lags=tuple(parameters.rate_lags),
+    )
+
+
 def refitted(parameters: TrackingParameters, box: GreyBox) -> TrackingParameters:
     """Return the parameters with a prediction model that agrees with a grey box.
 
