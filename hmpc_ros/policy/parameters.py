@@ -29,7 +29,7 @@ class Block:
         name: As in files and records.
         shape: Of its numbers.
         lower, upper: The range of its entries: one number, or one for each.
-        scale: The change of an entry that counts as 1: probes, kicks and steps are measured in it.
+        scale: The change of an entry that counts as 1: probes and steps are measured in it.
         unit, meaning: For people.
         learnable: Whether it is a part of theta.
     """
