@@ -34,7 +34,7 @@ class Block:
     shape: tuple[int, ...]  #: of its numbers
     lower: ArrayLike = -np.inf
     upper: ArrayLike = np.inf
-    #: the change of an entry that counts as 1: probes, kicks and steps are measured in it
+    #: the change of an entry that counts as 1: probes and steps are measured in it
     scale: float = 1.0
     unit: str = '1'
     meaning: str = ''
