@@ -103,8 +103,8 @@ class Stamped:
     ) -> TrackedFlight:
         """Return a flight along a reference; steps without estimates were not solved.
 
-        States (t+1, 13) were measured, inputs are (t, 4); stamps [ns] are those of the states, or of
-        what was answered in each step; the reference's time 0 is that of the first state.
+        States (t+1, 13) were measured, inputs are (t, 4); stamps [ns] are of the states, or of what
+        was answered in each step; the reference's time 0 is that of the first state.
         """
         flown = len(inputs)
         estimates = self.estimates(stamps[:-1], N_ESTIMATE)
