@@ -7,7 +7,6 @@ best flight, against the truth; best is what the rule itself takes for it, from 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from hmpc_ros import disk
 from hmpc_ros.configuration import build_tracking, tracking_learner, tracking_rules
 from hmpc_ros.configuration.files import Configuration, from_values, load
-from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.provenance import made_by, provenance
 from hmpc_ros.figures.style import BLUE, GREEN, MUTED, ORANGE
 from hmpc_ros.figures.tracking_benchmark import draw_tracking_benchmark
 from hmpc_ros.learning.black_box import BlackBoxRule, bayesian, cma_es
@@ -109,7 +108,7 @@ def _rule(name: str, **more: Any) -> dict[str, Any]:
 
 
 RULES: dict[str, Contestant] = {
-    'few_flights': Contestant('default rule', GREEN, _rule('few_flights')),
+    'trust_region': Contestant('default rule', GREEN, _rule('trust_region')),
     'adam': Contestant('Adam', '#E69F00', _rule('adam', estimator='model_based')),
     'paper': Contestant('paper, hybrid', BLUE, _rule('paper', estimator='hybrid')),
     'model_free': Contestant(
@@ -356,7 +355,6 @@ def summarise(
         'seeds': list(seeds),
         'labels': {name: rule.label for name, rule in RULES.items()},
         'cases': found,
-        'commit': _commit(),
         **provenance(),
     }
 
@@ -423,21 +421,6 @@ Paths that nothing was learned on, RMSE in mm under the first and the best weigh
 """
 
 
-def _commit() -> str:
-    """Name the source's commit; a + says that it was changed since."""
-    def git(*words: str) -> str:
-        run = subprocess.run(
-            ('git', *words), cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-        return run.stdout.strip()
-
-    try:
-        commit, changed = git('rev-parse', '--short', 'HEAD'), git('status', '--porcelain', '-uno')
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
-    return commit + ('+' if changed else '')
-
-
 def table(summary: Mapping[str, Any]) -> str:
     """Write RMSE in mm in Markdown: median (worst) of so many seeds after so many flights."""
     lines = ['| case | rule | without observer | ' + ' | '.join(map(_column, MARKS)) + ' |',
@@ -493,11 +476,7 @@ def write_page(summary: Mapping[str, Any], path: Path) -> list[Path]:
     figure = draw_tracking_benchmark(path.with_suffix('.png'), summary, RULES)
     held = heldout_table(summary)
     text = PAGE.format(figure=figure.name, table=table(summary)) + (HELD + held if held else '')
-    text += (
-        f'\nMade by `{summary["command"]}`\non {summary["date"]} from commit '
-        f'{summary["commit"]}, on {summary["machine"]}; acados {summary["versions"]["acados"]}, '
-        f'seeds {", ".join(str(seed) for seed in summary["seeds"])}.\n'
-    )
+    text += '\n' + made_by(summary)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding='utf-8')
     return [path, figure]

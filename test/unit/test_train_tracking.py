@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from hmpc_ros.cli.main import main
+from hmpc_ros.configuration import files, tracking_learner
+from hmpc_ros.learning.requests import Evaluation
 from hmpc_ros.learning.results import read_records
+from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.policy.tracking.parameters import SPACE
+from hmpc_ros.share import config_dir
 
 EIGHT = [
     '--config', 'tracking',
@@ -52,6 +57,21 @@ def test_a_run_that_goes_on_has_the_numbers_of_one_that_was_not_stopped(tmp_path
     assert main(['train', '--resume', '--iterations', '2', '--out', str(parts)]) == 0
     assert iterations(parts) == iterations(whole)
     assert np.isfinite(iterations(whole)[1]['J'])
+
+
+def test_where_sensors_are_noisy_the_start_flies_twice_to_tell_how_much_costs_scatter():
+    configuration = files.load(
+        config_dir() / 'tracking.yaml', [*EIGHT[3::2], 'simulator.position_noise_std=0.01']
+    )
+    known = tracking_learner.teacher(configuration)
+    start = Parameters(SPACE, known.start.theta)
+    rule = tracking_learner.default_rule(configuration['learner'], known, start, None)
+    asking = rule.iterate(0, start, {}, np.random.default_rng(0))
+    (request,) = next(asking)
+    flight = tracking_learner.flyer(configuration, known)(request)
+    outcome = tracking_learner.TrackingObjective(known).cost(flight)
+    (again,) = asking.send([Evaluation(request, flight, outcome)])
+    assert np.array_equal(again.theta, request.theta)
 
 
 @pytest.mark.parametrize('rule', ['adam', 'paper'])
