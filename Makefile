@@ -19,7 +19,7 @@ unexport RMW_IMPLEMENTATION ROS_VERSION ROS_PYTHON_VERSION _ROS_WHEELS_BOOTSTRAP
 export ROS_DISTRO
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-paper test test-long test-browser test-crazyflow lint bench soak px4-sitl figures study docs clean
+.PHONY: help setup demo demo-paper test test-long test-browser test-crazyflow lint bench soak px4-sitl px4-msgs figures study docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -73,6 +73,9 @@ soak: setup ## fly and learn for MINUTES=30 under kills, floods and damaged mess
 px4-sitl: setup ## fly PX4's simulated quadcopter: PX4_BINARY=.../bin/px4, AGENT=.../MicroXRCEAgent
 	@PYTHONPATH=test $(BIN)/python benchmarks/px4_sitl.py --binary '$(PX4_BINARY)' \
 		--agent '$(AGENT)' --out build/px4-sitl $(ARGS)
+
+px4-msgs: setup ## build px4_msgs for the wheels: PX4=.../PX4-Autopilot; then source build/px4-msgs/env.sh
+	@PYTHONPATH=test $(BIN)/python benchmarks/px4_messages.py --sources '$(PX4)' --out build/px4-msgs
 
 figures: setup ## reproduce the paper's experiment and draw its figures in build/figures
 	@$(BIN)/hmpc reproduce --out build/figures $(ARGS)

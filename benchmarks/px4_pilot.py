@@ -149,7 +149,11 @@ def errors(
     counted = (times >= begin) & (times <= end)
     if np.count_nonzero(counted) < 10:
         raise Px4Error('nothing was recorded of the flight: does PX4 tell its state?')
-    wrong = track[counted, 1:] - reference.sample(times[counted]).position
+    return errors_of(track[counted, 1:] - reference.sample(times[counted]).position)
+
+
+def errors_of(wrong: np.ndarray) -> Errors:
+    """Put differences of places (n, 3) [m] into numbers."""
     square = np.mean(wrong**2, axis=0)
     x, y, z = np.sqrt(square).tolist()
     mean = wrong.mean(axis=0).tolist()
@@ -357,11 +361,18 @@ class Pilot:
     def compare(
         self, reference: Reference, zero: float, begin: float, end: float
     ) -> dict[str, Errors]:
-        """Return errors of a flight by PX4's estimate and by the simulator's truth."""
-        return {
-            name: errors(np.array(track), reference, zero, begin, end)
-            for name, track in (('estimate', self.estimate), ('truth', self.truth))
+        """Return errors of a flight by PX4's estimate and by the simulator's truth.
+
+        Beside them ``drift``, how far the estimate is from the truth meanwhile.
+        """
+        estimate, truth = np.array(self.estimate), np.array(self.truth)
+        found = {
+            name: errors(track, reference, zero, begin, end)
+            for name, track in (('estimate', estimate), ('truth', truth))
         }
+        counted = estimate[(estimate[:, 0] >= zero + begin) & (estimate[:, 0] <= zero + end)]
+        true = [np.interp(counted[:, 0], truth[:, 0], place) for place in truth[:, 1:].T]
+        return {**found, 'drift': errors_of(np.transpose(true) - counted[:, 1:])}
 
 
 def wait(condition: Callable[[], bool], seconds: float) -> bool:

@@ -286,7 +286,7 @@ def main() -> int:
     results = options.out / time.strftime('run-%Y%m%d-%H%M%S')
     begun = time.monotonic()
     left = 60 * options.minutes
-    learner = {'rule': 'few_flights', 'iterations': 100_000}
+    learner = {'rule': 'trust_region', 'iterations': 100_000}
     with ExitStack() as stack:
         # One ROS domain for all processes and for this one.
         runner = stack.enter_context(LocalRunner([]))

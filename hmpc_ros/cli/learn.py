@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from hmpc_ros.cli.live import duration, view
 from hmpc_ros.cli.options import (
@@ -22,13 +21,13 @@ from hmpc_ros.cli.options import (
     refuse_to_mix,
     take_url,
 )
-from hmpc_ros.cli.report import write_json
+from hmpc_ros.cli.report import change, columns, write_json
 from hmpc_ros.cli.train import ProgressBar, rehearsing, tell, tell_identified
 from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
 from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
-from hmpc_ros.studies.vehicle import vehicle_flyer
+from hmpc_ros.studies.vehicle import learn_on_vehicle
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -64,10 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser, 'results/learning')
     add_vehicle(parser)
     parser.add_argument(
-        '--attach',
-        action='store_true',
+        '--attach', action='store_true',
         help='start the learner only, beside nodes that run already in this ROS_DOMAIN_ID',
-    )
+    )  # fmt: skip
     parser.add_argument(
         '--record', action='store_true', help='record the topics to an MCAP file in the folder'
     )
@@ -123,41 +121,30 @@ def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuratio
         if getattr(arguments, name):
             raise ValueError(f'--{name} is not there with --vehicle: leave it out')
     console = Console(stderr=True, highlight=False)
-    known, stopped, exit_code = tracking_learner.teacher(configuration), '', 0
-    steps = tracking_learner.steps(known)
+    stopped, exit_code = '', 0
     try:
-        with (
-            vehicle_flyer(
-                configuration, f'{arguments.vehicle}_adapter', known.reference, steps,
-                say=console.print, patience=arguments.patience, reader=reader(arguments.verbose),
-            ) as fly,
-            ProgressBar(console) as bar,
-        ):  # fmt: skip
-            stopped = tracking_learner.train(
-                configuration, known, fly, arguments.out, bar.start, bar.update, rehearsing()
-            ).stopped
+        with ProgressBar(console) as bar:
+            stopped = learn_on_vehicle(
+                configuration, f'{arguments.vehicle}_adapter', arguments.out, say=console.print,
+                patience=arguments.patience, reader=reader(arguments.verbose), on_start=bar.start,
+                on_record=lambda _fly, run, record: bar.update(run, record), jobs=rehearsing(),
+            ).stopped  # fmt: skip
     except KeyboardInterrupt:
         exit_code = 130
-    return tell(arguments, console, stopped, exit_code)
+    exit_code = tell(arguments, console, stopped, exit_code)
+    best = arguments.out / tracking_learner.BEST_WEIGHTS_FILE
+    if best.exists():
+        console.print(
+            f'fly the best weights: hmpc fly --vehicle {arguments.vehicle} --set '
+            f'controller.weights_file={best}', soft_wrap=True,
+        )  # fmt: skip
+    return exit_code
 
 
 def learn_in_view(
-    configuration: Configuration,
-    out: Path,
-    console: Console,
-    *,
-    verbose: bool,
-    **how: bool,
+    configuration: Configuration, out: Path, console: Console, *, verbose: bool, **how: bool
 ) -> int:
-    """Learn, and show how it goes; return the exit code.
-
-    Args:
-        configuration: what is learned by whom.
-        out: results folder.
-        console: where to show it.
-        verbose: whether to show the nodes' output.
-        how: see `hmpc_ros.studies.learning.learn`.
-    """
+    """Learn, and show how it goes; return the exit code. What is learned ``how``: see `learn`."""
     for warning in learner.warnings(configuration['learner']):
         console.print(f'[yellow]warning:[/] {warning}')
     try:
@@ -198,14 +185,11 @@ def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: boo
     if start is None or best is None:
         console.print('no iteration was finished')
         return
-    table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
-    for name in ('', 'before', 'best', 'change'):
-        table.add_column(name, justify='left' if not name else 'right')
+    table = columns('', 'before', 'best', 'change')
     for name, meaning in _ROWS:
         if name in start:
             before, after = number(start[name]), number(best[name])
-            change = f'{100 * (after / before - 1):+.2f} %' if before else ''
-            table.add_row(meaning, f'{before:.8g}', f'{after:.8g}', change)
+            table.add_row(meaning, f'{before:.8g}', f'{after:.8g}', change(before, after))
     console.print(table)
     tell_identified(console, summary)
     seconds = summary['seconds_per_iteration']

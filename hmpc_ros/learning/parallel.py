@@ -45,10 +45,7 @@ def fly_at_once(
 ) -> None:
     """Fly a training run to its end, all flights that are due at the same time.
 
-    Args:
-        run: asks for the flights.
-        submit: hands a request to a worker.
-        on_record: called with each finished iteration.
+    ``submit`` hands a request to a worker; ``on_record`` is called with each finished iteration.
     """
     under_way: dict[Future[Flight], FlightRequest] = {}
     try:
@@ -96,10 +93,7 @@ def process_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """Provide a pool of processes that leave Ctrl-C to this one, with one thread each.
 
-    Args:
-        jobs: how many.
-        initializer: called in each process before its first task.
-        initargs: what it is called with.
+    Each calls ``initializer`` with ``initargs`` before its first task.
     """
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
@@ -119,6 +113,30 @@ def process_pool(
                 os.environ.pop(name)
             else:
                 os.environ[name] = value
+
+
+def started(pool: ProcessPoolExecutor, jobs: int) -> ProcessPoolExecutor:
+    """Wait until the processes of a pool have started, before a vehicle flies beside them."""
+    for each in [pool.submit(int) for _ in range(jobs)]:
+        each.result()
+    return pool
+
+
+def give_way() -> None:
+    """Leave the processors to others: an initializer for what computes while a vehicle flies."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # not the parent's, real time maybe
+    os.nice(10)
+
+
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """Let a thread compute without real-time priority, which is for what flies."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def _start_worker(initializer: Callable[..., None] | None, initargs: tuple) -> None:

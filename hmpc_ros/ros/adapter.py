@@ -367,6 +367,7 @@ class Adapter(Node):
             'latency [s]': f'{self._steps.latency:.4f}',
             'late answers': str(self._steps.late),
             'foreign commands': str(self._steps.foreign),
+            'position [m]': ' '.join(f'{each:.2f}' for each in s.position or ()) or 'unknown',
             'distance to reference [m]': f'{s.distance:.3f}',
             'battery': f'{s.battery:.2f}',
             'battery voltage [V]': f'{self.voltage:.2f}',

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
+from rclpy.duration import Duration
 from rclpy.executors import Executor
 from rclpy.node import Node
 from std_srvs.srv import Trigger
@@ -64,6 +67,26 @@ class AutopilotClient:
         self._wait(future.done, seconds)
         response = future.result()
         return bool(response.success), str(response.message)
+
+    def go(self, place: Sequence[float], yaw: float, seconds: float) -> None:
+        """Send the controller a place (ENU) [m] to fly to and hover at, with a heading [rad].
+
+        Raises:
+            ValueError: nobody heard it in that time.
+        """
+        pose = PoseStamped()
+        at, turned = pose.pose.position, pose.pose.orientation
+        at.x, at.y, at.z = map(float, place)
+        turned.w, turned.z = math.cos(yaw / 2), math.sin(yaw / 2)
+        publisher = self._node.create_publisher(PoseStamped, 'goal_pose', 1)
+        end = time.monotonic() + seconds
+        while not (
+            publisher.get_subscription_count()
+            and (publisher.publish(pose) or publisher.wait_for_all_acked(Duration(seconds=1.0)))
+        ):
+            if time.monotonic() > end:
+                raise ValueError(f'no controller listens to goal_pose within {seconds:g} s')
+            self._executor.spin_once(timeout_sec=REFRESH)
 
 
 @contextmanager

@@ -60,9 +60,6 @@ class ParameterDoor:
 
     Serves from the moment that an executor spins the node, until `close`, which must come before
     the node is destroyed.
-
-    Args:
-        node: whose parameters.
     """
 
     def __init__(self, node: Node) -> None:

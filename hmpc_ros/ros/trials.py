@@ -29,7 +29,9 @@ from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.weights import SLACK
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.flying import TrackedFlight
+from hmpc_ros.ros.aligned_log import AlignedLog
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
+from hmpc_ros.ros.flight_log import FlightLog
 from hmpc_ros.ros.stamped import Stamped, truth_differs
 
 Values = Mapping[str, Any]
@@ -56,6 +58,9 @@ class Trials(Protocol):
 
     def listen(self, node: Node, simulator: Values | None) -> None:
         """Subscribe to what a flight tells beside states and commands."""
+
+    def log(self) -> FlightLog | AlignedLog:
+        """Return an empty record for a flight."""
 
     def lent(self, parameters: Parameters) -> dict[str, Any]:
         """Return the controller's parameters that are lent."""
@@ -96,7 +101,7 @@ class Trials(Protocol):
         Args:
             states: (t+1, nx), measured.
             inputs: (t, nu).
-            stamps: of the states [ns]; empty when it was not begun.
+            stamps: of what was answered in each step [ns]; empty when it was not begun.
             ended: why it ended early, empty when it did not.
         """
 
@@ -134,6 +139,10 @@ class GoalTrials:
 
     def listen(self, node: Node, simulator: Values | None) -> None:
         """Do nothing: states and commands tell everything."""
+
+    def log(self) -> FlightLog:
+        """Return a record of steps that states keep."""
+        return FlightLog(self.steps, self.time_step)
 
     def lent(self, parameters: Parameters) -> dict[str, Any]:
         """Return ``policy.*``."""
@@ -223,6 +232,11 @@ class ReferenceTrials:
         if self._heard is None:
             self._heard = Stamped(truth=simulator is not None and truth_differs(simulator))
             self._heard.listen(node)
+
+    def log(self) -> FlightLog | AlignedLog:
+        """Return a record of steps that a simulator keeps, or of those of any other vehicle."""
+        kind = FlightLog if self._resets else AlignedLog
+        return kind(self.steps, self.time_step)
 
     def lent(self, parameters: Parameters) -> dict[str, Any]:
         """Return ``tracking.*``."""

@@ -13,25 +13,21 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import TwistStamped
-from nav_msgs.msg import Odometry
 from rclpy.executors import Executor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import JointState
 
 from hmpc_ros.configuration.tracking_tables import NEVER
 from hmpc_ros.plant.reference.protocol import Reference
-from hmpc_ros.plant.rigid_body import NU, NX, POSITION, QUATERNION, VELOCITY
+from hmpc_ros.plant.rigid_body import NU, NX, POSITION, VELOCITY
 from hmpc_ros.policy.tracking.flying import TrackedFlight
-from hmpc_ros.policy.tracking.observer import N_ESTIMATE
+from hmpc_ros.ros.aligned_log import HOLE, AlignedLog
 from hmpc_ros.ros.autopilot_client import AutopilotClient
 from hmpc_ros.ros.command_interface import RATES
-from hmpc_ros.ros.conversions import NANOSECONDS, nanoseconds
+from hmpc_ros.ros.conversions import NANOSECONDS
 from hmpc_ros.ros.graph import NodeSpec
 from hmpc_ros.ros.local_flight import (
     ANSWER_TIMEOUT,
@@ -40,8 +36,10 @@ from hmpc_ros.ros.local_flight import (
     RunningNodes,
     single_threaded,
 )
+from hmpc_ros.ros.recorder import FlightRecorder
 from hmpc_ros.ros.runner import LocalRunner, Reader
 from hmpc_ros.ros.spinning import open_node
+from hmpc_ros.ros.stamped import Stamped
 from hmpc_ros.ros.trial_lease import LEASE
 
 ANSWERS = 5.0  # s that an autopilot has to be heard
@@ -50,23 +48,10 @@ LEAD = 0.5  # s between the word that a reference begins and its beginning
 NEAR, SLOW, REST = 0.15, 0.15, 0.5
 SETTLE_TIMEOUT = 30.0  # s
 TAKEN_OVER = 'taken over'
-_HISTORY = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class NotEngagedError(RuntimeError):
     """The vehicle was not taken over, or is not any more; the message says why."""
-
-
-@dataclass(eq=False)
-class _Heard:
-    """What was heard since a flight began, by stamps [ns]."""
-
-    states: dict[int, np.ndarray] = field(default_factory=dict)
-    commands: dict[int, np.ndarray] = field(default_factory=dict)
-    estimates: dict[int, np.ndarray] = field(default_factory=dict)
-    sent: dict[int, float] = field(default_factory=dict)
-    latencies: list[float] = field(default_factory=list)
-    signatures: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +60,17 @@ class VehicleFlight:
 
     Attributes:
         flight: what was flown, states as the autopilot estimates them.
+        begin: stamp of its first state, where the reference began [s].
         signatures: of what its commands were found with.
         latencies: from a state to its command [s].
+        problems: what is missing of its record, in sentences.
     """
 
     flight: TrackedFlight
+    begin: float
     signatures: frozenset[str]
     latencies: Sequence[float]
+    problems: tuple[str, ...]
 
 
 class VehicleFlights(RunningNodes):
@@ -99,46 +88,18 @@ class VehicleFlights(RunningNodes):
     ) -> None:
         super().__init__(runner, node, executor)
         self._client = AutopilotClient(node, executor, adapter)
-        self._heard = _Heard()
         self._waiting = NEVER
-        self._begin = math.inf  # stamp from which on it is recorded [ns]
         self._stamp, self._state = 0, np.full(NX, np.nan)  # of the newest odometry
-        node.create_subscription(Odometry, 'odom', self._on_odometry, _HISTORY)
-        node.create_subscription(TwistStamped, 'rates_command', self._on_command, _HISTORY)
-        node.create_subscription(JointState, 'estimates', self._on_estimates, _HISTORY)
+        # Latency is measured where messages are sent, free of this process's delays.
+        self._recorder = FlightRecorder(
+            node, interface=RATES, source_times=True, on_state=self._on_state
+        )
+        self._heard = Stamped(truth=False)
+        self._heard.since = math.inf
+        self._heard.listen(node)
 
-    # Latency is measured where messages are sent, free of this process's delays. rclpy looks at the
-    # number of arguments to know that a callback wants the second one.
-
-    def _on_odometry(self, message: Odometry, info: Mapping[str, Any]) -> None:
-        state = np.empty(NX)
-        try:
-            RATES.read_state(message, state)
-        except ValueError:
-            return
-        self._stamp, self._state = nanoseconds(message.header.stamp), state
-        # One before the beginning, so that there is a state at the beginning.
-        if self._stamp >= self._begin - 0.2 * NANOSECONDS:
-            self._heard.states[self._stamp] = state
-            self._heard.sent[self._stamp] = 1e-9 * info['source_timestamp']
-
-    def _on_command(self, message: TwistStamped, info: Mapping[str, Any]) -> None:
-        stamp, command = nanoseconds(message.header.stamp), np.empty(NU)
-        heard = self._heard
-        if stamp < self._begin - 0.2 * NANOSECONDS:
-            return
-        with contextlib.suppress(ValueError):
-            RATES.read_command(message, command)
-            heard.commands[stamp] = command
-            if stamp >= self._begin:
-                heard.signatures.add(message.header.frame_id)
-        if stamp in heard.sent:
-            heard.latencies.append(1e-9 * info['source_timestamp'] - heard.sent[stamp])
-
-    def _on_estimates(self, message: JointState) -> None:
-        stamp = nanoseconds(message.header.stamp)
-        if stamp >= self._begin - 0.2 * NANOSECONDS:
-            self._heard.estimates[stamp] = np.array(message.position)
+    def _on_state(self, stamp: int, state: np.ndarray) -> None:
+        self._stamp, self._state = stamp, state
 
     # -- the take-over -------------------------------------------------------------------------
 
@@ -196,9 +157,12 @@ class VehicleFlights(RunningNodes):
             NotEngagedError: it is refused, or the autopilot does not go along.
         """
         self.wait_at_beginning()  # the observer has watched a vehicle that others flew
-        done, words = self._client.ask('engage', ANSWER_TIMEOUT)
-        if not done:
-            raise NotEngagedError(f'it does not engage: {words}')
+        end = time.monotonic() + ANSWER_TIMEOUT
+        while not (answer := self._client.ask('engage', ANSWER_TIMEOUT))[0]:
+            # To begin anew may have cost a good step, of which some in a row are needed.
+            if time.monotonic() > end:
+                raise NotEngagedError(f'it does not engage: {answer[1]}')
+            self.spin_until(lambda: False, 0.2)
         if not self.spin_until(
             lambda: self.phase not in ('ready', 'engaging'), ANSWER_TIMEOUT
         ) or self.phase != TAKEN_OVER:
@@ -277,79 +241,36 @@ class VehicleFlights(RunningNodes):
             progress: is called with the stage and the step reached.
         """
         begin = 1e-9 * self._stamp + LEAD
-        first, step = round(NANOSECONDS * begin), NANOSECONDS * period
-        self._heard, self._begin = _Heard(), first
+        first, heard = round(NANOSECONDS * begin), self._heard
+        log = AlignedLog(steps, period)
+        log.begin(first)
+        self._recorder.record(log)
+        heard.forget()
+        heard.since = first - NANOSECONDS * HOLE
         on_loan = {**lent, LEASE: lease} if lent else {}
         self.set_parameters('controller', {**on_loan, 'reference.begin': begin})
-        last = first + steps * step
 
         def over() -> bool:
-            progress('flying', max(0, min(steps, int((self._stamp - first) / step))))
-            return self._stamp >= last or self.phase != TAKEN_OVER
+            progress('flying', log.steps_recorded)
+            return log.over or self.phase != TAKEN_OVER
 
         # The adapter hands back where no state comes: this ends whatever happens.
         while not self.spin_until(over, min(lease / 4, CONNECT_TIMEOUT)):
             if on_loan:
                 self.set_parameters('controller', on_loan)
         self.spin_until(lambda: False, 0.1)  # answers that are still on their way
-        heard, self._begin, ended = self._heard, math.inf, ''
-        flown = steps
-        if self._stamp < last or self.phase != TAKEN_OVER:
-            ended = self.told['why']
-            flown = max(0, min(steps, int((max(heard.states, default=first) - first) / step)))
+        self._recorder.record(None)
+        heard.since = math.inf
+        states, inputs = log.beginning()
+        if not len(states):
+            states, inputs = np.full((1, NX), np.nan), np.empty((0, NU))
+        flight = heard.flight(
+            states, inputs, log.stamps(len(states)), reference, period, steps,
+            '' if log.over and self.phase == TAKEN_OVER else self.told['why'],
+        )  # fmt: skip
         return VehicleFlight(
-            _tracked(heard, reference, first, flown, steps, period, ended),
-            frozenset(heard.signatures),
-            heard.latencies,
+            flight, 1e-9 * first, log.signatures, log.answer_times, tuple(log.problems())
         )
-
-
-def _tracked(
-    heard: _Heard,
-    reference: Reference,
-    first: int,
-    flown: int,
-    planned: int,
-    period: float,
-    ended: str,
-) -> TrackedFlight:
-    """Return what was heard as a flight whose step k is ``first`` [ns] + k ``period`` [s].
-
-    States are interpolated, commands and estimates are those that were given last.
-    """
-    stamps = sorted(heard.states)
-    times = period * np.arange(flown + 1)
-    states = np.full((flown + 1, NX), np.nan)
-    if stamps:
-        known = np.array([heard.states[stamp] for stamp in stamps])
-        # Interpolated, q and -q are not the same: each on the side of the one before.
-        turns = np.sign((known[1:, 6:10] * known[:-1, 6:10]).sum(axis=1))
-        known[1:, 6:10] *= np.cumprod(np.where(turns < 0, -1.0, 1.0))[:, None]
-        seconds = (np.array(stamps) - first) * 1e-9
-        states = np.column_stack([np.interp(times, seconds, column) for column in known.T])
-        states[:, QUATERNION] /= np.linalg.norm(states[:, QUATERNION], axis=1, keepdims=True)
-    inputs = _held(heard.commands, NU, first, times[:-1])
-    estimates = _held(heard.estimates, N_ESTIMATE, first, times[:-1])
-    answered = sorted(heard.commands)
-    places = np.searchsorted(answered, first + NANOSECONDS * times[:-1], side='right') - 1
-    others = tuple(
-        k
-        for k, place in enumerate(places.tolist())
-        if place < 0 or answered[place] not in heard.estimates
-    )
-    return TrackedFlight(
-        period, states, states, inputs, reference.sample(times), estimates, (), others, others,
-        np.full(flown, np.nan), planned, ended,
-    )  # fmt: skip
-
-
-def _held(
-    values: Mapping[int, np.ndarray], width: int, first: int, times: np.ndarray
-) -> np.ndarray:
-    """Return the values (T, width) that were the last ones at times [s]; NaN before the first."""
-    stamps = sorted(values)
-    rows = np.array([np.full(width, np.nan), *(values[stamp] for stamp in stamps)])
-    return rows[np.searchsorted(stamps, first + NANOSECONDS * times, side='right')]
 
 
 @contextlib.contextmanager

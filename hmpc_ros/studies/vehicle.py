@@ -8,12 +8,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hmpc_ros.autopilots.takeover import BROKEN_BY_FLYING, PATIENCE
 from hmpc_ros.configuration import build_tracking as build
+from hmpc_ros.configuration import tracking_learner
 from hmpc_ros.configuration.tracking_tables import NEVER
 from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.ros.graph import vehicle
@@ -22,6 +24,8 @@ from hmpc_ros.studies.flying import controller_told, nobody, ros_is_missing, tim
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.requests import FlightRequest
+    from hmpc_ros.learning.results import Record
+    from hmpc_ros.learning.training import TrainingRun
     from hmpc_ros.plant.reference.protocol import Reference
     from hmpc_ros.ros.vehicle_flight import VehicleFlights
     from hmpc_ros.studies.flying import Progress
@@ -35,20 +39,12 @@ def silent(_words: str) -> None:
 
 @contextlib.contextmanager
 def open_vehicle(
-    configuration: Configuration,
-    adapter: str,
-    *,
-    reader: Callable[[str, str], None] | None = None,
+    configuration: Configuration, adapter: str, *, reader: Callable[[str, str], None] | None = None
 ) -> Iterator[VehicleFlights]:
     """Start controller and adapter, and wait until the autopilot is heard.
 
     They talk in the ROS domain of the environment, so that ``hmpc autopilot hand-back`` in another
-    terminal reaches them.
-
-    Args:
-        configuration: of controller and adapter.
-        adapter: its node.
-        reader: is called with each line of output of a node, and the node's name before it.
+    terminal reaches them. ``reader`` is called with the name of a node and each line of its output.
 
     Raises:
         ValueError: ROS 2 is not installed.
@@ -63,9 +59,7 @@ def open_vehicle(
     given['controller']['reference.begin'] = NEVER
     nodes = vehicle(adapter, configuration.path, given)
     domain = {'ROS_DOMAIN_ID': os.environ.get('ROS_DOMAIN_ID') or '0'}
-    with vehicle_flight.open_vehicle(
-        nodes, adapter, reader=reader, environment=domain
-    ) as flights:
+    with vehicle_flight.open_vehicle(nodes, adapter, reader=reader, environment=domain) as flights:
         flights.wait_for_autopilot()
         yield flights
 
@@ -78,14 +72,6 @@ class VehicleFlyer:
     configuration. It is engaged once, as somebody began the run; whatever ends that, battery and
     pilot included, it waits until somebody engages again (``hmpc autopilot engage``), and goes on.
     A flight that a bound ended which weights can break counts as lost; any other is flown again.
-
-    Args:
-        flights: of controller and adapter that run.
-        configuration: of the run.
-        reference: of the configuration.
-        steps: control steps of each flight.
-        say: is called with what is to be done.
-        patience: time that the pilot has for the first take-off [s].
     """
 
     flights: VehicleFlights
@@ -95,6 +81,8 @@ class VehicleFlyer:
     say: Say = silent
     patience: float = PATIENCE
     engaged: float = field(default=-math.inf, init=False)  # since when [s]; -inf: not yet
+    #: stamp at which the reference began in the last flight that was flown whole [s]
+    begin: float = field(default=math.nan, init=False)
 
     def __call__(self, request: FlightRequest) -> TrackedFlight:
         """Fly a request to an end that it is to blame for.
@@ -122,14 +110,16 @@ class VehicleFlyer:
             flown = self.flights.fly(self.reference, self.steps, period, lent, lease)
             self.flights.wait_at_beginning(own)
             flight = flown.flight
-            if flight.complete and len(flown.signatures) == 1:
+            if flight.complete and len(flown.signatures) == 1 and not flown.problems:
+                self.begin = flown.begin
                 return flight
             # Without a state there is no solve either: that is no fault of the weights.
             flown_badly = any(name in flight.ended for name in BROKEN_BY_FLYING)
             if flight.steps and flown_badly and 'state_timeout' not in flight.ended:
                 self.say(f'flight {request.number} is lost: {flight.ended}')
                 return flight
-            why = flight.ended or 'somebody else set the controller meanwhile'
+            missing = '; '.join(flown.problems)
+            why = flight.ended or missing or 'somebody else set the controller meanwhile'
             self.say(f'flight {request.number} is flown again: {why}')
 
     def _be_engaged(self) -> None:
@@ -187,15 +177,7 @@ def fly_vehicle(
 ) -> tuple[TrackedFlight, dict[str, Any], float]:
     """Engage, fly the reference once, and hand back.
 
-    Args:
-        configuration: of controller and adapter.
-        adapter: its node.
-        reference: of the configuration.
-        steps: control steps.
-        progress: is called with what is being done and the step.
-        say: is called with what the pilot is waited for.
-        patience: time in which the vehicle has to be ready to be engaged [s].
-        reader: as for `open_vehicle`.
+    ``say`` is called with what the pilot is waited for, who has ``patience`` [s] to be ready.
 
     Returns:
         The flight, as the autopilot estimates it; what else is told; how long it took [s].
@@ -240,3 +222,48 @@ def vehicle_flyer(
     """Start controller and adapter for a training run; arguments as for `fly_vehicle`."""
     with open_vehicle(configuration, adapter, reader=reader) as flights:
         yield VehicleFlyer(flights, configuration, reference, steps, say, patience)
+
+
+def learn_on_vehicle(
+    configuration: Configuration,
+    adapter: str,
+    out: Path,
+    *,
+    say: Say = silent,
+    patience: float = PATIENCE,
+    reader: Callable[[str, str], None] | None = None,
+    on_start: Callable[[TrainingRun], None] = lambda _run: None,
+    on_record: Callable[[VehicleFlyer, TrainingRun, Record], None] = lambda *_: None,
+    jobs: int = 1,
+) -> TrainingRun:
+    """Learn along the reference of a configuration; arguments as for `fly_vehicle`.
+
+    Args:
+        configuration: of controller, adapter and learner.
+        adapter: its node.
+        out: results folder; what flew best is there to be flown, in ``best_weights.yaml``.
+        say: is called with what is to be done.
+        patience: time in which the vehicle has to be ready to be engaged [s].
+        reader: as for `open_vehicle`.
+        on_start: is called with the run before its first flight.
+        on_record: is called with who flies, the run, and each record that was kept.
+        jobs: processes that rehearse.
+
+    Raises:
+        NotEngagedError: it was not taken over in the first place.
+        ValueError, NodeDiedError, ResultsError: see `open_vehicle` and `tracking_learner.train`.
+    """
+    tracking_learner.refuse_other_rules(configuration['learner'])
+    known = tracking_learner.teacher(configuration)
+    with vehicle_flyer(
+        configuration, adapter, known.reference, tracking_learner.steps(known),
+        say=say, patience=patience, reader=reader,
+    ) as fly:  # fmt: skip
+
+        def keep(run: TrainingRun, record: Record) -> None:
+            tracking_learner.write_best(run, known, out)
+            on_record(fly, run, record)
+
+        return tracking_learner.train(
+            configuration, known, fly, out, on_start, keep, jobs, tracking_learner.VEHICLE_RADIUS
+        )

@@ -1,6 +1,5 @@
 """The MAVLink adapter as a process between an autopilot on a UDP socket and a controller on DDS."""
 
-import contextlib
 import math
 import random
 import re
@@ -20,10 +19,9 @@ from scripted_autopilot import (
     LOITER,
     OFFBOARD,
     POSITION,
-    MavlinkAutopilot,
-    ScriptedController,
     run_to_its_end,
 )
+from scripted_autopilot import mavlink_flight as flight
 
 from hmpc_ros.autopilots import mavlink
 from hmpc_ros.ros.graph import NodeSpec
@@ -34,28 +32,6 @@ pytestmark = pytest.mark.system
 TAKE, GIVE = (1, 6, 0), (1, 4, 3)  # PX4: offboard, auto hold
 
 
-@contextlib.contextmanager
-def flight(parameters=(), **autopilot):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    spec = NodeSpec(
-        executable='mavlink_adapter',
-        module='hmpc_ros.ros.mavlink_adapter_node',
-        name='mavlink_adapter',
-        parameters={
-            'url': f'udp:127.0.0.1:{port}', 'hover_throttle': 0.5, 'max_latency': 1.0,
-            'solve_timeout': 1.0, 'state_timeout': 1.0, **dict(parameters),
-        },
-    )  # fmt: skip
-    with LocalRunner([spec]) as runner, contextlib.ExitStack() as stack:
-        peer = MavlinkAutopilot(port, **autopilot)
-        stack.callback(peer.stop)
-        controller = ScriptedController(runner, 'mavlink_adapter')
-        stack.callback(controller.close)
-        yield peer, controller
-
-
 def nothing_is_sent_again(peer, controller) -> None:
     """All is well again, and nothing engages by itself."""
     controller.wait_for(lambda: controller.phase == 'ready', 'ready')
@@ -64,10 +40,6 @@ def nothing_is_sent_again(peer, controller) -> None:
     controller.go_on(1.5)
     assert len(peer.setpoints) == sent
     assert peer.modes == asked
-
-
-def told(controller, name: str) -> str:
-    return {pair.key: pair.value for pair in controller.takeover.values}.get(name, '')
 
 
 @pytest.mark.parametrize(
@@ -85,17 +57,17 @@ def test_it_arms_and_takes_off_where_that_is_allowed(autopilot, orders, modes, e
     with flight(allowed, options=8, **ground) as (peer, controller):
         controller.wait_for(lambda: controller.odometry is not None, 'odometry')
         controller.wait_for(lambda: controller.call('take_off')[0], 'an answer')
-        controller.wait_for(lambda: told(controller, 'take-off') == 'in the air', 'the air')
+        controller.wait_for(lambda: controller.told('take-off') == 'in the air', 'the air')
         assert [command for command, _ in peer.orders] == orders
         assert peer.modes == modes
         assert peer.mode == end
         if autopilot == mavlink.ARDUPILOT:
             assert peer.orders[1][1] == 2.0
         assert controller.call('take_off') == (False, 'the vehicle is armed already')
-        assert float(told(controller, 'clock round trip [s]')) >= 0.0  # it answered TIMESYNC
+        assert float(controller.told('clock round trip [s]')) >= 0.0  # it answered TIMESYNC
         controller.stay_at(0.0, 0.0, 2.0)
         controller.wait_for(lambda: controller.phase == 'ready', 'ready')
-        assert told(controller, 'mode') == words
+        assert controller.told('mode') == words
         assert not peer.setpoints
 
 

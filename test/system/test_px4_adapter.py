@@ -27,7 +27,7 @@ from hmpc_ros.ros.runner import LocalRunner, NodeDiedError
 
 pytestmark = pytest.mark.system
 
-POSITION, HOLD, OFFBOARD, LAND = 2, 4, 14, 18
+POSITION, HOLD, OFFBOARD, TAKEOFF, LAND = 2, 4, 14, 17, 18
 OUT = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.BEST_EFFORT,
@@ -59,7 +59,7 @@ class ScriptedPx4:
         self.nav_state = POSITION
         self.position, self.resets, self.quality = [1.0, 2.0, -3.0], 0, 0
         self.frame, self.velocity = 1, [0.1, 0.2, -0.3]
-        self.obeys = True
+        self.obeys = self.armed = True
         self.heartbeats: list[float] = []
         self.setpoints: list = []
         self.modes: list = []
@@ -102,8 +102,12 @@ class ScriptedPx4:
             lost = not self.heartbeats or time.monotonic() - self.heartbeats[-1] > 1.0
             if self.nav_state == OFFBOARD and lost:
                 self.nav_state = HOLD  # its failsafe
-            status = m.VehicleStatus(timestamp=now, arming_state=2, nav_state=self.nav_state)
-            self._status.publish(status)
+            arming_state = 2 if self.armed else 1
+            self._status.publish(
+                m.VehicleStatus(
+                    timestamp=now, arming_state=arming_state, nav_state=self.nav_state
+                )
+            )
             self._battery.publish(m.BatteryStatus(timestamp=now, voltage_v=15.8, remaining=0.8))
         self._turn += 1
 
@@ -119,8 +123,13 @@ class ScriptedPx4:
     def _on_command(self, message):
         assert message.from_external
         self.modes.append((message.command, message.param1, message.param2, message.param3))
-        if self.obeys:
-            self.nav_state = OFFBOARD if message.param2 == 6 else HOLD
+        wanted = round(message.param2), round(message.param3)
+        if message.command == 400:
+            self.armed = message.param1 == 1.0
+        elif self.obeys:
+            self.nav_state = {(6, 0): OFFBOARD, (4, 2): TAKEOFF, (4, 3): HOLD}[wanted]
+        if self.nav_state == TAKEOFF and self.armed:
+            self.position[2], self.nav_state = -3.0, HOLD
 
 
 @contextlib.contextmanager
@@ -191,6 +200,32 @@ def test_it_flies_from_engage_to_hand_back(messages):
         counts = len(peer.heartbeats), len(peer.setpoints), len(peer.modes)
         controller.go_on(1.5)
         assert counts == (len(peer.heartbeats), len(peer.setpoints), len(peer.modes))
+
+
+def test_it_arms_and_takes_off_only_where_that_is_allowed(messages):
+    def on_the_ground(peer: ScriptedPx4, controller: ScriptedController) -> None:
+        peer.armed, peer.position[2] = False, 0.0
+        controller.wait_for(lambda: controller.told('armed') == 'false', 'the ground')
+        controller.wait_for(lambda: controller.odometry is not None, 'odometry')
+
+    with flight(messages) as (peer, controller):
+        on_the_ground(peer, controller)
+        done, text = controller.call('take_off')
+        assert (done, 'allow_arming is false' in text) == (False, True)
+        controller.go_on(0.5)
+        assert not peer.modes
+
+    with flight(messages, allow_arming=True) as (peer, controller):
+        on_the_ground(peer, controller)
+        controller.wait_for(lambda: controller.call('take_off')[0], 'an answer')
+        controller.wait_for(lambda: controller.told('take-off') == 'in the air', 'the air')
+        assert [order[:2] for order in peer.modes] == [(176, 1.0), (400, 1.0)]
+        assert peer.modes[0][2:] == (4.0, 2.0)
+        assert peer.nav_state == HOLD
+        assert controller.call('take_off') == (False, 'the vehicle is armed already')
+        controller.stay_at(2.0, 1.0, 3.0)
+        controller.wait_for(lambda: controller.phase == 'ready', 'ready')
+        assert (peer.setpoints, peer.heartbeats) == ([], [])  # to engage is another request
 
 
 @pytest.mark.parametrize('what', ['fallback', 'no answers', 'nan', 'controller stale'])

@@ -12,6 +12,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('pymavlink', reason='an extra: pip install pymavlink')
 
 import message_packages
+import px4_messages
 import px4_pilot
 import px4_sitl
 import scripted_px4
@@ -51,7 +52,7 @@ def test_messages_have_the_fields_of_the_definitions(tmp_path):
     (tmp_path / 'versioned/VehicleStatus.msg').write_text(
         'uint32 MESSAGE_VERSION = 3\nuint8 ARMED = 2 # armed\nfloat32[3]  velocity # [m/s]\n'
     )
-    package = px4_sitl.messages_of(tmp_path)
+    package = px4_messages.messages_of(tmp_path)
     assert package.messages['VehicleStatus'] == 'float32[3] velocity'
     assert package.versions['VehicleStatus'] == 3
     assert package.messages['VehicleCommand'] == 'uint64 timestamp'
@@ -94,7 +95,7 @@ def test_it_flies_hovers_engages_kills_and_ends_all_that_it_began(tmp_path):
     out = tmp_path / 'out'
     words = [
         sys.executable, str(Path(px4_sitl.__file__)), '--binary', str(program), '--out', str(out),
-        '--engagements', '2', '--parts', 'hover', 'eights', 'engagements', 'kills',
+        '--repeat', '1', '--engagements', '2', '--parts', 'hover', 'eights', 'engagements', 'kills',
     ]  # fmt: skip
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -107,6 +108,11 @@ def test_it_flies_hovers_engages_kills_and_ends_all_that_it_began(tmp_path):
     assert late['estimate']['rmse'] == pytest.approx(0.15 * 2.0, rel=0.4)
     assert late['truth']['rmse'] == pytest.approx(late['estimate']['rmse'], abs=0.02)
     assert flown[px4_sitl.FAST]['ours']['estimate']['rmse'] < 0.2
+    assert late['drift']['rmse'] < 0.02  # its estimate is the truth
+    page = (out / 'px4.md').read_text()
+    assert f'| MAVLink | {px4_sitl.FAST} | ours | 1 |' in page
+    assert '* 2 of 2 take-overs in a row' in page
+    assert '`kill -9` of the controller in flight: PX4 in hold' in page
     assert flown['engagements'] == pytest.approx(
         {'asked': 2, 'flown': 2, 'largest_distance_m': 0.0}, abs=0.3
     )

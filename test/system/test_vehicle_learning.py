@@ -1,4 +1,4 @@
-"""A learner's flights on a vehicle behind an autopilot: battery changes, and pilots."""
+"""A learner's flights on a vehicle behind an autopilot: battery changes, pilots, real stamps."""
 
 import contextlib
 import socket
@@ -19,11 +19,13 @@ from scripted_autopilot import HOLD, OFFBOARD, POSITION, FlyingAutopilot
 from hmpc_ros.configuration import build_tracking, tracking_learner
 from hmpc_ros.configuration.files import load
 from hmpc_ros.learning.requests import NOMINAL, FlightRequest
+from hmpc_ros.learning.results import read_records
 from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.policy.tracking.parameters import SPACE
 from hmpc_ros.ros.graph import find_config
 from hmpc_ros.ros.trial_lease import LEASE
-from hmpc_ros.studies.vehicle import vehicle_flyer
+from hmpc_ros.studies.learning import learn
+from hmpc_ros.studies.vehicle import open_vehicle, vehicle_flyer
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
 
@@ -71,14 +73,20 @@ class Pilot:
             )
 
 
-@contextlib.contextmanager
-def flyer():
+def configured(**learner):
+    """Return a free port for an autopilot, and the configuration of what flies it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
     given = {**SETTINGS, 'mavlink_adapter.url': f'udp:127.0.0.1:{port}'}
+    given |= {f'learner.{name}': value for name, value in learner.items()}
     overrides = [f'{name}={value}' for name, value in given.items()]
-    configuration = load(find_config('autopilot'), overrides)
+    return port, load(find_config('autopilot'), overrides)
+
+
+@contextlib.contextmanager
+def flyer():
+    port, configuration = configured()
     reference, _ = build_tracking.reference(configuration)
     known = tracking_learner.teacher(configuration)
     steps = tracking_learner.steps(known)
@@ -110,6 +118,23 @@ def test_what_was_lent_goes_by_itself():
             return flights.parameters('controller', names) == {**own, LEASE: 0.0}
 
         assert flights.spin_until(back, 30.0)
+
+
+def test_the_learner_node_learns_over_stamps_that_keep_no_grid(tmp_path):
+    port, configuration = configured(reset='fly', iterations=1, max_repeats=1000)
+    peer, out = FlyingAutopilot(port), tmp_path / 'run'
+    try:
+        with open_vehicle(configuration, 'mavlink_adapter') as flights:
+            flights.wait_until_ready(120.0, print)
+            flights.engage()
+            told = learn(configuration, out, attach=True)
+        assert told.state == 'done', told.message
+        _, records = read_records(out)
+        assert [record['kind'] for record in records] == ['iteration', 'closing']
+        assert all(0.0 < record['rmse_m'] < 0.2 for record in records)
+        assert told.unsafe_flights == 0
+    finally:
+        peer.stop()
 
 
 def test_it_pauses_for_a_battery_change_and_goes_on_when_engaged_again():

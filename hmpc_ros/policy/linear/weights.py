@@ -39,14 +39,27 @@ def space(
     entries = NX * (NX + NU + 1)
     return ParameterSpace(
         (
-            Block('q', (NX,), -q_max, q_max, meaning='square roots of the state weights'),
-            Block('r', (NU,), -r_max, r_max, meaning='square roots of the input weights'),
-            Block('p', (N_TERMINAL,), -p_max, p_max, meaning='factor of the terminal weight'),
             Block(
-                'slack', SLACK.shape, 1e-3, 1e4, SLACK_L1,
-                meaning='linear and quadratic cost of violated soft bounds', learnable=learn_slack,
+                'q', (NX,), -q_max, q_max,
+                meaning='square roots of the state weights, Q = diag(q^2)',
             ),
-            Block('model', (entries,), meaning='A, B and c of the prediction', learnable=False),
+            Block(
+                'r', (NU,), -r_max, r_max,
+                meaning='square roots of the input weights, R = diag(r^2)',
+            ),
+            Block(
+                'p', (N_TERMINAL,), -p_max, p_max,
+                meaning="lower triangle of L row by row, terminal weight P = L L'",
+            ),
+            Block(
+                'slack', SLACK.shape, 1e-3, 1e4, SLACK_L1, learnable=learn_slack,
+                meaning='linear cost of each violated soft bound (velocity, attitude, rates, 3 '
+                'each), then their quadratic cost',
+            ),
+            Block(
+                'model', (entries,), learnable=False,
+                meaning='prediction model that goes with the weights: A, B and c, each row by row',
+            ),
         )
     )  # fmt: skip
 
@@ -60,19 +73,14 @@ Q_PART, R_PART, P_PART = (SPACE.parts[name] for name in 'qrp')
 class Weights:
     """Cost weights of the MPC.
 
-    Attributes:
-        q: (12,) square roots of the state weights.
-        r: (4,) square roots of the input weights.
-        p: (78,) lower triangle of the terminal weight's factor L, row by row.
-        slack: (2, 9) linear and quadratic cost of violated soft bounds.
-
     Raises:
         ValueError: a part has the wrong length or is not finite, or a cost of slacks not positive.
     """
 
-    q: np.ndarray
-    r: np.ndarray
-    p: np.ndarray
+    q: np.ndarray  #: (12,) square roots of the state weights
+    r: np.ndarray  #: (4,) square roots of the input weights
+    p: np.ndarray  #: (78,) lower triangle of the terminal weight's factor L, row by row
+    #: (2, 9) linear and quadratic cost of violated soft bounds
     slack: np.ndarray = field(default_factory=lambda: SLACK)
 
     def __post_init__(self) -> None:
