@@ -1,18 +1,11 @@
 """Builds and installs hmpc_ros, with colcon (ament_python) or with pip."""
 
-import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 NAME = 'hmpc_ros'
 HERE = Path(__file__).resolve().parent
-
-
-def version() -> str:
-    """Read the version from the package without importing it (its imports may not exist yet)."""
-    text = (HERE / NAME / '__init__.py').read_text(encoding='utf-8')
-    return re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE).group(1)
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
@@ -29,7 +22,7 @@ def shared_files() -> list[tuple[str, list[str]]]:
 
 setup(
     name=NAME,
-    version=version(),
+    version='0.1.0',  # catkin_prepare_release looks for it here
     description='Hybrid-gradient policy optimisation for model predictive control, on ROS 2',
     license='Apache-2.0',
     maintainer='hmpc_ros maintainers',

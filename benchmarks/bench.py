@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hmpc_ros.cli.options import MOST_REPETITIONS, count, output_folder
+from hmpc_ros.cli.options import MOST_REPETITIONS, count, output_folder, page_file
 from hmpc_ros.configuration import build, files, learner
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.learning.costate import FlightGradient
@@ -36,7 +37,7 @@ LATENCY_RATES = (50.0, 100.0)  # Hz
 
 @dataclass
 class Results:
-    """Measured numbers by section and name, and what the table says of each."""
+    """Measured numbers by section and name; rows: of each name, unit, target and meaning."""
 
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
@@ -46,10 +47,7 @@ class Results:
     ) -> None:
         """Keep one number."""
         self.numbers.setdefault(section, {})[name] = float(value)
-        digits = 3 if unit == '' else 2 if abs(value) < 100 else 0
-        self.rows.append(
-            (f'{section}.{name}', f'{value:.{digits}f} {unit}'.strip(), target, meaning)
-        )
+        self.rows.append((f'{section}.{name}', unit, target, meaning))
 
 
 def read_arguments() -> argparse.Namespace:
@@ -75,6 +73,10 @@ def read_arguments() -> argparse.Namespace:
         metavar='N',
         help='repetitions, the best counts (default 7)',
     )
+    parser.add_argument(
+        '--page', type=page_file, default=None, metavar='FILE.md',
+        help="write the documentation's page here",
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -92,14 +94,45 @@ def main() -> None:
     for column, justify in (('measured', 'left'), ('value', 'right'), ('target', 'left')):
         table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column('meaning', style='dim')
-    for row in results.rows:
+    document = {
+        **results.numbers, 'rows': results.rows, **provenance(), 'repetitions': arguments.repeat,
+        'load': os.getloadavg()[1],
+    }  # fmt: skip
+    for row in rows(document):
         table.add_row(*row)
     console.print(table)
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / 'bench.json'
-    document = {**results.numbers, **provenance(), 'repetitions': arguments.repeat}
     file.write_text(json.dumps(document, indent=2) + '\n', encoding='utf-8')
     console.print(f'written to {file}')
+    if arguments.page:
+        arguments.page.write_text(page(document), encoding='utf-8')
+        console.print(f'written to {arguments.page}')
+
+
+def rows(document: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield name, value, target and meaning of all that was measured."""
+    for name, unit, target, meaning in document['rows']:
+        section, key = name.split('.', 1)
+        value = document[section][key]
+        digits = 3 if unit == '' else 2 if abs(value) < 100 else 0
+        yield name, f'{value:.{digits}f} {unit}'.strip(), target, meaning
+
+
+def page(document: dict[str, Any]) -> str:
+    """Return the documentation's page, in Markdown."""
+    table = '\n'.join(
+        f'| `{name}` | {value} | {target} | {meaning.replace("|", "")} |'
+        for name, value, target, meaning in rows(document)
+    )
+    versions = ', '.join(f'{name} {version}' for name, version in document['versions'].items())
+    return (
+        "# Speed\n\nMade by `make bench ARGS='--page docs/results/speed.md'` "
+        f'on {document["machine"]},\n{document["date"]}, commit {document["commit"] or "unknown"}, '
+        f'load {document["load"]:.1f} over the last five minutes; the shortest of '
+        f'{document["repetitions"]}\nrepetitions where there are any. {versions}.\n\n'
+        f'| measured | value | target | meaning |\n|---|---|---|---|\n{table}\n'
+    )
 
 
 # -- the sections ------------------------------------------------------------------------------
@@ -359,8 +392,9 @@ def measure_lockstep(results: Results, repeat: int) -> None:
 
 def measure_latency(results: Results, repeat: int) -> None:
     """Time odometry to command between two processes at wall-clock rates."""
+    from latency import measure
+
     from hmpc_ros.ros.graph import simulation
-    from hmpc_ros.ros.latency import measure
 
     reference = _Reference()
     states = np.tile(reference.fly(reference.mpc).states[:-1], (max(1, repeat // 3), 1))
@@ -377,7 +411,7 @@ def measure_latency(results: Results, repeat: int) -> None:
 
 def measure_rule(results: Results, repeat: int) -> None:
     """Time what the default rule does between flights, early in a run and late."""
-    times = _iteration_times(['learner.rule=few_flights'], 15 * repeat)
+    times = _iteration_times(['learner.rule=trust_region'], 15 * repeat)
     thinking = [whole - flying for whole, flying in times]
     third = len(thinking) // 3
     early, late = (float(np.median(part)) for part in (thinking[:third], thinking[-third:]))

@@ -168,7 +168,8 @@ class Soak:
     def flood(self, name: str) -> None:
         script = Path(__file__).parents[1] / 'test' / 'flood.py'
         environment = self.graph.runners[name].environment
-        with subprocess.Popen([sys.executable, str(script), name, '1000'], env=environment) as it:
+        words = [sys.executable, str(script), name, '1000', str(self.rng.choice(('set', 'read')))]
+        with subprocess.Popen(words, env=environment) as it:
             self.wait(self.rng.uniform(2.0, 5.0))
             it.kill()
 
@@ -285,7 +286,7 @@ def main() -> int:
     results = options.out / time.strftime('run-%Y%m%d-%H%M%S')
     begun = time.monotonic()
     left = 60 * options.minutes
-    learner = {'rule': 'few_flights', 'iterations': 100_000}
+    learner = {'rule': 'trust_region', 'iterations': 100_000}
     with ExitStack() as stack:
         # One ROS domain for all processes and for this one.
         runner = stack.enter_context(LocalRunner([]))

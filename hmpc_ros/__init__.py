@@ -11,6 +11,5 @@ Rooms, each of which knows only those before it:
 * ``cli``: the command line.
 """
 
-# The one place that holds the version, next to package.xml (catkin_pkg wants it there too);
-# setup.py reads this line, test/test_package.py checks that the two agree.
+# As in package.xml and setup.py, where catkin_prepare_release changes it: CONTRIBUTING.md.
 __version__ = '0.1.0'

@@ -51,9 +51,7 @@ def read(text: str) -> Any:
 
 def write(document: Any) -> str:
     """Return the YAML text that `read` and ROS 2 read as this value of plain values."""
-    return yaml.dump(
-        document, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100
-    )
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 
 def _read(text: str) -> Any:

@@ -24,7 +24,7 @@ from rclpy.parameter_client import AsyncParameterClient
 from hmpc_ros.configuration.signature import is_unasked
 from hmpc_ros.ros.conversions import nanoseconds
 
-WAIT = 60.0  # s; a bound for what must happen, not a measurement
+WAIT = 200.0  # s; a bound for what must happen, not a measurement
 
 
 class Pilot:

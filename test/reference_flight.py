@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from hmpc_ros.configuration.files import load
+from hmpc_ros.configuration.learner import objective
 from hmpc_ros.learning.costate import FlightGradient
-from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.plant.quadcopter import Quadcopter
 from hmpc_ros.plant.vehicle import Imperfections, Vehicle
@@ -24,7 +25,7 @@ class ReferenceFlight:
         self.quadcopter = Quadcopter()
         self.model = self.quadcopter.linearise()
         self.limits = Limits()
-        self.objective = Objective(state_max=self.limits.state_max)
+        self.objective = objective(load()['learner'], self.limits)
         self.weights = Weights.for_model(
             self.model,
             np.sqrt(self.objective.state_weights),

@@ -1,7 +1,9 @@
 """Peers of an adapter: an autopilot that speaks MAVLink over UDP, and a controller that answers."""
 
+import contextlib
 import math
 import os
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -21,9 +23,10 @@ from std_srvs.srv import Trigger
 from hmpc_ros.autopilots import frames, mavlink
 from hmpc_ros.autopilots.thrust import GRAVITY
 from hmpc_ros.plant.odometry import to_world
+from hmpc_ros.ros.graph import NodeSpec
 from hmpc_ros.ros.runner import LocalRunner
 
-WAIT = 60.0  # s; a bound for what must happen, not a measurement
+WAIT = 200.0  # s; a bound for what must happen, not a measurement
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 POSITION, HOLD, OFFBOARD = 3 << 16, 4 << 16 | 3 << 24, 6 << 16  # PX4's custom modes
 TAKEOFF = 4 << 16 | 2 << 24
@@ -280,3 +283,26 @@ class ScriptedController:
         self.executor.shutdown()
         self.node.destroy_node()
         self.context.try_shutdown()
+
+
+@contextlib.contextmanager
+def mavlink_flight(parameters=(), beside=(), **autopilot):
+    """Run the MAVLink adapter, and nodes beside it, between an autopilot and a controller."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    spec = NodeSpec(
+        executable='mavlink_adapter',
+        module='hmpc_ros.ros.mavlink_adapter_node',
+        name='mavlink_adapter',
+        parameters={
+            'url': f'udp:127.0.0.1:{port}', 'hover_throttle': 0.5, 'max_latency': 1.0,
+            'solve_timeout': 1.0, 'state_timeout': 1.0, **dict(parameters),
+        },
+    )  # fmt: skip
+    with LocalRunner([spec, *beside]) as runner, contextlib.ExitStack() as stack:
+        peer = MavlinkAutopilot(port, **autopilot)
+        stack.callback(peer.stop)
+        controller = ScriptedController(runner, 'mavlink_adapter')
+        stack.callback(controller.close)
+        yield peer, controller

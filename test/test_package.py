@@ -24,6 +24,8 @@ def package_xml() -> ElementTree.Element:
 
 def test_the_version_is_the_same_everywhere():
     assert package_xml().findtext('version') == hmpc_ros.__version__
+    # Literally, as catkin_prepare_release replaces it.
+    assert f"version='{hmpc_ros.__version__}'," in (ROOT / 'setup.py').read_text('utf-8')
 
 
 def test_every_ros_package_imported_is_a_dependency_in_package_xml():

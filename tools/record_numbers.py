@@ -24,7 +24,7 @@ from hmpc_ros.share import config_dir  # noqa: E402
 
 FREE = {'estimator': 'zeroth_order'}
 RULES = {
-    'few_flights': {'rule': 'few_flights'},
+    'trust_region': {'rule': 'trust_region'},
     'adam': {'rule': 'adam', 'estimator': 'model_based', 'rollback.enabled': True},
     'hybrid': {'rule': 'paper', 'estimator': 'hybrid'},
     'control_variate': {'rule': 'paper', 'estimator': 'control_variate'},
@@ -41,7 +41,7 @@ def numbers(case: str, rule: str, flights: int) -> dict[str, object] | None:
     nodes['learner'] = {
         **nodes['learner'], **RULES[rule], 'flights': flights, 'iterations': flights, 'seed': 7,
     }  # fmt: skip
-    if nodes['learner']['tasks.goals'] and rule != 'few_flights':
+    if nodes['learner']['tasks.goals'] and rule != 'trust_region':
         return None
     with tempfile.TemporaryDirectory() as folder:
         run = train_offline(from_values(nodes), Path(folder) / 'run')

@@ -18,21 +18,18 @@ CHECK_PERIOD = 0.2  # s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
-        'action',
-        choices=ACTIONS,
+        'action', choices=ACTIONS,
         help='run controller and adapter until Ctrl-C, ask a running adapter, or send the vehicle '
         'to a place (go --to X Y Z)',
-    )
+    )  # fmt: skip
     parser.add_argument(
         '--config', default='autopilot', help='with run: parameter file or preset (autopilot)'
     )
     parser.add_argument('--url', help='with run: of the autopilot, for the mavlink_adapter')
     parser.add_argument(
-        '--adapter',
-        type=ros_name,
-        default='mavlink_adapter',
+        '--adapter', type=ros_name, default='mavlink_adapter',
         help=f'its node: {", ".join(ADAPTERS)} (default: mavlink_adapter)',
-    )
+    )  # fmt: skip
     parser.add_argument(
         '--to', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
         help="with go: ENU, metres from the autopilot's origin",

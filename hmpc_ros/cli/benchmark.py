@@ -24,7 +24,7 @@ PyPI tune it, and RotorPy's own controller flies with tuned gains (pip install '
 EXAMPLES = """\
 examples:
   hmpc benchmark --jobs 2 --out build/benchmark
-  hmpc benchmark --rules few_flights adam --cases a n1 --seeds 100,101 --flights 20
+  hmpc benchmark --rules trust_region adam --cases a n1 --seeds 100,101 --flights 20
   hmpc benchmark --cases heldout --out build/heldout
   hmpc benchmark --cases my_vehicle.yaml
   hmpc benchmark --cases tracking --flights 21 --out build/tracking
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sweep(parser, (100, 109), 100, 'build/benchmark')
     parser.add_argument(
         '--page', metavar='FILE', type=output_file, default=None,
-        help='of tracking: write the page of results here too (Markdown, a picture beside it)',
+        help='write a page of results here too (Markdown, a picture beside it)',
     )  # fmt: skip
 
 
@@ -62,11 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     kinds = {tracking_benchmark.is_tracking(name) for name in names}
     if len(kinds) > 1:
         raise ValueError('--cases: those of the tracking MPC are flown by themselves')
-    # The two have the same functions, but that one writes a page.
-    study: Any = tracking_benchmark if kinds == {True} else benchmark
-    pages = [arguments.page] if arguments.page else []
-    if pages and study is benchmark:
-        raise ValueError('--page is for --cases tracking')
+    study: Any = tracking_benchmark if kinds == {True} else benchmark  # the same functions
     rules = study.rules_named(_split(arguments.rules) or list(study.RULES))
     cases = study.cases_named(names)
     entries = study.entries_of(cases, rules, chosen, arguments.flights, out)
@@ -81,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not summary['cases']:
         console.print('no run is finished yet')
         return code
-    for path in study.write(summary, out, *pages):
+    for path in study.write(summary, out, arguments.page):
         console.print(f'wrote {path}')
     print(study.table(summary))
     return code

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from hmpc_ros.cli import demo_tracking
 from hmpc_ros.cli.learn import learn_in_view
@@ -26,7 +25,7 @@ from hmpc_ros.cli.options import (
     reader,
     refuse_to_mismatch,
 )
-from hmpc_ros.cli.report import write_json
+from hmpc_ros.cli.report import change, columns, write_json
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.figures.demonstration import draw_before_and_after
@@ -56,12 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--iterations', metavar='N', type=int, help='iterations of learning')
     parser.add_argument('--seed', metavar='N', type=int, help='seed of the random directions')
     parser.add_argument(
-        '--out',
-        metavar='DIR',
-        type=output_folder,
-        default='build/demo',
+        '--out', metavar='DIR', type=output_folder, default='build/demo',
         help='folder of picture, numbers and results (default: build/demo)',
-    )
+    )  # fmt: skip
     parser.add_argument('--record', action='store_true', help='record the topics to an MCAP file')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' output")
 
@@ -160,9 +156,7 @@ def _run(arguments: argparse.Namespace, configuration: Configuration, console: C
 
 
 def _print(console: Console, costs: dict[str, Any], penalty: float) -> None:
-    table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
-    for name in ('', 'before', 'after', 'change'):
-        table.add_column(name, justify='left' if not name else 'right')
+    table = columns('', 'before', 'after', 'change')
     meanings = {
         'C': 'tracking cost C',
         'V': 'violation of the bounds V',
@@ -170,6 +164,5 @@ def _print(console: Console, costs: dict[str, Any], penalty: float) -> None:
     }
     for key, meaning in meanings.items():
         before, after = (getattr(cost, key) for cost in costs.values())
-        change = f'{100 * (after / before - 1):+.2f} %' if before else ''
-        table.add_row(meaning, f'{before:.4f}', f'{after:.4f}', change)
+        table.add_row(meaning, f'{before:.4f}', f'{after:.4f}', change(before, after))
     console.print(table)

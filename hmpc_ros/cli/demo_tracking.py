@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hmpc_ros.cli.options import reader
-from hmpc_ros.cli.report import write_json
+from hmpc_ros.cli.report import columns, write_json
 from hmpc_ros.cli.train import ProgressBar, rehearsing
 from hmpc_ros.configuration import build_tracking, tracking_learner
 from hmpc_ros.configuration.provenance import provenance
@@ -155,9 +155,7 @@ def _print(
         )  # fmt: skip
         table.add_row(str(i + 1), _mm(record['rmse_m']), _mm(record['max_m']), word)
     console.print(table)
-    table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
-    for name in ('identified', 'estimate', 'standard error', 'truth'):
-        table.add_column(name, justify='left' if name == 'identified' else 'right')
+    table = columns('identified', 'estimate', 'standard error', 'truth')
     for each in identified:
         if each['told']:
             truth = '' if each['truth'] is None else f'{each["truth"]:.4f}'

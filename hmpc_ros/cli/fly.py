@@ -39,32 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of ``hmpc fly``."""
     add_configuration(parser)
     parser.add_argument(
-        '--offline',
-        action='store_true',
+        '--offline', action='store_true',
         help='fly in this process, without ROS: the same flight, the same cost',
-    )
+    )  # fmt: skip
     add_vehicle(parser)
     parser.add_argument(
-        '--steps',
-        type=count(MOST_STEPS),
-        metavar='N',
+        '--steps', type=count(MOST_STEPS), metavar='N',
         help=f'control steps (default: {STEPS}; along a reference, all of it)',
-    )
+    )  # fmt: skip
     parser.add_argument(
-        '--real-time',
-        type=float,
-        nargs='?',
-        const=1.0,
-        metavar='FACTOR',
+        '--real-time', type=float, nargs='?', const=1.0, metavar='FACTOR',
         help='fly at the pace of the wall clock, or FACTOR times as fast, instead of in lockstep',
-    )
+    )  # fmt: skip
     parser.add_argument(
-        '--out',
-        type=output_folder,
-        default='build/flight',
-        metavar='DIR',
+        '--out', type=output_folder, default='build/flight', metavar='DIR',
         help='folder of the picture, flight.json and flight.npz (default: build/flight)',
-    )
+    )  # fmt: skip
     parser.add_argument(
         '--json', type=output_file, metavar='FILE', help='write the results to this file as well'
     )
@@ -104,13 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
             flown = fly_offline(configuration, arguments.steps, progress)
         else:
             flown = fly_over_ros(
-                configuration,
-                arguments.steps,
-                progress,
-                rviz=arguments.rviz,
-                record=recording(arguments),
-                reader=reader(arguments.verbose),
-            )
+                configuration, arguments.steps, progress, rviz=arguments.rviz,
+                record=recording(arguments), reader=reader(arguments.verbose),
+            )  # fmt: skip
 
     limits = build.limits(controller)
     outcome = learner.objective(configuration['learner'], limits).cost(flown.flight)

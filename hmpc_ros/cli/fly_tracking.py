@@ -21,6 +21,7 @@ from hmpc_ros.plant.kinds import RATES
 from hmpc_ros.plant.reference.feasibility import Feasibility
 from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.policy.tracking import flying, performance
+from hmpc_ros.studies.flying import finite
 from hmpc_ros.studies.tracking import fly_over_ros
 from hmpc_ros.studies.vehicle import fly_vehicle
 
@@ -137,10 +138,7 @@ def summary(
         result['settle_5cm_s'] = settled.within_5cm
         result['settle_2cm_s'] = settled.within_2cm
         result['overshoot'] = settled.overshoot
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in result.items()
-    }
+    return finite(result)
 
 
 def _picture(

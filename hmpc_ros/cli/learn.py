@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from hmpc_ros.cli.live import duration, view
 from hmpc_ros.cli.options import (
@@ -22,7 +21,7 @@ from hmpc_ros.cli.options import (
     refuse_to_mix,
     take_url,
 )
-from hmpc_ros.cli.report import write_json
+from hmpc_ros.cli.report import change, columns, write_json
 from hmpc_ros.cli.train import ProgressBar, rehearsing, tell, tell_identified
 from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.learning.results import HEADER, number, read_records
@@ -64,10 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser, 'results/learning')
     add_vehicle(parser)
     parser.add_argument(
-        '--attach',
-        action='store_true',
+        '--attach', action='store_true',
         help='start the learner only, beside nodes that run already in this ROS_DOMAIN_ID',
-    )
+    )  # fmt: skip
     parser.add_argument(
         '--record', action='store_true', help='record the topics to an MCAP file in the folder'
     )
@@ -144,22 +142,9 @@ def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuratio
 
 
 def learn_in_view(
-    configuration: Configuration,
-    out: Path,
-    console: Console,
-    *,
-    verbose: bool,
-    **how: bool,
+    configuration: Configuration, out: Path, console: Console, *, verbose: bool, **how: bool
 ) -> int:
-    """Learn, and show how it goes; return the exit code.
-
-    Args:
-        configuration: what is learned by whom.
-        out: results folder.
-        console: where to show it.
-        verbose: whether to show the nodes' output.
-        how: see `hmpc_ros.studies.learning.learn`.
-    """
+    """Learn, and show how it goes; return the exit code. What is learned ``how``: see `learn`."""
     for warning in learner.warnings(configuration['learner']):
         console.print(f'[yellow]warning:[/] {warning}')
     try:
@@ -200,14 +185,11 @@ def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: boo
     if start is None or best is None:
         console.print('no iteration was finished')
         return
-    table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
-    for name in ('', 'before', 'best', 'change'):
-        table.add_column(name, justify='left' if not name else 'right')
+    table = columns('', 'before', 'best', 'change')
     for name, meaning in _ROWS:
         if name in start:
             before, after = number(start[name]), number(best[name])
-            change = f'{100 * (after / before - 1):+.2f} %' if before else ''
-            table.add_row(meaning, f'{before:.8g}', f'{after:.8g}', change)
+            table.add_row(meaning, f'{before:.8g}', f'{after:.8g}', change(before, after))
     console.print(table)
     tell_identified(console, summary)
     seconds = summary['seconds_per_iteration']

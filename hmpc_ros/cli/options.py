@@ -140,19 +140,13 @@ def _file_of(text: str, suffix: str) -> Path:
 def add_configuration(parser: argparse.ArgumentParser) -> None:
     """Add ``--config`` and ``--set``."""
     parser.add_argument(
-        '--config',
-        metavar='FILE',
-        default='reference',
+        '--config', metavar='FILE', default='reference',
         help='ROS 2 parameter file, or the name of a preset in config/ (default: reference)',
-    )
+    )  # fmt: skip
     parser.add_argument(
-        '--set',
-        metavar='NODE.PARAM=VALUE',
-        action='append',
-        default=[],
-        dest='overrides',
+        '--set', metavar='NODE.PARAM=VALUE', action='append', default=[], dest='overrides',
         help='override a parameter, e.g. controller.goal.position="[1, 2, 3]"; may be repeated',
-    )
+    )  # fmt: skip
 
 
 def add_sweep(
@@ -196,19 +190,15 @@ def chosen_seeds(arguments: argparse.Namespace) -> list[int]:
 def add_vehicle(parser: argparse.ArgumentParser) -> None:
     """Add ``--vehicle``, ``--url`` and ``--patience``."""
     parser.add_argument(
-        '--vehicle',
-        choices=('mavlink', 'px4', 'mavros', 'crazyflie'),
+        '--vehicle', choices=('mavlink', 'px4', 'mavros', 'crazyflie'),
         help='fly a vehicle behind an autopilot instead of a simulated one: engage, fly the '
         'reference, hand back (docs/autopilots.md); --config autopilot where none is given',
-    )
+    )  # fmt: skip
     parser.add_argument('--url', help='with --vehicle mavlink: where the autopilot is')
     parser.add_argument(
-        '--patience',
-        type=float,
-        metavar='S',
-        default=PATIENCE,
+        '--patience', type=float, metavar='S', default=PATIENCE,
         help=f'with --vehicle: time that the pilot has to be in a hover (default: {PATIENCE:g})',
-    )
+    )  # fmt: skip
 
 
 def take_url(arguments: argparse.Namespace) -> None:
@@ -229,9 +219,7 @@ def refuse_to_fly(configuration: Configuration) -> None:
         )
 
 
-def read_configuration(
-    arguments: argparse.Namespace, *more: str
-) -> tuple[Path, Configuration]:
+def read_configuration(arguments: argparse.Namespace, *more: str) -> tuple[Path, Configuration]:
     """Return the parameter file's path and all values, overrides included, and ``more`` of them.
 
     Raises:
@@ -282,18 +270,14 @@ def add_run(parser: argparse.ArgumentParser, out: str) -> None:
     )
     parser.add_argument('--seed', metavar='N', type=int, help='seed of the random directions')
     parser.add_argument(
-        '--out',
-        metavar='DIR',
-        type=output_folder,
-        default=out,
+        '--out', metavar='DIR', type=output_folder, default=out,
         help=f'results folder (default: {out})',
-    )
+    )  # fmt: skip
     parser.add_argument(
-        '--resume',
-        action='store_true',
+        '--resume', action='store_true',
         help='go on with the run in the results folder, with its own configuration if no --config '
         'is given; start it if there is none',
-    )
+    )  # fmt: skip
     parser.add_argument(
         '--json', metavar='FILE', type=output_file, help='write the summary to a file'
     )

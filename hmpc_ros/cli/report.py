@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
 
 from hmpc_ros.configuration.files import Configuration
 from hmpc_ros.configuration.provenance import provenance
@@ -31,6 +32,19 @@ def flight_progress(console: Console, steps: int) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task('starting', total=steps)
         yield lambda stage, step: bar.update(task, description=stage, completed=step)
+
+
+def columns(*names: str) -> Table:
+    """Return a table without lines: the first column to the left, numbers to the right."""
+    table = Table(box=None, header_style='bold', pad_edge=False, padding=(0, 3, 0, 0))
+    for i, name in enumerate(names):
+        table.add_column(name, justify='right' if i else 'left')
+    return table
+
+
+def change(before: float, after: float) -> str:
+    """Return by how much a number changed, in percent; nothing where it was 0."""
+    return f'{100 * (after / before - 1):+.2f} %' if before else ''
 
 
 def write_json(result: Mapping[str, Any], *files: Path | None, allow_nan: bool = True) -> None:

@@ -51,12 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f'which arms (default: all): {", ".join(ARMS)}',
     )  # fmt: skip
     parser.add_argument(
-        '--out',
-        metavar='DIR',
-        type=output_folder,
-        default='build/reproduce',
+        '--out', metavar='DIR', type=output_folder, default='build/reproduce',
         help='results folder (default: build/reproduce)',
-    )
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -32,7 +32,8 @@ EXAMPLES = """\
 examples:
   hmpc study mismatch --jobs 2 --out build/study
   hmpc study mismatch --levels 5 --seeds 0-2 --flights 40
-  hmpc study mismatch --directions lag delay --rules model_free hybrid_050 few_flights
+  hmpc study mismatch --directions lag delay --rules model_free hybrid_050 trust_region
+  hmpc study mismatch --config tracking --levels 5 --flights 20 --out build/study_tracking
   hmpc study mismatch --dask tcp://10.0.0.5:8786
 """
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_configuration(parser)
     parser.add_argument(
         '--directions', metavar='NAME', nargs='+', choices=list(DIRECTIONS),
-        default=list(DIRECTIONS), help=f'which (default: all): {", ".join(DIRECTIONS)}',
+        default=[], help=f'which (default: all for the MPC): {", ".join(DIRECTIONS)}',
     )  # fmt: skip
     parser.add_argument(
         '--rules', metavar='RULE', nargs='+', choices=list(RULES), default=list(RULES),

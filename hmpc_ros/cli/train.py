@@ -45,19 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_run(parser, 'results/training')
     parser.add_argument(
-        '--jobs',
-        metavar='N',
-        type=count(MOST_JOBS),
-        default=1,
+        '--jobs', metavar='N', type=count(MOST_JOBS), default=1,
         help='processes that fly what is due at the same time (default: 1); same results',
-    )
+    )  # fmt: skip
     parser.add_argument(
-        '--dask',
-        metavar='ADDRESS',
-        type=address,
-        default='',
+        '--dask', metavar='ADDRESS', type=address, default='',
         help='fly on the workers of this Dask scheduler',
-    )
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,12 +80,7 @@ def tell(
 ) -> int:
     """Say what a run came to, and write its summary; return the exit code.
 
-    Args:
-        arguments: with ``out`` and ``json``.
-        console: where to say it.
-        stopped: why the run cannot go on, empty when it can.
-        exit_code: until now.
-        configuration: of the run, for the held-out paths that it may ask for.
+    ``stopped`` says why the run cannot go on; the configuration may ask for held-out paths.
     """
     out: Path = arguments.out
     if not (out / HEADER).exists():  # interrupted while the solver was built
@@ -123,9 +112,7 @@ def _train(
             configuration, arguments.out, bar.start, bar.update, jobs
         )
     with workers(arguments.jobs, arguments.dask) as executor:
-        return learner.train_offline(
-            configuration, arguments.out, bar.start, bar.update, executor
-        )
+        return learner.train_offline(configuration, arguments.out, bar.start, bar.update, executor)
 
 
 def rehearsing() -> int:

@@ -29,12 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--once', action='store_true', help='print the state once, instead of following it'
     )
     parser.add_argument(
-        '--timeout',
-        type=float,
-        default=10.0,
-        metavar='S',
+        '--timeout', type=float, default=10.0, metavar='S',
         help='with --once: how long to wait for a learner (default: 10)',
-    )
+    )  # fmt: skip
     page = parser.add_argument_group(
         'page',
         'a live page in any browser: vehicle, reference, plan, flown path, curves, buttons. '
@@ -42,20 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     page.add_argument('--web', action='store_true', help='serve the page until Ctrl-C')
     page.add_argument(
-        '--host',
-        default=WEB['host'].default,
+        '--host', default=WEB['host'].default,
         help='where it listens; any but this machine alone, such as 0.0.0.0, asks visitors for '
         'the token in the printed address; nothing is encrypted (default: %(default)s)',
-    )
+    )  # fmt: skip
     page.add_argument(
         '--port', type=_port, default=WEB['port'].default, help='default: %(default)s; 0: any'
     )
     page.add_argument(
-        '--adapter',
-        type=ros_name,
-        default=WEB['adapter'].default,
+        '--adapter', type=ros_name, default=WEB['adapter'].default,
         help="the autopilot's adapter (default: %(default)s)",
-    )
+    )  # fmt: skip
     page.add_argument(
         '--bag', metavar='FILE', type=Path, help='show a recording (MCAP) instead of what flies'
     )

@@ -152,9 +152,7 @@ def _identify(
 def flying_model(controller: Values, known: LinearModel | None = None) -> LinearModel:
     """Return the model that the weights ``policy.*`` fly with: ``policy.model``, or `model`.
 
-    Args:
-        controller: The values.
-        known: What `model` returns, if that was called already.
+    What that returns may be ``known`` already.
     """
     base = model(controller) if known is None else known
     entries = controller['policy.model']
@@ -205,9 +203,7 @@ def parameters(controller: Values, known: LinearModel) -> Parameters:
 def started(controller: Values, known: LinearModel | None = None) -> Values:
     """Return the values as a controller has them once it has read its ``weights_file``.
 
-    Args:
-        controller: The values.
-        known: What `model` returns, if that was called already.
+    What `model` returns may be ``known`` already.
 
     Raises:
         ValueError: the file is not to be used with this model and horizon.

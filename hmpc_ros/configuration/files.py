@@ -15,16 +15,11 @@ PATHS = ('model.file', 'weights_file')
 
 @dataclass(frozen=True)
 class Configuration:
-    """Values of all parameters of all nodes, validated.
+    """Values of all parameters of all nodes, validated."""
 
-    Attributes:
-        nodes: by node name, then by parameter name.
-        path: the file they came from, None for the defaults.
-        overridden: names of the values that came from elsewhere, by node name.
-    """
-
-    nodes: dict[str, dict[str, Any]]
-    path: Path | None = None
+    nodes: dict[str, dict[str, Any]]  #: by node name, then by parameter name
+    path: Path | None = None  #: the file they came from, None for the defaults
+    #: names of the values that came from elsewhere, by node name
     overridden: Mapping[str, Iterable[str]] = field(default_factory=dict)
 
     def __getitem__(self, node: str) -> dict[str, Any]:

@@ -16,19 +16,19 @@ from hmpc_ros.configuration.files import from_values
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.configuration.weights_file import write_weights
-from hmpc_ros.learning import trust_region
 from hmpc_ros.learning.adam import AdamRule
 from hmpc_ros.learning.costate import FlightGradient
 from hmpc_ros.learning.estimators import ControlVariate, Hybrid, ModelBased, ZerothOrder
-from hmpc_ros.learning.few_flights import FewFlightsRule, Settings
 from hmpc_ros.learning.objective import Objective
 from hmpc_ros.learning.parallel import fly_at_once, fly_in_turn
-from hmpc_ros.learning.results import HEADER, ResultsFolder, read_header
+from hmpc_ros.learning.rehearsed_model import RehearsedModel
+from hmpc_ros.learning.results import HEADER, read_header
 from hmpc_ros.learning.rollout import OfflineFlyer, Task
 from hmpc_ros.learning.rules import PaperRule
 from hmpc_ros.learning.safety import Envelope, Safeguard
 from hmpc_ros.learning.schedules import StepSize, Trust, convergence_warnings
-from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.learning.training import open_run
+from hmpc_ros.learning.trust_region import Settings, TrustRegionRule
 from hmpc_ros.plant.quadcopter import NX
 from hmpc_ros.plant.surrogate import Surrogate
 from hmpc_ros.policy.flight import resolved
@@ -50,14 +50,15 @@ if TYPE_CHECKING:
     from hmpc_ros.learning.requests import FlightRequest
     from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.rules import Rule
+    from hmpc_ros.learning.training import TrainingRun
     from hmpc_ros.plant.linear_model import LinearModel
     from hmpc_ros.plant.protocol import PlantJacobians
     from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.linear.limits import Limits
     from hmpc_ros.policy.parameters import ParameterSpace
 
-# Rules that take several tasks.
-SEVERAL_TASKS = ('few_flights', 'trust_region')
+# The rule that takes several tasks.
+SEVERAL_TASKS = 'trust_region'
 
 
 def objective(learner: Values, limits: Limits) -> Objective:
@@ -139,15 +140,13 @@ def rule(
         model: Of the plant, which a surrogate corrects.
     """
     step_size, _ = schedules(learner)
-    if learner['rule'] in SEVERAL_TASKS:
+    if learner['rule'] == SEVERAL_TASKS:
         surrogate = functools.partial(Surrogate, model, gradient.objective.state_max)
         several = max(1, len(learner['tasks.goals']) // 4, len(learner['tasks.starts']) // 4)
-        known = gradient.policy, gradient.objective, start, surrogate
-        if learner['rule'] == 'trust_region':
-            chosen = build.dataclass_from(trust_region.Settings, learner, 'trust_region.')
-            return trust_region.TrustRegionRule(*known, chosen, several)
-        settings = build.dataclass_from(Settings, learner, 'few_flights.')
-        return FewFlightsRule(*known, settings, several, learner['tasks.at_once'])
+        settings = build.dataclass_from(Settings, learner, 'trust_region.')
+        known = gradient.policy, gradient.objective, start, surrogate, several
+        rehearsed = functools.partial(RehearsedModel, *known, settings.rehearsals, settings.refit)
+        return TrustRegionRule(start, rehearsed, settings, several)
     gradients = estimator(learner, ModelBased(gradient))
     if learner['rule'] == 'adam':
         return AdamRule(gradients, learner['adam.learning_rate'], safeguard(learner))
@@ -157,10 +156,7 @@ def rule(
 def tasks(learner: Values, goal: Goal, start: tuple[float, ...]) -> tuple[Task, ...]:
     """Return the tasks ``tasks.*``; none where there is only the one from start to goal.
 
-    Args:
-        learner: The learner's values.
-        goal: Of all tasks, where they have none of their own.
-        start: State that all tasks begin with, where they have none of their own.
+    Goal and start state are those of all tasks that have none of their own.
 
     Raises:
         ValueError: the numbers do not make whole tasks, or not as many starts as goals, or the rule
@@ -175,12 +171,8 @@ def tasks(learner: Values, goal: Goal, start: tuple[float, ...]) -> tuple[Task, 
             f'tasks.goals has {goals.size // 4} tasks, but tasks.starts {starts.size // 4}'
         )
     count = max(goals.size, starts.size) // 4
-    if count and learner['rule'] not in SEVERAL_TASKS:
-        raise ValueError(f'several tasks need the rule few_flights, not {learner["rule"]}')
-    if learner['tasks.at_once'] and learner['rule'] == 'trust_region':
-        raise ValueError(
-            'tasks.at_once needs the rule few_flights: trust_region flies all tasks each time'
-        )
+    if count and learner['rule'] != SEVERAL_TASKS:
+        raise ValueError(f'several tasks need the rule {SEVERAL_TASKS}, not {learner["rule"]}')
     found = []
     for i in range(count):
         task = Task(goal, start)
@@ -199,21 +191,13 @@ def _pose(numbers: np.ndarray) -> Goal:
 
 @dataclass(frozen=True, eq=False)
 class OfflineTraining:
-    """All that a training run without ROS needs.
+    """All that a training run without ROS needs."""
 
-    Attributes:
-        rule: The update rule.
-        objective: What flights cost.
-        fly: Flies requests by rollout.
-        start: What the run starts with.
-        rollout: What flies them.
-    """
-
-    rule: Rule
-    objective: Objective
-    fly: OfflineFlyer
-    start: Parameters
-    rollout: Rollout
+    rule: Rule  #: the update rule
+    objective: Objective  #: what flights cost
+    fly: OfflineFlyer  #: flies requests by rollout
+    start: Parameters  #: what the run starts with
+    rollout: Rollout  #: what flies them
 
 
 def offline_training(configuration: Configuration) -> OfflineTraining:
@@ -253,13 +237,18 @@ def offline_training(configuration: Configuration) -> OfflineTraining:
 
 def header(configuration: Configuration, training: OfflineTraining) -> dict[str, Any]:
     """Describe an offline run for its results folder."""
-    nodes = {node: configuration[node] for node in ('simulator', 'controller', 'learner')}
-    return describe(nodes, training.rollout.mpc.mpc, training.start)
+    mpc = training.rollout.mpc.mpc
+    return describe(configuration.nodes, training.start, mpc.model.identity, mpc.horizon)
 
 
-def describe(nodes: Mapping[str, Values], mpc: Mpc, start: Parameters) -> dict[str, Any]:
-    """Describe a run for its results folder: what decides its numbers, and where it came from."""
-    kept = {node: dict(values) for node, values in nodes.items()}
+def describe(
+    nodes: Mapping[str, Values], start: Parameters, model: str, horizon: int
+) -> dict[str, Any]:
+    """Describe a run for its results folder: what decides its numbers, and where it came from.
+
+    ``model`` is the identity of what the MPC of this horizon assumes.
+    """
+    kept = {node: dict(nodes[node]) for node in _NODES if node in nodes}
     kept['learner'] = {name: kept['learner'][name] for name in LEARNING}
     if kept['controller']['model.file']:
         kept['controller']['model.file'] = str(Path(kept['controller']['model.file']).absolute())
@@ -269,9 +258,12 @@ def describe(nodes: Mapping[str, Values], mpc: Mpc, start: Parameters) -> dict[s
         'configuration': kept,
         'theta': start.theta,
         'fixed': dict(start.fixed),
-        'horizon': mpc.horizon,
-        'model': {'identity': mpc.model.identity},
+        'horizon': horizon,
+        'model': {'identity': model},
     }
+
+
+_NODES = ('simulator', 'controller', 'learner')
 
 
 # What may be otherwise when a run with a vehicle goes on: the weights, which it changes itself, and
@@ -293,22 +285,16 @@ class VehicleTraining:
     """All that a training run needs whose flights somebody else flies.
 
     Attributes:
-        rule: The update rule.
-        objective: What flights cost.
-        envelope: Where a flight is cut short.
-        mpc: The learner's own copy of the controller's MPC.
-        start: What the run starts with.
-        model_source: The controller's own model, which learned ones take the place of.
         thinks_long: Whether a report of a flight may take seconds.
-        header: Describes the run; that of the run that is in the folder, where values may differ.
     """
 
-    rule: Rule
-    objective: Objective
-    envelope: Envelope
-    mpc: OfflineMpc
-    start: Parameters
-    model_source: LinearModel
+    rule: Rule  #: the update rule
+    objective: Objective  #: what flights cost
+    envelope: Envelope  #: where a flight is cut short
+    mpc: OfflineMpc  #: the learner's own copy of the controller's MPC
+    start: Parameters  #: what the run starts with
+    model_source: LinearModel  #: the controller's own model, which learned ones take the place of
+    #: describes the run; that of the run that is in the folder, where values may differ
     header: dict[str, Any]
 
     thinks_long = False
@@ -416,7 +402,7 @@ def vehicle_training(
         mpc=mpc,
         start=start,
         model_source=source,
-        header=describe(of_run, mpc.mpc, start),
+        header=describe(of_run, start, mpc.model.identity, mpc.mpc.horizon),
     )
 
 
@@ -444,19 +430,11 @@ def train_offline(
         ValueError: the configuration contradicts itself.
         ResultsError: the folder is in use, damaged, or holds another run.
     """
-    training = offline_training(configuration)
-    wanted = header(configuration, training)
-    with ResultsFolder(out, wanted) as results:
-        results.refuse_another_run(wanted)
-        run = TrainingRun(
-            training.rule,
-            training.objective,
-            training.start,
-            results,
-            iterations=configuration['learner']['iterations'],
-            seed=configuration['learner']['seed'],
-            flights=configuration['learner']['flights'] or None,
-        )
+    training, learner = offline_training(configuration), configuration['learner']
+    with open_run(
+        out, header(configuration, training), training.rule, training.objective, training.start,
+        iterations=learner['iterations'], flights=learner['flights'],
+    ) as run:  # fmt: skip
         if on_start:
             on_start(run)
 

@@ -7,8 +7,10 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import hmpc_ros
 
@@ -29,6 +31,15 @@ def provenance() -> dict[str, object]:
         'command': shlex.join(sys.argv),
         'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
     }
+
+
+def made_by(result: Mapping[str, Any]) -> str:
+    """Return the sentence that ends a page of results, from what `provenance` put into them."""
+    return (
+        f'Made by `{result["command"]}`\non {result["date"]} from commit {result["commit"]}, on '
+        f'{result["machine"]}; acados {result["versions"]["acados"]}, '
+        f'seeds {", ".join(str(seed) for seed in result["seeds"])}.\n'
+    )
 
 
 @functools.lru_cache(maxsize=1)

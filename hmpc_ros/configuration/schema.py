@@ -1,9 +1,11 @@
 """What a parameter is: its type, default, range and meaning, and how a value is checked."""
 
 import difflib
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 Value = bool | int | float | str | list
@@ -14,26 +16,19 @@ class Parameter:
     """A parameter as the user sees it.
 
     Attributes:
-        name: dotted name, as in ``policy.q``.
-        default: the default; its type is the parameter's type (a list: that of its entries).
-        description: one sentence for ``ros2 param describe``.
-        unit: SI unit, empty if it has none.
         lower, upper: smallest and largest allowed value, inclusive; of every entry of a list.
-        length: number of entries of a list; None for any number.
-        choices: the allowed strings, empty for any.
-        read_only: fixed once the node has started.
-        may_be_empty: an empty list stands for a computed value (which one: see the description).
     """
 
-    name: str
-    default: Any
-    description: str
-    unit: str = ''
+    name: str  #: dotted name, as in ``policy.q``
+    default: Any  #: the default; its type is the parameter's type (a list: that of its entries)
+    description: str  #: one sentence for ``ros2 param describe``
+    unit: str = ''  #: SI unit, empty if it has none
     lower: float | None = None
     upper: float | None = None
-    length: int | None = None
-    choices: tuple[str, ...] = ()
-    read_only: bool = False
+    length: int | None = None  #: number of entries of a list; None for any number
+    choices: tuple[str, ...] = ()  #: the allowed strings, empty for any
+    read_only: bool = False  #: fixed once the node has started
+    #: an empty list stands for a computed value (which one: see the description)
     may_be_empty: bool = False
 
     @property
@@ -90,12 +85,10 @@ class Parameter:
         return value
 
 
-_TYPE_NAMES = {
-    bool: 'true or false',
-    int: 'an integer',
-    float: 'a number',
-    str: 'a text',
-}
+_TYPE_NAMES = {bool: 'true or false', int: 'an integer', float: 'a number', str: 'a text'}
+
+#: A parameter that nothing changes once the node has started.
+fixed = functools.partial(Parameter, read_only=True)
 
 
 def table(*parameters: Parameter) -> dict[str, Parameter]:
@@ -108,6 +101,7 @@ def declared(
     prefix: str,
     whose: str = '',
     read_only: bool = True,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
     **changes: Mapping[str, Any],
 ) -> tuple[Parameter, ...]:
     """Declare the fields of a dataclass that say what they are (`plant.declared.about`).
@@ -117,19 +111,24 @@ def declared(
         prefix: of their names.
         whose: beginning of their descriptions.
         read_only: whether they are fixed once the node has started.
-        changes: what a field cannot know of its parameter, by the field's name.
+        defaults: of fields that have none or another one, by the field's name.
+        changes: what else a field cannot know of its parameter, by the field's name.
     """
     return tuple(
-        replace(_declared(field, prefix, whose, read_only), **changes.get(field.name, {}))
+        replace(_declared(field, prefix, whose, read_only, defaults), **changes.get(field.name, {}))
         for field in fields(kind)
         if 'text' in field.metadata
     )
 
 
-def _declared(field: Field, prefix: str, whose: str, read_only: bool) -> Parameter:
+def _declared(
+    field: Field, prefix: str, whose: str, read_only: bool, defaults: Mapping[str, Any]
+) -> Parameter:
     about = field.metadata
     made: Any = field.default
-    if field.default_factory is not MISSING:
+    if field.name in defaults:
+        made = defaults[field.name]
+    elif field.default_factory is not MISSING:
         made = field.default_factory()
     default: Any = made.tolist() if hasattr(made, 'tolist') else made
     if isinstance(default, (list, tuple)):

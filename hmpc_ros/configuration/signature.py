@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 WEIGHTS = tuple(f'policy.{block.name}' for block in SPACE.blocks)
 
 #: What a learner changes, and lends to the controller, by ``policy.kind``.
-LEARNED = {
-    'qp': WEIGHTS,
-    'tracking': tuple(f'tracking.{block.name}' for block in TRACKING.blocks),
-}
+LEARNED = {'qp': WEIGHTS, 'tracking': tuple(f'tracking.{block.name}' for block in TRACKING.blocks)}
 # Added to the signature of a command that answers no state.
 _UNASKED = '+timeout'
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,25 @@ from hmpc_ros.configuration import build as build_linear
 from hmpc_ros.configuration import build_tracking as build
 from hmpc_ros.configuration import tracking_rules
 from hmpc_ros.configuration.files import Configuration
-from hmpc_ros.configuration.learner import MayDiffer, as_begun, refuse_other_values
-from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.learner import (
+    MayDiffer,
+    as_begun,
+    describe,
+    refuse_other_values,
+)
 from hmpc_ros.configuration.signature import LEARNED
-from hmpc_ros.configuration.tables import LEARNING
+from hmpc_ros.configuration.tracking_rules import REACH
 from hmpc_ros.configuration.weights_file import write_weights
+from hmpc_ros.learning.model import Point, Proposal, Region
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.parallel import fly_in_turn, give_way, giving_way, process_pool, started
-from hmpc_ros.learning.rehearsed import Lesson, RehearsedRule
-from hmpc_ros.learning.requests import CLOSING, FlightRequest
-from hmpc_ros.learning.results import Record, ResultsFolder, recorded
-from hmpc_ros.learning.rules import Rule
+from hmpc_ros.learning.requests import CLOSING, Evaluation, FlightRequest
+from hmpc_ros.learning.results import Record, recorded
+from hmpc_ros.learning.rules import Memory, Rule
 from hmpc_ros.learning.safety import Envelope
 from hmpc_ros.learning.summary import best_record
-from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.learning.training import TrainingRun, open_run
+from hmpc_ros.learning.trust_region import Settings, TrustRegionRule
 from hmpc_ros.plant.grey_box_fit import Recording
 from hmpc_ros.plant.reference.flatness import Drag
 from hmpc_ros.plant.reference.protocol import Reference
@@ -47,11 +53,17 @@ from hmpc_ros.policy.tracking.student import (
     flown_slopes,
     for_people,
     in_turn,
+    noise,
 )
 
 Values = Mapping[str, Any]
 
 HOVER = 10.0  # s that count of a reference that never ends
+# Flights that are kept to identify from; older ones are of a vehicle of long ago.
+KEPT = 3
+# Standard deviation of measured positions [m] from which costs are noisy: motion alone looks like
+# a sixtieth of it (third differences of an eight at 3.8 m/s and 100 Hz).
+NOISY = 1e-3
 #: Of the trust region at the start, on a vehicle that may not fall: weights change by e^0.5.
 VEHICLE_RADIUS = 0.5
 BEST_WEIGHTS_FILE = 'best_weights.yaml'
@@ -93,41 +105,84 @@ class TrackingObjective:
         return for_people(flight, self.teacher.begin, self.teacher.end)
 
 
-@dataclass(frozen=True, eq=False)
-class TrackingStudent:
-    """Implements `hmpc_ros.learning.rehearsed.Student` by a `Teacher`."""
+@dataclass(eq=False)
+class TrackingModel:
+    """Implements `hmpc_ros.learning.model.Model` by a `Teacher`.
+
+    Attributes:
+        teacher: What is known before any flight.
+        executor: Where rehearsals are flown; None: here, in turn.
+        rng: The iteration's randomness.
+    """
 
     teacher: Teacher
-    executor: Executor | None = None
+    executor: Executor | None
+    rng: np.random.Generator
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
 
-    def keep(self, flight: flying.TrackedFlight) -> dict[str, np.ndarray]:
-        """Return measured states and commands."""
-        return {'measured': flight.measured, 'commands': flight.inputs}
+    widest = 2 * REACH
+    wants_solutions = False
+    kept = ()
 
-    def learn(
-        self,
-        flights: Sequence[dict[str, np.ndarray]],
-        best: Parameters,
-        radius: float,
-        seed: int,
-    ) -> Lesson:
+    def __post_init__(self) -> None:
+        self._flights: list[Recording] = []
+
+    @property
+    def noisy(self) -> bool:
+        """Whether positions are measured with noise."""
+        return any(np.any(noise(f.states)[:3] > NOISY) for f in self._flights)
+
+    def learn(self, flown: Sequence[Evaluation], again: Point | None = None) -> None:  # noqa: ARG002
+        """Remember what was measured and commanded in whole flights."""
+        whole: list[Any] = [e.flight for e in flown if e.outcome.finite]
+        found = [self._recording(flight.measured, flight.inputs) for flight in whole]
+        self._flights = [*self._flights, *found][-KEPT:]
+
+    def _recording(self, measured: np.ndarray, commands: np.ndarray) -> Recording:
+        return Recording(self.teacher.time_step * np.arange(len(measured)), measured, commands)
+
+    def keep(self, flown: Sequence[Evaluation]) -> dict[str, Any]:  # noqa: ARG002
+        """Return nothing: rehearsals are of the reference, not of flights."""
+        return {}
+
+    def cost(self, parameters: Parameters) -> float:  # noqa: ARG002
+        """Return NaN: vehicles in rehearsals are worse on purpose, so flights alone tell J."""
+        return math.nan
+
+    def rescue(self) -> None:
+        """Know nothing: without a whole flight nothing is identified."""
+
+    def improve(self, base: Point, region: Region, new: bool = False) -> Proposal:  # noqa: ARG002
         """Identify, rehearse, tune."""
-        h = self.teacher.time_step
-        recordings = [
-            Recording(h * np.arange(len(f['measured'])), f['measured'], f['commands'])
-            for f in flights
-        ]
+        best = TrackingParameters.from_theta(base.parameters.theta)
+        rng = np.random.default_rng(int(self.rng.integers(2**31)))
         with giving_way():
-            taught = self.teacher.teach(
-                recordings, TrackingParameters.from_theta(best.theta), radius,
-                np.random.default_rng(seed), self._over,
-            )  # fmt: skip
-        details = {
+            taught = self.teacher.teach(self._flights, best, region.radius, rng, self._over)
+        self.details = {
+            'promised': taught.promised,
             'identified': taught.identified.as_dict(),
             'rehearsed_rmse_m': taught.tuned.rmse,
             'rehearsals': taught.tuned.rehearsals,
         }
-        return Lesson(best.with_theta(taught.parameters.theta), taught.promised, details)
+        candidate = base.parameters.with_theta(taught.parameters.theta)
+        return Proposal(candidate, region.radius, taught.promised - base.J, boundary=True)
+
+    def explore(self, incumbent: Point, region: Region, turn: int) -> Proposal:  # noqa: ARG002
+        """Rehearse from the incumbent: with vehicles and noise drawn afresh."""
+        return self.improve(incumbent, region)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the flights."""
+        flights = list(enumerate(self._flights))
+        measured = {f'measured_{i}': flight.states for i, flight in flights}
+        return measured | {f'commands_{i}': flight.commands for i, flight in flights}
+
+    def restore(self, memory: Memory) -> None:
+        """Take over what `arrays` returned."""
+        count = sum(name.startswith('measured_') for name in memory)
+        kept = [(memory[f'measured_{i}'], memory[f'commands_{i}']) for i in range(count)]
+        self._flights = [self._recording(*flight) for flight in kept]
 
     def _over(
         self, function: Callable[..., Rehearsed], arguments: Sequence[tuple]
@@ -135,6 +190,27 @@ class TrackingStudent:
         if self.executor is None:
             return in_turn(function, arguments)
         return list(self.executor.map(function, *zip(*arguments, strict=True)))
+
+
+def default_rule(
+    learner: Values,
+    known: Teacher,
+    start: Parameters,
+    executor: Executor | None,
+    radius: float = REACH,
+) -> TrustRegionRule:
+    """Return the default rule; of its settings, the region and probes are not for this policy.
+
+    Args:
+        learner: the learner's values.
+        known: before any flight.
+        start: what the run starts with.
+        executor: rehearses; None: this process.
+        radius: of the trust region at the start, the largest change of a logarithm.
+    """
+    settings = build_linear.dataclass_from(Settings, learner, 'trust_region.')
+    settings = replace(settings, probes=0, radius=radius)
+    return TrustRegionRule(start, partial(TrackingModel, known, executor), settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +366,7 @@ def train(
     on_start: Callable[[TrainingRun], None] | None = None,
     on_record: Callable[[TrainingRun, Record], None] | None = None,
     jobs: int = 1,
-    radius: float = RehearsedRule.radius,
+    radius: float = REACH,
     rule: Rule | None = None,
     start: Parameters | None = None,
 ) -> TrainingRun:
@@ -315,29 +391,20 @@ def train(
     """
     learner = configuration['learner']
     start = start or Parameters(SPACE, known.start.theta)
-    wanted = _header(configuration.nodes, start)
-    with (
-        ResultsFolder(out, wanted) as results,
-        process_pool(max(1, min(jobs, SCENES)), give_way) as pool,
-    ):
-        results.refuse_another_run(wanted)
+    with process_pool(max(1, min(jobs, SCENES)), give_way) as pool:
         if rule is None:
-            over = started(pool, min(jobs, SCENES)) if jobs > 1 else None
-            rule = RehearsedRule(TrackingStudent(known, over), radius)
-            if learner['rule'] != 'few_flights':
+            if learner['rule'] == 'trust_region':
+                over = started(pool, min(jobs, SCENES)) if jobs > 1 else None
+                rule = default_rule(learner, known, start, over, radius)
+            else:
                 rule = tracking_rules.rule(learner, known, start)
-        run = TrainingRun(
-            rule,
-            TrackingObjective(known),
-            start,
-            results,
-            iterations=learner['iterations'],
-            seed=learner['seed'],
-            flights=learner['flights'] or None,
-        )
-        if on_start:
-            on_start(run)
-        fly_in_turn(run, fly, lambda record: on_record(run, record) if on_record else None)
+        with open_run(
+            out, _header(configuration.nodes, start), rule, TrackingObjective(known), start,
+            iterations=learner['iterations'], flights=learner['flights'],
+        ) as run:  # fmt: skip
+            if on_start:
+                on_start(run)
+            fly_in_turn(run, fly, lambda record: on_record(run, record) if on_record else None)
     return run
 
 
@@ -346,9 +413,9 @@ def refuse_other_rules(learner: Values) -> None:
 
     The others need its solutions, which nodes keep to themselves.
     """
-    if (rule := learner['rule']) != 'few_flights':
+    if (rule := learner['rule']) != 'trust_region':
         raise ValueError(
-            f"over ROS the tracking MPC learns by the default rule, few_flights, not by '{rule}': "
+            f"over ROS the tracking MPC learns by the default rule, trust_region, not by '{rule}': "
             'for that one, hmpc train --config tracking'
         )
 
@@ -364,20 +431,9 @@ def write_best(run: TrainingRun, known: Teacher, folder: Path) -> None:
 
 
 def _header(nodes: Mapping[str, Values], start: Parameters) -> dict[str, Any]:
-    """Describe a run for its results folder."""
-    kept = {node: dict(values) for node, values in nodes.items() if node in _NODES}
-    kept['learner'] = {name: kept['learner'][name] for name in LEARNING}
-    return {
-        **provenance(),
-        'seed': kept['learner']['seed'],
-        'configuration': kept,
-        'theta': start.theta,
-        'fixed': dict(start.fixed),
-        'model': {'identity': 'tracking'},
-    }
+    return describe(nodes, start, 'tracking', TrackingSolverOptions().horizon)
 
 
-_NODES = ('simulator', 'controller', 'learner')
 # What may be otherwise when a run with a vehicle goes on: what learner and flights change, and how
 # the nodes were started.
 _MAY_DIFFER: MayDiffer = {
@@ -393,7 +449,7 @@ _MAY_DIFFER: MayDiffer = {
 class TrackingVehicleTraining:
     """All that a training run needs whose flights somebody else flies; see `VehicleTraining`."""
 
-    rule: RehearsedRule
+    rule: TrustRegionRule
     objective: TrackingObjective
     envelope: Envelope
     start: Parameters
@@ -415,7 +471,7 @@ class TrackingVehicleTraining:
         self, path: Path, policy: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
         """Write weights for the controller's ``weights_file``."""
-        write_weights(path, policy, self.preset, TrackingSolverOptions().horizon, about)
+        write_weights(path, policy, self.preset, self.header['horizon'], about)
 
 
 def vehicle_training(
@@ -441,9 +497,9 @@ def vehicle_training(
     start = Parameters(SPACE, known.start.theta)
     pool = resources.enter_context(process_pool(SCENES, give_way))
     return TrackingVehicleTraining(
-        RehearsedRule(
-            TrackingStudent(known, started(pool, SCENES)),
-            VEHICLE_RADIUS if of_run['learner']['reset'] == 'fly' else RehearsedRule.radius,
+        default_rule(
+            of_run['learner'], known, start, started(pool, SCENES),
+            VEHICLE_RADIUS if of_run['learner']['reset'] == 'fly' else REACH,
         ),
         TrackingObjective(known),
         build_linear.dataclass_from(Envelope, of_run['learner'], 'envelope.'),

@@ -1,12 +1,13 @@
 """The parameters of the tracking MPC, of its references, and of the vehicles that it flies.
 
-All but a few are the fields of the dataclasses that they become.
+All but a few are fields of the dataclasses that they become; written out are those that choose what
+is built, and the stamps at which it is begun.
 """
 
 from dataclasses import replace
 from typing import Any
 
-from hmpc_ros.configuration.schema import Parameter, declared
+from hmpc_ros.configuration.schema import Parameter, declared, fixed
 from hmpc_ros.plant.reference.factory import KINDS, Values
 from hmpc_ros.plant.simulators.conditions import Conditions
 from hmpc_ros.plant.simulators.flight_simulator import BACKENDS
@@ -46,68 +47,52 @@ def _tracking(kind: type, prefix: str, *of_the_preset: str) -> tuple[Parameter, 
 #: The `backend` whose vehicle takes rotor speeds.
 ROTOR_SPEEDS = 'ours'
 
+# fmt: off
 SIMULATOR = (
-    Parameter(
-        'backend',
-        'ours',
+    fixed(
+        'backend', 'ours',
         'what is simulated: ours, the vehicle.* that takes rotor speeds; or a vehicle that takes '
         "thrust and rates, with our own model as physics, RotorPy's, or crazyflow's (an extra)",
         choices=(ROTOR_SPEEDS, *BACKENDS),
-        read_only=True,
     ),
-    Parameter(
-        'preset',
-        'crazyflie',
+    fixed(
+        'preset', 'crazyflie',
         _RATES_ONLY + 'which one, a file of config/vehicles; it is flown by policy.kind tracking, '
         'vehicle.* by qp',
-        read_only=True,
     ),
     *declared(Conditions, '', _RATES_ONLY),
     *declared(Wind, 'wind.', _RATES_ONLY + 'wind, '),
     Parameter(
-        'next_start',
-        -1.0,
+        'next_start', -1.0,
         'stamp at which the next reset begins its flight, if it is still ahead; -1: at once',
-        's',
-        lower=-1.0,
-        upper=2.0**31 - 1.0,
+        's', lower=-1.0, upper=2.0**31 - 1.0,
     ),
 )
 
 CONTROLLER = (
-    Parameter(
-        'policy.kind',
-        'qp',
+    fixed(
+        'policy.kind', 'qp',
         'who flies: qp, the linear MPC with rotor speeds, to a goal; tracking, the nonlinear MPC '
         'with thrust and body rates, along reference.*',
         choices=('qp', 'tracking'),
-        read_only=True,
     ),
-    Parameter(
-        'preset',
-        '',
+    fixed(
+        'preset', '',
         "vehicle that the tracking MPC assumes, a file of config/vehicles; empty: the simulator's",
-        read_only=True,
     ),
     *_tracking(TrackingParameters, 'tracking.', *MODEL),
     *_tracking(TrackingLimits, 'tracking.limits.', *LIMITS),
-    Parameter(
-        'tracking.rmse_after',
-        3.0,
+    fixed(
+        'tracking.rmse_after', 3.0,
         'time at the beginning of a flight whose errors are not counted',
-        's',
-        lower=0.0,
-        read_only=True,
+        's', lower=0.0,
     ),
-    Parameter('reference.kind', 'lissajous', 'what to track', choices=KINDS, read_only=True),
+    fixed('reference.kind', 'lissajous', 'what to track', choices=KINDS),
     Parameter(
-        'reference.begin',
-        -1.0,
+        'reference.begin', -1.0,
         'stamp at which the reference begins; until then the vehicle hovers where it does; '
         '-1: the first odometry; a new value begins it anew',
-        's',
-        lower=-1.0,
-        upper=2.0**31 - 1.0,
+        's', lower=-1.0, upper=2.0**31 - 1.0,
     ),
     *declared(Values, 'reference.', 'reference: '),
 )

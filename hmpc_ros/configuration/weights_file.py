@@ -84,15 +84,9 @@ def read_weights(
 ) -> dict[str, Any]:
     """Read weights that `write_weights` wrote, for a controller with this model and horizon.
 
-    Args:
-        path: the file.
-        model_identity: of the controller's model.
-        horizon: of its MPC.
-        group: which parameters are read, ``policy`` or ``tracking``.
-
     Returns:
-        The parameters ``policy.q``, ``policy.r``, ``policy.p`` and ``policy.model``, or
-        ``tracking.*``.
+        The parameters of the group: ``policy.q``, ``policy.r``, ``policy.p`` and ``policy.model``,
+        or ``tracking.*``.
 
     Raises:
         ValueError: the file cannot be read, is damaged, or was learned for another controller.
@@ -100,9 +94,7 @@ def read_weights(
     try:
         text = disk.read_text(path, ros_yaml.MOST_BYTES)
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f'the weights file {path} cannot be read: {disk.reason(error)}'
-        ) from error
+        raise ValueError(f'the weights file {path} cannot be read: {disk.reason(error)}') from error
     try:
         document = ros_yaml.read(text)
         policy = document['controller']['ros__parameters'][group]

@@ -1,1 +1,5 @@
-"""Pictures of flights, of learning and of studies."""
+"""Pictures, each a function ``draw_*``.
+
+It writes a file, whose suffix chooses the format (png, pdf, svg), with a title and a subtitle above
+its panels, and returns its path. Times are in seconds.
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,41 +24,16 @@ WIDE = 1.6
 HIGHEST = 8.0
 
 
-class Shown(Protocol):
-    """What is shown of a rule."""
-
-    @property
-    def label(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def colour(self) -> str:
-        """Of its lines."""
-        ...
-
-    @property
-    def knows_vehicle(self) -> bool:
-        """Whether it is a yardstick, which knows what nobody does."""
-        ...
-
-
-Rules = Mapping[str, Shown]
+#: By name: of each its ``label``, its ``colour``, and whether it is a yardstick, ``knows_vehicle``.
+Rules = Mapping[str, Any]
 
 
 def draw_benchmark(
     path: Path, summary: Mapping[str, Any], known: Rules, winners: Mapping[str, str | None]
 ) -> Path:
-    """Draw the summary of ``hmpc benchmark``.
+    """Draw what `hmpc_ros.studies.benchmark.summarise` returns.
 
-    Args:
-        path: Picture to write.
-        summary: See `hmpc_ros.studies.benchmark.summarise`.
-        known: All rules by name.
-        winners: The best of those that are no yardstick, by case.
-
-    Returns:
-        The path that was written.
+    ``known`` are all rules by name, ``winners`` the best of those that are no yardstick, by case.
     """
     cases = summary['cases']
     rules = [name for name in known if any(name in found for found in cases.values())]
@@ -110,16 +85,14 @@ def _seeds(summary: Mapping[str, Any]) -> str:
 def _stroke(rule: str, known: Rules) -> dict[str, Any]:
     if known[rule].knows_vehicle:
         return {'ls': (0, (4, 2)), 'lw': 1.2}
-    return {'ls': '-', 'lw': 2.4 if rule == 'few_flights' else 1.5}
+    return {'ls': '-', 'lw': 2.4 if rule == 'trust_region' else 1.5}
 
 
 def _curve(values: list[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values])
 
 
-def _draw_case(
-    axis: Axes, found: Mapping[str, Any], start: float | None, known: Rules
-) -> None:
+def _draw_case(axis: Axes, found: Mapping[str, Any], start: float | None, known: Rules) -> None:
     low, high = np.inf, -np.inf
     for rule in sorted(found, key=list(known).index):
         median, worst = (_curve(found[rule]['curve'][key]) for key in ('median', 'worst'))
@@ -156,9 +129,7 @@ def _draw_case(
         axis.set_ylim(low - margin, high + margin)
 
 
-def _name_best(
-    axis: Axes, found: Mapping[str, Any], best: str | None, known: Rules
-) -> None:
+def _name_best(axis: Axes, found: Mapping[str, Any], best: str | None, known: Rules) -> None:
     """Write under a panel's title which rule won, and where it arrived."""
     if best is None or (J := found[best]['J']['median']) is None:
         return
@@ -168,9 +139,7 @@ def _name_best(
     )  # fmt: skip
 
 
-def _draw_shares(
-    axis: Axes, summary: Mapping[str, Any], rules: list[str], known: Rules
-) -> None:
+def _draw_shares(axis: Axes, summary: Mapping[str, Any], rules: list[str], known: Rules) -> None:
     """Draw who got which share of what was to be gained: rules down, cases across."""
     cases = summary['cases']
     low, high = np.array([1.0, 1.0, 1.0]), np.array(mpl.colors.to_rgb(GREEN))

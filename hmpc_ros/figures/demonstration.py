@@ -37,18 +37,7 @@ def draw_before_and_after(
 ) -> Path:
     """Draw cost and violation of every nominal flight, and two flights over each other.
 
-    Args:
-        path: picture to write.
-        records: of the run's results folder.
-        before: flight under the start weights.
-        after: flight under the best weights.
-        limits: bounds of the states.
-        time_step: [s].
-        title: first line.
-        subtitle: second line.
-
-    Returns:
-        The path that was written.
+    The flights are those under the start weights and under the best ones of the run's ``records``.
     """
     with page(path) as figure:
         axes = figure.subplots(2, 2)
@@ -110,8 +99,7 @@ def _draw_worst_state(
         times = np.arange(flight.steps + 1) * time_step
         axis.plot(times, flight.deviations[:, column], color=colour, label=label)
     reach = 1.15 * max(
-        bounds[worst],
-        *(np.abs(flight.deviations[:, column]).max() for flight in (before, after)),
+        bounds[worst], *(np.abs(flight.deviations[:, column]).max() for flight in (before, after))
     )
     for sign in (-1, 1):
         axis.axhline(sign * bounds[worst], color=MUTED, lw=0.9, zorder=1)

@@ -24,15 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """What the picture says about computing time.
+    """What the picture says about computing time."""
 
-    Attributes:
-        label: what was measured, e.g. "whole solve" or "odometry to command".
-        seconds: one number per step [s], NaN where unknown.
-    """
-
-    label: str
-    seconds: NDArray[np.float64]
+    label: str  #: what was measured, e.g. "whole solve" or "odometry to command"
+    seconds: NDArray[np.float64]  #: one number per step [s], NaN where unknown
 
 
 def draw_flight(
@@ -45,33 +40,13 @@ def draw_flight(
     subtitle: str,
     timing: Timing | None = None,
 ) -> Path:
-    """Draw a flight: its path, all states and inputs with their bounds, and the solve times.
-
-    Args:
-        path: picture to write; its suffix chooses the format (png, pdf, svg).
-        flight: what was flown.
-        limits: bounds of rotor speeds and states.
-        time_step: [s].
-        title: first line.
-        subtitle: second line.
-        timing: computing time per step.
-
-    Returns:
-        The path that was written.
-    """
+    """Draw a flight: its path, all states and inputs with their bounds, and the solve times."""
     path = Path(path)
     with page(path) as figure:
         grid = figure.add_gridspec(
-            3,
-            3,
-            width_ratios=(1.3, 1, 1),
-            left=0.045,
-            right=0.985,
-            top=0.855,
-            bottom=0.065,
-            hspace=0.36,
-            wspace=0.21,
-        )
+            3, 3, width_ratios=(1.3, 1, 1), left=0.045, right=0.985, top=0.855, bottom=0.065,
+            hspace=0.36, wspace=0.21,
+        )  # fmt: skip
         head(figure, title, subtitle, left=0.045, heights=(0.958, 0.918))
 
         times = np.arange(flight.steps + 1, dtype=np.float64) * time_step
@@ -103,10 +78,9 @@ def draw_lines(
     values: NDArray[np.float64],
     title: str,
     names: Sequence[str],
-    colours: Sequence[str] = XYZ,
 ) -> None:
     """Draw the columns of values (n, m) over times (n,), m at most three."""
-    for column, (name, colour) in enumerate(zip(names, colours, strict=True)):
+    for column, (name, colour) in enumerate(zip(names, XYZ, strict=True)):
         axis.plot(times, values[:, column], color=colour, label=name)
     axis.set_title(title)
     legend(axis, len(names))
@@ -141,14 +115,10 @@ def _plain_log_ticks(axis: Axes) -> None:
 def legend(axis: Axes, columns: int, *, tight: bool = False) -> None:
     """Put the legend on the title's line, where it can cover nothing."""
     axis.legend(
-        loc='lower right',
-        bbox_to_anchor=(1.01, 0.975),
-        ncols=columns,
-        borderpad=0.2,
-        handlelength=0.8 if tight else 1.3,
-        columnspacing=0.8 if tight else 1.1,
+        loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=columns, borderpad=0.2,
+        handlelength=0.8 if tight else 1.3, columnspacing=0.8 if tight else 1.1,
         handletextpad=0.35 if tight else 0.5,
-    )
+    )  # fmt: skip
 
 
 def _draw_bounds(axis: Axes, bounds: Sequence[float] | NDArray[np.float64]) -> None:
@@ -171,14 +141,9 @@ def _draw_rotors(axis: Axes, times: NDArray[np.float64], flight: Flight, limits:
     names = ('front', 'right', 'back', 'left')
     for column, (name, colour) in enumerate(zip(names, ROTORS, strict=True)):
         axis.plot(
-            times,
-            np.append(flight.inputs[:, column], flight.inputs[-1, column]),
-            drawstyle='steps-post',
-            color=colour,
-            lw=1.1,
-            label=name,
-            alpha=0.9,
-        )
+            times, np.append(flight.inputs[:, column], flight.inputs[-1, column]),
+            drawstyle='steps-post', color=colour, lw=1.1, label=name, alpha=0.9,
+        )  # fmt: skip
     axis.set_title('Rotors [rad/s]')
     legend(axis, 4, tight=True)
     hover = float(flight.hover_input[0])
@@ -194,14 +159,9 @@ def _draw_rotors(axis: Axes, times: NDArray[np.float64], flight: Flight, limits:
             axis.axhline(bound, color=MUTED, lw=0.9, zorder=1)
             axis.axhspan(*sorted((bound, outside)), color=FORBIDDEN, lw=0, zorder=0)
     axis.text(
-        times[-1],
-        hover - 0.03 * span,
-        f'hover {hover:.2f} ',
-        ha='right',
-        va='top',
-        fontsize=8,
+        times[-1], hover - 0.03 * span, f'hover {hover:.2f} ', ha='right', va='top', fontsize=8,
         color=MUTED,
-    )
+    )  # fmt: skip
 
 
 def _draw_distance(axis: Axes, times: NDArray[np.float64], flight: Flight) -> None:
@@ -210,26 +170,17 @@ def _draw_distance(axis: Axes, times: NDArray[np.float64], flight: Flight) -> No
     axis.set_title('Distance to the goal [m]')
     axis.axhline(0.05, color=GREEN, lw=0.9, ls=(0, (4, 3)), zorder=1)
     axis.annotate(
-        '5 cm',
-        (0, 0.05),
-        xytext=(3, -3),
-        textcoords='offset points',
-        va='top',
-        color=GREEN,
+        '5 cm', (0, 0.05), xytext=(3, -3), textcoords='offset points', va='top', color=GREEN,
         fontsize=8,
-    )
+    )  # fmt: skip
     inside = np.flatnonzero(distance > 0.05)
     last = inside[-1] + 1 if len(inside) else 0
     if last < len(times):
         axis.plot(times[last], distance[last], 'o', color=GREEN, ms=5, zorder=4)
         axis.annotate(
-            f'{times[last]:.1f} s',
-            (times[last], distance[last]),
-            xytext=(5, 6),
-            textcoords='offset points',
-            color=GREEN,
-            fontsize=8.5,
-        )
+            f'{times[last]:.1f} s', (times[last], distance[last]), xytext=(5, 6),
+            textcoords='offset points', color=GREEN, fontsize=8.5,
+        )  # fmt: skip
     axis.set_ylim(max(1e-6, 0.4 * min(distance.min(), 0.05)), 2 * max(distance.max(), 0.05))
     _plain_log_ticks(axis)
 
@@ -273,12 +224,9 @@ def _draw_map(figure: Figure, axis: Axes, flight: Flight) -> None:
         middle = 0.5 * (z_low + z_high)
         z_low, z_high = middle - 0.01, middle + 0.01
     path = LineCollection(
-        np.stack([points[:-1], points[1:]], axis=1),
-        cmap=heights,
-        lw=3.2,
-        capstyle='round',
+        np.stack([points[:-1], points[1:]], axis=1), cmap=heights, lw=3.2, capstyle='round',
         zorder=3,
-    )
+    )  # fmt: skip
     path.set_clim(z_low, z_high)
     path.set_array(0.5 * (z[:-1] + z[1:]))
     axis.add_collection(path)
@@ -338,14 +286,6 @@ def _note(axis: Axes, text: str, at: Sequence[float], away: Sequence[float], col
     side = 'left' if where < 0.3 else 'right' if where > 0.7 else 'center'
     offset = ({'left': -9, 'center': 0, 'right': 9}[side], 15 if above else -15)
     axis.annotate(
-        text,
-        (at[0], at[1]),
-        xytext=offset,
-        textcoords='offset points',
-        ha=side,
-        va='bottom' if above else 'top',
-        color=colour,
-        fontsize=9.5,
-        fontweight='bold',
-        zorder=7,
-    )
+        text, (at[0], at[1]), xytext=offset, textcoords='offset points', ha=side,
+        va='bottom' if above else 'top', color=colour, fontsize=9.5, fontweight='bold', zorder=7,
+    )  # fmt: skip

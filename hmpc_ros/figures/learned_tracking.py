@@ -34,20 +34,9 @@ def draw_learned(
 ) -> Path:
     """Draw two flights over their reference, the error of every flight, and what was identified.
 
-    Args:
-        path: picture to write.
-        before: the first flight.
-        after: the last one.
-        rmse: of every flight [m].
-        observed: of one with nothing learned and the observer on [m].
-        identified: ``name``, ``estimate``, ``standard_error``, ``told`` and ``truth`` (or None) of
-            each number.
-        counted: the time in which errors count [s].
-        title: first line.
-        subtitle: second line.
-
-    Returns:
-        The path that was written.
+    ``rmse`` is that of every flight [m], ``observed`` that of one with nothing learned and the
+    observer on, ``counted`` the time in which errors count. Each number that was ``identified`` has
+    a ``name``, ``estimate``, ``standard_error``, ``told`` and ``truth`` (or None).
     """
     with page(path) as figure:
         grid = figure.add_gridspec(

@@ -23,37 +23,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Cost and violation of one arm over the iterations.
+    """Cost and violation of one arm over the iterations."""
 
-    Attributes:
-        label: For the legend.
-        colour: Of the line.
-        C: Tracking cost, (seeds, iterations + 1); NaN where a run had ended.
-        V: Violation, likewise.
-        dashed: Whether the arm is a reference that the others are compared with.
-    """
-
-    label: str
-    colour: str
-    C: NDArray[np.float64]
-    V: NDArray[np.float64]
-    dashed: bool = False
+    label: str  #: for the legend
+    colour: str  #: of the line
+    C: NDArray[np.float64]  #: tracking cost, (seeds, iterations + 1); NaN where a run had ended
+    V: NDArray[np.float64]  #: violation, likewise
+    dashed: bool = False  #: whether the arm is a reference that the others are compared with
 
 
 def draw_learning(
     path: Path, arms: Sequence[Curves], title: str, subtitle: str, references: Mapping[str, float]
 ) -> Path:
-    """Draw tracking cost and violation over the iterations, one line per arm.
+    """Draw tracking cost and violation over the iterations, a line per arm, and references in C.
 
-    Args:
-        path: Picture to write.
-        arms: Median over the seeds as a line, quartiles as a band.
-        title: First line.
-        subtitle: Second line.
-        references: Values of C to mark, by name.
-
-    Returns:
-        The path that was written.
+    Of an arm's seeds the median is the line, and the quartiles are a band.
     """
     with page(path, (12.4, 5.0)) as figure:
         left, right = figure.subplots(1, 2)
@@ -94,20 +78,7 @@ def draw_comparison(
     title: str,
     subtitle: str,
 ) -> Path:
-    """Draw several flights of the same task over each other.
-
-    Args:
-        path: Picture to write.
-        flights: By their names in the legend.
-        colours: One for each.
-        limits: Bounds of states and rotor speeds.
-        time_step: [s].
-        title: First line.
-        subtitle: Second line.
-
-    Returns:
-        The path that was written.
-    """
+    """Draw several flights of the same task, by name, each in its colour, over each other."""
     panels = (
         ('x [m]', 0, 1.0, None),
         ('y [m]', 1, 1.0, None),
@@ -220,7 +191,9 @@ def _draw_highest_rotor(
 
 
 def draw_training(folder: Path) -> Path:
-    """Draw one training run next to its results.
+    """Draw one training run next to its results: cost, objective and violation over the iterations.
+
+    Where the rule foretells changes of J, they are drawn against those that came.
 
     Raises:
         ResultsError: the results are damaged.
@@ -230,89 +203,45 @@ def draw_training(folder: Path) -> Path:
     if not records:
         raise ValueError(f'{folder} holds no finished iteration yet')
     by_iteration = {record['k']: record for record in records}
-    shown = [by_iteration[k] for k in sorted(by_iteration)]
-    values = {key: np.array([number(record[key]) for record in shown]) for key in 'CVJ'}
-    learner = header['configuration']['learner']
-    start, end = shown[0], shown[-1]
-    changes = None
-    if any(record.get('predicted_change') is not None for record in shown):
-        changes = (
-            np.array([_or_nan(record.get('predicted_change')) for record in shown]),
-            np.array([_or_nan(record.get('measured_change')) for record in shown]),
-        )
-    of_estimates = learner['rule'] in ('paper', 'adam')
-    rule = learner['estimator' if of_estimates else 'rule']
-    return draw_run(
-        folder / 'learning.png',
-        np.array(sorted(by_iteration), dtype=float),
-        {key: np.where(np.isfinite(v), v, np.nan) for key, v in values.items()},
-        np.array([record.get('accepted', True) for record in shown]),
-        title=(
-            f'J from {number(start["J"]):.2f} to {number(end["J"]):.2f} in {end["flights"]} flights'
-        ),
-        subtitle=(
-            f'{rule.replace("_", " ")}, seed {learner["seed"]}, '
-            f'{len(iterations(records))} iterations'
-        ),
-        colours=(BLUE, ORANGE, GREEN),
-        changes=changes,
+    k = np.array(sorted(by_iteration), dtype=float)
+    shown = [by_iteration[each] for each in sorted(by_iteration)]
+    C, V, J = (_finite([number(record[key]) for record in shown]) for key in 'CVJ')
+    accepted = np.array([record.get('accepted', True) for record in shown])
+    predicted, measured = (
+        np.array([np.nan if (v := record.get(f'{key}_change')) is None else v for record in shown])
+        for key in ('predicted', 'measured')
     )
-
-
-def _or_nan(value: float | None) -> float:
-    return np.nan if value is None else value
-
-
-def draw_run(
-    path: Path,
-    iterations: NDArray[np.float64],
-    costs: Mapping[str, NDArray[np.float64]],
-    accepted: NDArray[np.bool_],
-    title: str,
-    subtitle: str,
-    colours: Sequence[str],
-    changes: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
-) -> Path:
-    """Draw one training run: cost, objective and violation over the iterations.
-
-    Args:
-        path: Picture to write.
-        iterations: (n,).
-        costs: C, V and J, (n,) each, NaN where a flight had none.
-        accepted: Whether the weights were kept, (n,).
-        title: First line.
-        subtitle: Second line.
-        colours: Of C, J and V.
-        changes: Predicted and measured change of J by each iteration, (n,) each, where the rule
-            foretells them.
-
-    Returns:
-        The path that was written.
-    """
-    C, V, J = (costs[key] for key in 'CVJ')
-    ratios, width = ((1.7, 1, 0.85), 14.6) if changes is not None else ((1, 1), 12.4)
+    foretold = np.isfinite(predicted).any()
+    learner = header['configuration']['learner']
+    of_estimates = learner['rule'] in ('paper', 'adam')
+    rule = learner['estimator' if of_estimates else 'rule'].replace('_', ' ')
+    start, end = shown[0], shown[-1]
+    title = f'J from {number(start["J"]):.2f} to {number(end["J"]):.2f} in {end["flights"]} flights'
+    subtitle = f'{rule}, seed {learner["seed"]}, {len(iterations(records))} iterations'
+    ratios, width = ((1.7, 1, 0.85), 14.6) if foretold else ((1, 1), 12.4)
+    path = folder / 'learning.png'
     with page(path, (width, 4.6)) as figure:
         axes = figure.subplots(1, len(ratios), gridspec_kw={'width_ratios': ratios})
         left, right = axes[:2]
         figure.subplots_adjust(left=0.055, right=0.98, top=0.78, bottom=0.12, wspace=0.2)
-        if changes is not None:
-            _draw_changes(axes[2], *changes, colours[0])
+        if foretold:
+            _draw_changes(axes[2], predicted, measured)
         head(figure, title, subtitle, heights=(0.94, 0.875))
         best = np.fmin.accumulate(np.where(accepted, J, np.inf))
-        left.plot(iterations, C, color=colours[0], label='C')
-        left.plot(iterations, J, color=colours[1], label='J = C + penalty V')
-        left.plot(iterations, best, color=INK, lw=0.9, ls=(0, (4, 3)), label='lowest J kept')
+        left.plot(k, C, color=BLUE, label='C')
+        left.plot(k, J, color=ORANGE, label='J = C + penalty V')
+        left.plot(k, best, color=INK, lw=0.9, ls=(0, (4, 3)), label='lowest J kept')
         if not accepted.all():
             refused = ~accepted
-            left.plot(iterations[refused], J[refused], 'x', color=INK, ms=5, label='rolled back')
+            left.plot(k[refused], J[refused], 'x', color=INK, ms=5, label='rolled back')
         left.set_title('Cost')
-        right.plot(iterations, V, color=colours[2])
+        right.plot(k, V, color=GREEN)
         right.set_title('Violation V of the state bounds')
         right.set_ylim(bottom=0)
         left.legend(loc='lower right', bbox_to_anchor=(1.01, 0.975), ncols=4)
         for axis in (left, right):
             axis.set_xlabel('iteration')
-            axis.set_xlim(0, max(1, iterations[-1]))
+            axis.set_xlim(0, max(1, k[-1]))
             axis.xaxis.get_major_locator().set_params(integer=True)
         finite = np.concatenate([C[np.isfinite(C)], J[np.isfinite(J)]])
         if finite.size:
@@ -321,18 +250,19 @@ def draw_run(
     return path
 
 
+def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
 def _draw_changes(
-    axis: Axes,
-    predicted: NDArray[np.float64],
-    measured: NDArray[np.float64],
-    colour: str,
+    axis: Axes, predicted: NDArray[np.float64], measured: NDArray[np.float64]
 ) -> None:
     """Draw what was foretold of J against what came of it: on the diagonal it was right."""
     known = np.isfinite(predicted) & np.isfinite(measured)
     reach = 1.5 * max(1.0, float(np.max(np.abs([predicted[known], measured[known]]), initial=0.0)))
     axis.plot([-reach, reach], [-reach, reach], color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
     axis.axhline(0, color=MUTED, lw=0.6, zorder=1)
-    axis.plot(predicted[known], measured[known], 'o', color=colour, ms=4, alpha=0.6, mew=0)
+    axis.plot(predicted[known], measured[known], 'o', color=BLUE, ms=4, alpha=0.6, mew=0)
     for scale, limit in ((axis.set_xscale, axis.set_xlim), (axis.set_yscale, axis.set_ylim)):
         scale('symlog', linthresh=0.1)
         limit(-reach, reach)

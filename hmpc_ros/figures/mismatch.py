@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WIDTH, ROW, REST = 13.2, 0.62, 2.3  # inch
 AHEAD, BEHIND, NOTHING = BLUE, PURPLE, '#F3F4F6'
 # The other hybrids differ from this one by less than a line is wide.
-DRAWN = ('model_free', 'hybrid_050', 'model_only', 'adam', 'few_flights')
+DRAWN = ('model_free', 'hybrid_050', 'model_only', 'adam', 'trust_region')
 STRONG = 0.5  # change at which a cell has its full colour
 TICKS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)  # percent
 
@@ -165,7 +165,7 @@ def _draw_rules(
         x = sorted(at)
         y = np.array([np.median(at[each]) for each in x])
         seen = np.isfinite(y)
-        thick = 2.8 if name == 'few_flights' else 1.6
+        thick = 2.8 if name == 'trust_region' else 1.6
         axis.plot(np.array(x)[seen], y[seen], color=rules[name].colour, lw=thick, marker='o', ms=3)
         if seen.any():
             ends.append((float(y[seen][-1]), rules[name].label, rules[name].colour))

@@ -32,16 +32,7 @@ def draw_tracking(
 ) -> Path:
     """Draw a flight: path coloured by its error, errors, tilt, thrust and rates with their limits.
 
-    Args:
-        path: picture to write; its suffix chooses the format (png, pdf, svg).
-        flight: what was flown, a step at least.
-        limits: of commands, tilt and speed.
-        counted: the errors, and the time in which they count; the rest is shaded.
-        title: first line.
-        subtitle: second line.
-
-    Returns:
-        The path that was written.
+    The flight has a step at least; ``counted`` are its errors, outside their time it is shaded.
     """
     with page(path) as figure:
         grid = figure.add_gridspec(

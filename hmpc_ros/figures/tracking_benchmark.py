@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,32 +13,12 @@ from hmpc_ros.figures.page import head, page
 COLUMNS = 3
 
 
-class Shown(Protocol):
-    """What is shown of a rule."""
-
-    @property
-    def label(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def colour(self) -> str:
-        """Of its lines."""
-        ...
-
-
 def draw_tracking_benchmark(
-    path: Path, summary: Mapping[str, Any], known: Mapping[str, Shown]
+    path: Path, summary: Mapping[str, Any], known: Mapping[str, Any]
 ) -> Path:
-    """Draw the summary of ``hmpc benchmark --cases tracking``.
+    """Draw what `hmpc_ros.studies.tracking_benchmark.summarise` returns.
 
-    Args:
-        path: picture to write.
-        summary: see `hmpc_ros.studies.tracking_benchmark.summarise`.
-        known: all rules by name.
-
-    Returns:
-        The path that was written.
+    ``known`` are all rules by name: their ``label`` and ``colour`` are shown.
     """
     cases = summary['cases']
     rows, columns = max(1, -(-len(cases) // COLUMNS)), min(COLUMNS, max(1, len(cases)))
@@ -65,7 +45,7 @@ def draw_tracking_benchmark(
                 # As far as all runs got.
                 every = every[:, : min(map(len, curves))]
                 flights = np.arange(1, every.shape[1] + 1)
-                style = {'color': known[rule].colour, 'lw': 2.4 if rule == 'few_flights' else 1.5}
+                style = {'color': known[rule].colour, 'lw': 2.4 if rule == 'trust_region' else 1.5}
                 (line,) = axis.loglog(
                     flights, np.median(every, axis=0), drawstyle='steps-post', **style,
                     marker='o' if every.shape[1] == 1 else None, label=known[rule].label,

@@ -33,33 +33,22 @@ BACK = 0.3
 class AdamRule:
     """See the module's description.
 
-    Attributes:
-        estimator: Supplies the gradient.
-        step_size: alpha.
-        safeguard: Decides which weights are not followed further.
-        first_moment: b1.
-        second_moment: b2.
-
     Raises:
         ValueError: When a number is outside its range.
     """
 
-    estimator: Estimator
-    step_size: float
-    safeguard: Safeguard | None = None
-    first_moment: float = 0.9
-    second_moment: float = 0.9
+    estimator: Estimator  #: supplies the gradient
+    step_size: float  #: alpha
+    safeguard: Safeguard | None = None  #: decides which weights are not followed further
+    first_moment: float = 0.9  #: b1
+    second_moment: float = 0.9  #: b2
+    tasks = 1  # the rule knows no others
 
     def __post_init__(self) -> None:
         if not self.step_size > 0:
             raise ValueError(f"Adam's step size must be positive, got {self.step_size}")
         if not (0 <= self.first_moment < 1 and 0 <= self.second_moment < 1):
             raise ValueError("Adam's moments must be at least 0 and below 1")
-
-    @property
-    def tasks(self) -> int:
-        """One: the rule knows no others."""
-        return 1
 
     def iterate(
         self, k: int, policy: Parameters, memory: Memory, rng: np.random.Generator

@@ -39,18 +39,10 @@ MISSING = (
 
 @dataclass(frozen=True)
 class BlackBoxRule:
-    """See the module's description.
+    """See the module's description."""
 
-    Attributes:
-        suggest: Chooses what to fly.
-    """
-
-    suggest: Suggest
-
-    @property
-    def tasks(self) -> int:
-        """One."""
-        return 1
+    suggest: Suggest  #: chooses what to fly
+    tasks = 1  # the rule knows no others
 
     def iterate(
         self, k: int, policy: Parameters, memory: Memory, rng: np.random.Generator

@@ -17,6 +17,7 @@ with M = H + diag(damping): tens of variables, solved by PIQP in half a millisec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,25 +38,22 @@ if TYPE_CHECKING:
 REACH = 0.5
 # Entries of H below this share of the largest are damped as if they were it.
 DIAGONAL_FLOOR = 1e-3
+# Least Marquardt damping: below it a Gauss-Newton matrix of 94 in single precision is not definite
+# (94 x 6e-8, with room). A step on the boundary is within a tenth of the radius (More and Sorensen,
+# 1983, section 3).
+LEAST_DAMPING, NEAR = 1e-4, 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class CompositeModel:
-    """m(d), see above.
+    """m(d), see above."""
 
-    Attributes:
-        gradient: g of the smooth part, (n,).
-        hessian: H, (n, n), positive semidefinite.
-        distances: r, by how much each bound that is near is exceeded (negative inside), (m,).
-        slopes: G, (m, n).
-        penalty: rho.
-    """
-
-    gradient: NDArray[np.float64]
-    hessian: NDArray[np.float64]
+    gradient: NDArray[np.float64]  #: g of the smooth part, (n,)
+    hessian: NDArray[np.float64]  #: H, (n, n), positive semidefinite
+    #: r, by how much each bound that is near is exceeded (negative inside), (m,)
     distances: NDArray[np.float64]
-    slopes: NDArray[np.float64]
-    penalty: float
+    slopes: NDArray[np.float64]  #: G, (m, n)
+    penalty: float  #: rho
 
     @classmethod
     def of_flight(
@@ -126,6 +124,35 @@ class CompositeModel:
         answers = scipy.linalg.cho_solve(factor, slopes.T, check_finite=False)
         y = _minimise_in_box(slopes @ answers, slopes @ free - self.distances, self.penalty)
         return -unit * (free + answers @ y)
+
+
+def step_within(
+    model: CompositeModel, radius: float, theta: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], bool]:
+    """Return the step of a composite model in a trust region, and whether it ends on its boundary.
+
+    Args:
+        model: Of theta in units of its scales.
+        radius: Longest step, as a share of theta; both in units of what they do to the cost.
+        theta: In units of its scales, (n,).
+
+    Raises:
+        ValueError: The model is not finite, or a quadratic program was not solved.
+    """
+    scale = np.sqrt(model.scale)
+    longest = radius * float(np.linalg.norm(scale * theta))
+    low, high = math.log(LEAST_DAMPING), math.log(1 / LEAST_DAMPING)
+    damping, boundary = low, False
+    while True:
+        d = model.step(math.exp(damping))
+        length = float(np.linalg.norm(scale * d)) / longest
+        if abs(length - 1) <= NEAR or (length < 1 and not boundary):
+            return d, boundary
+        if high - low < NEAR:
+            return d / max(1.0, length), True
+        boundary = True
+        low, high = (damping, high) if length > 1 else (low, damping)
+        damping = (low + high) / 2
 
 
 def _gram(*parts: tuple[NDArray[np.float64], NDArray[np.floating]]) -> NDArray[np.float64]:

@@ -58,12 +58,9 @@ class Differentiable(Protocol):
 
 
 def gradient(
-    flight: Any,
-    policy: PolicyDerivative,
-    plant: Any,
-    objective: Differentiable,
+    flight: Any, policy: PolicyDerivative, plant: Any, objective: Differentiable
 ) -> NDArray[np.float64]:
-    """Differentiate J of one flight with respect to the MPC's weights theta.
+    """Differentiate J of one flight, dJ/dtheta (n,), with respect to the MPC's weights theta.
 
     Args:
         flight: T measured steps.
@@ -71,9 +68,6 @@ def gradient(
         plant: What the policy's derivative takes the plant's Jacobians from. It may have more
             states than are measured (a delay's, a motor's): they come last.
         objective: What the flight costs.
-
-    Returns:
-        dJ/dtheta, (n,).
 
     Raises:
         MissingDerivativeError: When the MPC failed at some steps. They have no derivative, and
@@ -112,10 +106,7 @@ def backpropagate(
 
 
 def loop_gradient(
-    policy: PolicyDerivative,
-    loop: Loop,
-    dJ_dx: NDArray[np.float64],
-    dJ_du: NDArray[np.float64],
+    policy: PolicyDerivative, loop: Loop, dJ_dx: NDArray[np.float64], dJ_du: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Differentiate J of one flight where theta also moves what the policy remembers.
 
@@ -157,17 +148,12 @@ AnObjective = TypeVar('AnObjective', bound=Differentiable)
 
 @dataclass(frozen=True, eq=False)
 class FlightGradient(Generic[APolicy, AnObjective]):
-    """dJ/dtheta of flights, with a copy of the policy that is the learner's own.
+    """dJ/dtheta of flights, with a copy of the policy that is the learner's own."""
 
-    Attributes:
-        policy: Differentiated at the flight's states; its parameters become those of the flight.
-        plant: Supplies the plant's Jacobians, in the terms of the policy.
-        objective: What a flight costs.
-    """
-
+    #: differentiated at the flight's states; its parameters become those of the flight
     policy: APolicy
-    plant: Any
-    objective: AnObjective
+    plant: Any  #: supplies the plant's Jacobians, in the terms of the policy
+    objective: AnObjective  #: what a flight costs
 
     def __call__(self, flight: Any, parameters: Parameters) -> NDArray[np.float64]:
         """Differentiate a flight that was flown under these parameters.

@@ -6,13 +6,13 @@ one (``hmpc_ros.learning.requests``) and returns a ``GradientEstimate``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hmpc_ros.learning.requests import PERTURBED, FlightRequest
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.policy.protocol import MissingDerivativeError
 
 if TYPE_CHECKING:
@@ -28,21 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class GradientEstimate:
-    """An estimate of dJ/dtheta and the parts that it was made of.
+    """An estimate of dJ/dtheta and the parts that it was made of."""
 
-    Attributes:
-        gradient: What the update should follow, (n,).
-        model: The model-based part, (n,), where there is one.
-        free: The zeroth-order part, (n,), where there is one.
-        trust: eta_k, the weight that the model-based part had.
-        notes: What went wrong on the way, as sentences.
-    """
-
-    gradient: NDArray[np.float64]
-    model: NDArray[np.float64] | None
-    free: NDArray[np.float64] | None
-    trust: float
-    notes: tuple[str, ...] = ()
+    gradient: NDArray[np.float64]  #: what the update should follow, (n,)
+    model: NDArray[np.float64] | None  #: the model-based part, (n,), where there is one
+    free: NDArray[np.float64] | None  #: the zeroth-order part, (n,), where there is one
+    trust: float  #: eta_k, the weight that the model-based part had
+    notes: tuple[str, ...] = ()  #: what went wrong on the way, as sentences
 
     @property
     def agreement(self) -> float | None:
@@ -71,28 +63,18 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """Measured slopes of J along orthonormal directions: finite differences of flights.
+    """Measured slopes of J along orthonormal directions: finite differences of flights."""
 
-    Attributes:
-        directions: (m, n), rows of unit length.
-        values: (m,), an estimate of direction' dJ/dtheta each.
-        notes: What went wrong.
-    """
-
-    directions: NDArray[np.float64]
-    values: NDArray[np.float64]
-    notes: tuple[str, ...]
+    directions: NDArray[np.float64]  #: (m, n), rows of unit length
+    values: NDArray[np.float64]  #: (m,), an estimate of direction' dJ/dtheta each
+    notes: tuple[str, ...]  #: what went wrong
 
 
 @dataclass(frozen=True, eq=False)
 class ModelBased:
-    """The gradient through the model alone: the costate recursion over the nominal flight.
+    """The gradient through the model alone: the costate recursion over the nominal flight."""
 
-    Attributes:
-        gradient_of: Maps a flight and what flew it to dJ/dtheta, (n,); raises
-            MissingDerivativeError.
-    """
-
+    #: maps a flight and what flew it to dJ/dtheta, (n,); raises MissingDerivativeError
     gradient_of: Callable[[Flight, Parameters], NDArray[np.float64]]
 
     def estimate(
@@ -139,14 +121,11 @@ class ZerothOrder:
         retries: How often an unsafe perturbation is halved before it is given up.
     """
 
-    delta: float = field(
-        default=1e-4, metadata=about('length of the perturbation of theta', low=1e-12)
+    delta: float = parameter(1e-4, 'length of the perturbation of theta', low=1e-12)
+    directions: int = parameter(
+        1, 'orthogonal directions of the zeroth-order estimate per iteration', low=1
     )
-    directions: int = field(
-        default=1,
-        metadata=about('orthogonal directions of the zeroth-order estimate per iteration', low=1),
-    )
-    two_sided: bool = field(default=False, metadata=about('perturb each direction both ways'))
+    two_sided: bool = parameter(False, 'perturb each direction both ways')
     retries: int = 3
 
     def __post_init__(self) -> None:
@@ -207,16 +186,11 @@ class Hybrid:
 
     A part whose weight is zero is not computed and flies nothing; a part that is missing (a failed
     solve, an unsafe perturbation) is left out of the sum, never replaced.
-
-    Attributes:
-        model: The model-based part.
-        free: The zeroth-order part.
-        trust: eta_k.
     """
 
-    model: ModelBased
-    free: ZerothOrder
-    trust: Trust
+    model: ModelBased  #: the model-based part
+    free: ZerothOrder  #: the zeroth-order part
+    trust: Trust  #: eta_k
 
     def estimate(
         self, nominal: Evaluation, k: int, rng: np.random.Generator
@@ -244,16 +218,11 @@ class ControlVariate:
     The mean of n v v' is the identity, so the mean is ``eta_k g_model + (1 - eta_k) g_free``, the
     hybrid's, and the paper's convergence conditions are the same. The variance is that of the
     *error* of the model's gradient instead of that of the whole gradient.
-
-    Attributes:
-        model: The model-based part.
-        free: Supplies the measured slopes.
-        trust: eta_k.
     """
 
-    model: ModelBased
-    free: ZerothOrder
-    trust: Trust
+    model: ModelBased  #: the model-based part
+    free: ZerothOrder  #: supplies the measured slopes
+    trust: Trust  #: eta_k
 
     def estimate(
         self, nominal: Evaluation, k: int, rng: np.random.Generator
@@ -285,7 +254,5 @@ def orthonormal_directions(m: int, n: int, rng: np.random.Generator) -> NDArray[
     return np.ascontiguousarray((frame * np.sign(np.diag(triangle))).T)
 
 
-def _or_zero(
-    gradient: NDArray[np.float64] | None, nominal: Evaluation
-) -> NDArray[np.float64]:
+def _or_zero(gradient: NDArray[np.float64] | None, nominal: Evaluation) -> NDArray[np.float64]:
     return np.zeros_like(nominal.theta) if gradient is None else gradient

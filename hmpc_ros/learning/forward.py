@@ -23,15 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ForwardSensitivity:
-    """Derivatives of a flight with respect to the weights.
+    """Derivatives of a flight with respect to the weights."""
 
-    Attributes:
-        states: dX, (T+1, nd, n).
-        inputs: dU, (T, nu, n).
-    """
-
-    states: NDArray[np.floating]
-    inputs: NDArray[np.floating]
+    states: NDArray[np.floating]  #: dX, (T+1, nd, n)
+    inputs: NDArray[np.floating]  #: dU, (T, nu, n)
 
 
 def forward_sensitivity(

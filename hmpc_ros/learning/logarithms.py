@@ -18,17 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Logarithms:
-    """Parameters seen as the logarithms of some of theta's entries; the others stay the start's.
+    """Parameters seen as the logarithms of some of theta's entries; the others stay the start's."""
 
-    Attributes:
-        start: What is begun with.
-        free: (n,) which entries; those must be positive.
-        reach: How far a logarithm may go from the start's, within the space's own bounds.
-    """
-
-    start: Parameters
-    free: NDArray[np.bool]
-    reach: float
+    start: Parameters  #: what is begun with
+    free: NDArray[np.bool]  #: (n,) which entries; those must be positive
+    reach: float  #: how far a logarithm may go from the start's, within the space's own bounds
 
     def __post_init__(self) -> None:
         if not (self.start.theta[self.free] > 0).all():
@@ -84,8 +78,6 @@ class LogarithmicRule:
                 step: Step = stop.value
                 flown = step.nominal
                 request = replace(flown.request, parameters=back(flown.request.parameters))
-                return replace(
-                    step, nominal=replace(flown, request=request), next=back(step.next)
-                )
+                return replace(step, nominal=replace(flown, request=request), next=back(step.next))
             found = yield [replace(each, parameters=back(each.parameters)) for each in asked]
             told = [replace(e, request=r) for e, r in zip(found, asked, strict=True)]

@@ -25,13 +25,10 @@ FLOOR = 1e-4
 
 @dataclass(eq=False)
 class ResidualNoise:
-    """Noise in the one-step residuals of flights, state by state.
+    """Noise in the one-step residuals of flights, state by state."""
 
-    Attributes:
-        variance: Of what jumps from step to step, in the calmest flight, (nd,): noise is in every
-            flight. Infinite before any.
-    """
-
+    #: of what jumps from step to step, in the calmest flight, (nd,): noise is in every flight.
+    #: Infinite before any
     variance: NDArray[np.float64] = field(default_factory=lambda: np.array(np.inf))
 
     @property

@@ -19,17 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Cost of one flight: ``J = C + penalty * V``.
+    """Cost of one flight: ``J = C + penalty * V``."""
 
-    Attributes:
-        C: Tracking cost of states and inputs, in the units of the objective's weights.
-        V: Sum over all steps of how far the bounded states were beyond their bounds.
-        J: The closed-loop objective.
-    """
-
-    C: float
-    V: float
-    J: float
+    C: float  #: tracking cost of states and inputs, in the units of the objective's weights
+    V: float  #: sum over all steps of how far the bounded states were beyond their bounds
+    J: float  #: the closed-loop objective
 
     @property
     def finite(self) -> bool:
@@ -58,14 +52,9 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
 def distances(
     deviations: NDArray[np.float64], state_max: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return how far bounded states, the last ones of (..., nx), are beyond their bounds.
+    """Return how far bounded states, the last ones of (..., nx), are beyond their bounds (n,).
 
-    Args:
-        deviations: (..., nx).
-        state_max: (n,).
-
-    Returns:
-        (..., n), negative inside. What of it is positive adds up to V.
+    That is (..., n), negative inside. What of it is positive adds up to V.
     """
     first = deviations.shape[-1] - len(state_max)
     return np.abs(deviations[..., first:]) - state_max
@@ -82,34 +71,26 @@ class Objective:
     Attributes:
         state_max: Bounds of the last states, e.g. velocity, attitude and body rates; (bounded,).
         state_weights, input_weights, terminal_weights, penalty: As they say themselves, (nd,),
-            (nu,), (nd,) and a number; by default those of the reference experiment.
+            (nu,), (nd,) and a number.
 
     Raises:
         ValueError: When a weight is negative or not finite, or a bound is not positive.
     """
 
     state_weights: NDArray[np.float64] = field(
-        default_factory=lambda: np.repeat([1.0, 0.1], 6),
-        metadata=about(
-            'diagonal of QQ, what a step of the flight costs per squared state', low=0.0
-        ),
+        metadata=about('diagonal of QQ, what a step of the flight costs per squared state', low=0.0)
     )
     input_weights: NDArray[np.float64] = field(
-        default_factory=lambda: np.full(4, 0.01),
-        metadata=about(
-            'diagonal of RR, what a step of the flight costs per squared input', low=0.0
-        ),
+        metadata=about('diagonal of RR, what a step of the flight costs per squared input', low=0.0)
     )
     terminal_weights: NDArray[np.float64] = field(
-        default_factory=lambda: np.repeat([1.0, 1000.0, 1.0], [6, 3, 3]),
-        metadata=about('diagonal of PP, what the last state costs', low=0.0),
+        metadata=about('diagonal of PP, what the last state costs', low=0.0)
     )
     penalty: float = field(
-        default=300.0,
         metadata=about(
             'rho, cost per unit of violation of the state bounds limits.* of the controller',
             low=0.0,
-        ),
+        )
     )
     state_max: NDArray[np.float64] = field(kw_only=True)
 
@@ -181,7 +162,5 @@ class Objective:
         dx[:-1] *= self.state_weights
         dx[-1] *= self.terminal_weights
         bounded = x[:, self.bounded]
-        dx[:, self.bounded] += (
-            self.penalty * np.sign(bounded) * (np.abs(bounded) > self.state_max)
-        )
+        dx[:, self.bounded] += self.penalty * np.sign(bounded) * (np.abs(bounded) > self.state_max)
         return dx, 2.0 * u * self.input_weights

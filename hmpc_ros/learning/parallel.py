@@ -45,10 +45,7 @@ def fly_at_once(
 ) -> None:
     """Fly a training run to its end, all flights that are due at the same time.
 
-    Args:
-        run: asks for the flights.
-        submit: hands a request to a worker.
-        on_record: called with each finished iteration.
+    ``submit`` hands a request to a worker; ``on_record`` is called with each finished iteration.
     """
     under_way: dict[Future[Flight], FlightRequest] = {}
     try:
@@ -96,10 +93,7 @@ def process_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """Provide a pool of processes that leave Ctrl-C to this one, with one thread each.
 
-    Args:
-        jobs: how many.
-        initializer: called in each process before its first task.
-        initargs: what it is called with.
+    Each calls ``initializer`` with ``initargs`` before its first task.
     """
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)

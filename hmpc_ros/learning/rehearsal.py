@@ -31,17 +31,11 @@ RUNAWAY = 50.0
 
 @dataclass(frozen=True, eq=False)
 class Rehearsal:
-    """What is needed to rehearse a task.
+    """What is needed to rehearse a task."""
 
-    Attributes:
-        predictor: One step of the surrogate.
-        start: Initial deviation, (nd,).
-        disturbance: e_t, (T, nd).
-    """
-
-    predictor: Predictor
-    start: NDArray[np.float64]
-    disturbance: NDArray[np.float64]
+    predictor: Predictor  #: one step of the surrogate
+    start: NDArray[np.float64]  #: initial deviation, (nd,)
+    disturbance: NDArray[np.float64]  #: e_t, (T, nd)
 
     def fly(self, policy: DeviationPolicy, keep_solutions: bool = False) -> Flight:
         """Fly under the policy's present parameters.

@@ -29,23 +29,18 @@ Result = TypeVar('Result')
 
 @dataclass(frozen=True, eq=False)
 class FlightRequest:
-    """Please fly the vehicle once under this policy.
+    """Please fly the vehicle once under this policy."""
 
-    Attributes:
-        parameters: All that decides what the policy commands during the flight.
-        purpose: ``nominal`` (weights that are to be kept), ``perturbed`` (a trial that never stays
-            on the vehicle) or ``closing`` (the last flight of a run, which only measures).
-        with_solutions: Whether the MPC's solutions are wanted along with the flight; without them
-            it has a cost but its gradient needs every step solved again.
-        number: Number of the flight in its run; a simulated vehicle's noise depends on it alone.
-        task: Which of the run's tasks (start and goal) to fly.
-    """
-
-    parameters: Parameters
+    parameters: Parameters  #: all that decides what the policy commands during the flight
+    #: ``nominal`` (weights that are to be kept), ``perturbed`` (a trial that never stays on the
+    #: vehicle) or ``closing`` (the last flight of a run, which only measures)
     purpose: str
+    #: whether the MPC's solutions are wanted along with the flight; without them it has a cost but
+    #: its gradient needs every step solved again
     with_solutions: bool = False
+    #: number of the flight in its run; a simulated vehicle's noise depends on it alone
     number: int = 0
-    task: int = 0
+    task: int = 0  #: which of the run's tasks (start and goal) to fly
 
     @property
     def theta(self) -> NDArray[np.float64]:

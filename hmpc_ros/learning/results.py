@@ -94,7 +94,9 @@ class ResultsFolder:
         """
         for node, values in wanted['configuration'].items():
             before = self.header['configuration'].get(node, {})
-            for name in sorted({*values, *before} - {'iterations', 'flights'}):
+            # The rule first: of another one most settings differ, too.
+            names = {*values, *before} - {'iterations', 'flights'}
+            for name in sorted(names, key=lambda name: (name != 'rule', name)):
                 if values.get(name) != before.get(name):
                     raise ResultsError(
                         f'{self.path} holds a run with {node}.{name} = {before.get(name)}, not '
@@ -296,13 +298,7 @@ def iterations(records: list[Record]) -> list[Record]:
 
 
 def to_record(start: Parameters, policy: Parameters, prefix: str = '') -> Record:
-    """Return what a record keeps of a policy: theta, and the other blocks that its start had not.
-
-    Args:
-        start: What the run began with.
-        policy: What is to be kept.
-        prefix: Of the names.
-    """
+    """Return what a record keeps of a policy: theta, and other blocks that its start had not."""
     beside = policy.fixed_beside(start.fixed)
     fixed = {f'{prefix}fixed': dict(beside)} if beside else {}
     return {f'{prefix}theta': policy.theta, **fixed}

@@ -19,33 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A flight's start and goal.
+    """A flight's start and goal."""
 
-    Attributes:
-        goal: Where to, as the policy takes it.
-        start: Initial state, world frame, nx numbers.
-    """
-
-    goal: Any
-    start: tuple[float, ...]
+    goal: Any  #: where to, as the policy takes it
+    start: tuple[float, ...]  #: initial state, world frame, nx numbers
 
 
 @dataclass(frozen=True, eq=False)
 class OfflineFlyer:
-    """Flies requests by rollout.
+    """Flies requests by rollout."""
 
-    Attributes:
-        policy: Its parameters become those of the request.
-        rollout: Flies the policy to a goal, from a state, with a number that selects the noise, and
-            with its solutions or without.
-        tasks: Starts and goals.
-        envelope: Where a flight is cut short.
-    """
-
-    policy: Policy
+    policy: Policy  #: its parameters become those of the request
+    #: flies the policy to a goal, from a state, with a number that selects the noise, and with its
+    #: solutions or without
     rollout: Callable[[Any, np.ndarray, int, bool], Flight]
-    tasks: tuple[Task, ...]
-    envelope: Envelope = field(default_factory=Envelope)
+    tasks: tuple[Task, ...]  #: starts and goals
+    envelope: Envelope = field(default_factory=Envelope)  #: where a flight is cut short
 
     def __call__(self, request: FlightRequest) -> Flight:
         """Fly one request."""

@@ -29,27 +29,19 @@ Memory = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one iteration came to.
+    """What one iteration came to."""
 
-    Attributes:
-        nominal: The flight that stands for the iteration: its weights and cost are recorded.
-        next: What to fly in the next iteration.
-        accepted: Whether the nominal flight's weights are kept.
-        reason: Why not, as a sentence; empty otherwise.
-        memory: What the rule wants to know again in the next iteration.
-        details: Numbers for the record: norms of the gradients, their agreement, step size, trust.
-        notes: What went wrong on the way, as sentences.
-        diverged: Whether learning cannot go on from here.
-    """
-
+    #: the flight that stands for the iteration: its weights and cost are recorded
     nominal: Evaluation
-    next: Parameters
-    accepted: bool = True
-    reason: str = ''
+    next: Parameters  #: what to fly in the next iteration
+    accepted: bool = True  #: whether the nominal flight's weights are kept
+    reason: str = ''  #: why not, as a sentence; empty otherwise
+    #: what the rule wants to know again in the next iteration
     memory: Memory = field(default_factory=dict)
+    #: numbers for the record: norms of the gradients, their agreement, step size, trust
     details: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    diverged: bool = False
+    notes: tuple[str, ...] = ()  #: what went wrong on the way, as sentences
+    diverged: bool = False  #: whether learning cannot go on from here
 
     @property
     def next_theta(self) -> NDArray[np.float64]:
@@ -88,21 +80,12 @@ class PaperRule:
     Without a safeguard this is exactly the paper's rule; a flight that runs away then ends the run.
     With one, weights whose flight is not acceptable are rolled back, and the steps from the last
     accepted weights are made smaller.
-
-    Attributes:
-        estimator: Supplies g_k.
-        step_size: alpha_k.
-        safeguard: Decides which weights are kept; None keeps all.
     """
 
-    estimator: Estimator
-    step_size: StepSize
-    safeguard: Safeguard | None = None
-
-    @property
-    def tasks(self) -> int:
-        """One: the rule knows no others."""
-        return 1
+    estimator: Estimator  #: supplies g_k
+    step_size: StepSize  #: alpha_k
+    safeguard: Safeguard | None = None  #: decides which weights are kept; None keeps all
+    tasks = 1  # the rule knows no others
 
     def iterate(
         self, k: int, policy: Parameters, memory: Memory, rng: np.random.Generator

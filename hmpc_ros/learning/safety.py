@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hmpc_ros.learning.objective import distances
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.protocol import POSITION_ERROR, TILT_ERROR
 
 if TYPE_CHECKING:
@@ -32,21 +32,14 @@ class Envelope:
         ValueError: When a bound is not positive.
     """
 
-    position: float = field(
-        default=100.0,
-        metadata=about(
-            'distance from the goal along any axis beyond which a flight is cut short', 'm', 1e-3
-        ),
+    position: float = parameter(
+        100.0, 'distance from the goal along any axis beyond which a flight is cut short', 'm', 1e-3
     )
-    attitude: float = field(
-        default=1.5,
-        metadata=about('roll or pitch beyond which a flight is cut short', 'rad', 1e-3),
+    attitude: float = parameter(
+        1.5, 'roll or pitch beyond which a flight is cut short', 'rad', 1e-3
     )
-    violation: float = field(
-        default=1e9,
-        metadata=about(
-            'violation V of the state bounds beyond which a flight is cut short', low=1e-6
-        ),
+    violation: float = parameter(
+        1e9, 'violation V of the state bounds beyond which a flight is cut short', low=1e-6
     )
     state_max: tuple[float, ...] = ()
 
@@ -109,19 +102,11 @@ class Safeguard:
         ValueError: When a number is outside its range.
     """
 
-    margin: float = field(
-        default=0.05,
-        metadata=about(
-            'share of the best objective by which an acceptable one may exceed it', low=0.0
-        ),
+    margin: float = parameter(
+        0.05, 'share of the best objective by which an acceptable one may exceed it', low=0.0
     )
-    violation: float = field(
-        default=1e9, metadata=about('largest violation V that is acceptable', low=0.0)
-    )
-    shrink: float = field(
-        default=0.5,
-        metadata=about('factor on the step size after a rollback', low=0.01, high=1.0),
-    )
+    violation: float = parameter(1e9, 'largest violation V that is acceptable', low=0.0)
+    shrink: float = parameter(0.5, 'factor on the step size after a rollback', low=0.01, high=1.0)
 
     def __post_init__(self) -> None:
         if not self.margin >= 0:
@@ -136,9 +121,7 @@ class Safeguard:
     def judge(self, nominal: Evaluation, memory: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Decide on the weights of a nominal flight.
 
-        Args:
-            nominal: The flight under them.
-            memory: ``accepted_theta``, ``best_J`` and ``step_scale`` so far; empty at first.
+        The memory is ``accepted_theta``, ``best_J`` and ``step_scale`` so far; empty at first.
 
         Returns:
             The reason to roll back (empty: accepted) and the memory after the decision.

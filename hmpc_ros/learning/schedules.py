@@ -10,9 +10,9 @@ The paper's theorem holds when theta stays in a convex compact set and
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,9 @@ class StepSize:
         ValueError: When the scale is not positive or the exponent negative.
     """
 
-    scale: float = field(
-        default=5e-5,
-        metadata=about('a in alpha_k = a log(k + 2) / (k + 1)^exponent', low=1e-15),
-    )
-    exponent: float = field(default=0.75, metadata=about('how fast the steps shrink', low=0.0))
-    logarithm: bool = field(default=True, metadata=about('whether the factor log(k + 2) is there'))
+    scale: float = parameter(5e-5, 'a in alpha_k = a log(k + 2) / (k + 1)^exponent', low=1e-15)
+    exponent: float = parameter(0.75, 'how fast the steps shrink', low=0.0)
+    logarithm: bool = parameter(True, 'whether the factor log(k + 2) is there')
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale > 0):
@@ -53,17 +50,11 @@ class Trust:
         ValueError: When the initial trust is outside 0 ... 1 or the exponent is negative.
     """
 
-    initial: float = field(
-        default=1.0,
-        metadata=about(
-            'eta_0 in eta_k = eta_0 / (k + 1)^exponent, the share of the model-based gradient',
-            low=0.0,
-            high=1.0,
-        ),
-    )
-    exponent: float = field(
-        default=0.5, metadata=about('gamma, how fast trust in the model fades', low=0.0)
-    )
+    initial: float = parameter(
+        1.0, 'eta_0 in eta_k = eta_0 / (k + 1)^exponent, the share of the model-based gradient',
+        low=0.0, high=1.0,
+    )  # fmt: skip
+    exponent: float = parameter(0.5, 'gamma, how fast trust in the model fades', low=0.0)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.initial <= 1.0:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,19 +26,47 @@ import numpy as np
 
 from hmpc_ros.learning.objective import mean_outcome
 from hmpc_ros.learning.requests import CLOSING, Evaluation, FlightRequest
-from hmpc_ros.learning.results import recorded, to_record
+from hmpc_ros.learning.results import ResultsFolder, recorded, to_record
 from hmpc_ros.learning.summary import best_record, tells_best
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+    from pathlib import Path
     from typing import Any
 
     from hmpc_ros.learning.objective import Costs
     from hmpc_ros.learning.requests import Asking
-    from hmpc_ros.learning.results import Record, ResultsFolder
+    from hmpc_ros.learning.results import Record
     from hmpc_ros.learning.rules import Rule, Step
     from hmpc_ros.policy.flight import Flight
     from hmpc_ros.policy.parameters import Parameters
+
+
+@contextmanager
+def open_run(
+    folder: Path | str,
+    header: Record,
+    rule: Rule,
+    objective: Costs,
+    start: Parameters,
+    *,
+    iterations: int,
+    flights: int = 0,
+) -> Iterator[TrainingRun]:
+    """Begin the run that a header describes in a results folder, or go on with it.
+
+    The folder is closed at the end, and then holds all records. The header tells the seed; the
+    other arguments are those of `TrainingRun`, with 0 flights for as many as are needed.
+
+    Raises:
+        ResultsError: The folder is in use, damaged, or holds another run.
+    """
+    with ResultsFolder(folder, header) as results:
+        results.refuse_another_run(header)
+        yield TrainingRun(
+            rule, objective, start, results, iterations=iterations, seed=header['seed'],
+            flights=flights or None,
+        )  # fmt: skip
 
 
 class TrainingRun:
@@ -54,7 +83,6 @@ class TrainingRun:
         iterations: How many iterations the run has in total.
         seed: Of all randomness of the rule.
         flights: No iteration begins after so many flights; None: whatever they need.
-        on_record: Called with each record right after it was kept.
 
     Attributes:
         policy: What the present iteration flies as nominal.
@@ -72,7 +100,6 @@ class TrainingRun:
         iterations: int,
         seed: int,
         flights: int | None = None,
-        on_record: Callable[[Record], None] | None = None,
     ) -> None:
         self.rule = rule
         self.objective = objective
@@ -81,7 +108,6 @@ class TrainingRun:
         self.seed = int(seed)
         self.most_flights = flights
         self.stopped = ''
-        self._on_record = on_record
 
         done = results.iterations
         self.k = len(done)
@@ -188,7 +214,6 @@ class TrainingRun:
         self.policy = step.next
         if step.diverged:
             self.stopped = step.reason
-        self._announce()
         self._begin_iteration()
         return self.results.records[-1]
 
@@ -199,12 +224,7 @@ class TrainingRun:
         closing = Evaluation(batch[0].request, batch[0].flight, outcome)
         self.results.append({'kind': 'closing', **self._summary(closing)})
         self._closed = True
-        self._announce()
         return self.results.records[-1]
-
-    def _announce(self) -> None:
-        if self._on_record is not None:
-            self._on_record(self.results.records[-1])
 
     def _summary(self, nominal: Evaluation) -> dict[str, Any]:
         return {

@@ -1,6 +1,7 @@
 """Dataclass fields that say what they mean, so that configuration need not say it again."""
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any
 
 
@@ -26,3 +27,8 @@ def about(
         'text': text, 'unit': unit, 'low': low, 'high': high, 'choices': tuple(choices),
         'any_length': any_length,
     }  # fmt: skip
+
+
+def parameter(default: Any, text: str, *range_: Any, **more: Any) -> Any:
+    """Return a field with a default that is a parameter as well; arguments as of `about`."""
+    return field(default=default, metadata=about(text, *range_, **more))

@@ -11,10 +11,14 @@ that forgets,
 so that y = v less its own low-pass: noise of v stays as white as it was, no difference is taken. f
 is linear in k_T, D and d, along the measured attitude, whose noise averages out.
 
-Residuals of a model that is not the vehicle are not white, and count for less than they are many:
-with g_b the gradients of blocks of half a second and H the Gauss-Newton Hessian, the data's
-information is H / kappa, kappa = tr(H^+ sum_b g_b g_b') / rank (the magnitude adjustment of
-composite likelihoods: Ribatet, Cooley, Davison, 2012). What the data do not tell, the prior does.
+Residuals of a model that is not the vehicle are not white, and count for less than they are many.
+With H the Gauss-Newton Hessian, g_t the gradients and S their covariance summed over lags of up to
+L = 2 s (Newey and West, Econometrica 55, 1987), the data's information is H / kappa,
+kappa = tr(H^+ S) / rank (the magnitude adjustment of composite likelihoods: Ribatet, Cooley,
+Davison, 2012), and the estimate's covariance is A^-1 (S / kappa^2 + P) A^-1, A = H / kappa + P,
+P the prior's precision. T steps are as good as n = 3 T / (2 L) independent ones (Andrews,
+Econometrica 59, 1991), of which p parameters have taken up p: S grows by p / n kappa H for them.
+What the data do not tell, the prior does.
 """
 
 from collections.abc import Sequence
@@ -36,7 +40,7 @@ from hmpc_ros.plant.rigid_body import (
 )
 
 FORGET = 0.5  # s, T above
-BLOCK = 0.5  # s, beyond which residuals are taken for independent
+LAG = 2.0  # s, beyond which residuals are taken for independent
 SMOOTHED = 0.3  # s, of what is unexplained
 SHORTEST = 2.0  # s, of a flight from which anything can be told
 # Data tell a parameter whose standard error they have brought below this share of the prior's.
@@ -134,7 +138,8 @@ def fit(flights: Sequence[Recording], prior: GreyBox | None = None) -> Identifie
         raise ValueError('there is no flight to identify from')
     assumed = (prior or GreyBox()).vector
     prepared = [_Prepared(flight) for flight in flights]
-    blocks = np.concatenate([1000 * i + flight.blocks for i, flight in enumerate(prepared)])
+    ends = np.cumsum([len(flight.times) for flight in flights])[:-1]
+    steps = max(1, round(LAG / flights[0].time_step))
     weights, kappa = np.repeat(1 / _FLOOR, 3), 1.0
     vector = np.clip(assumed, LOW + 1e-6, HIGH - 1e-6)
     told = np.ones(len(vector), dtype=bool)
@@ -179,8 +184,7 @@ def fit(flights: Sequence[Recording], prior: GreyBox | None = None) -> Identifie
         slopes *= weights[:, None]
         hessian = np.einsum('tip,tiq->pq', slopes, slopes)
         gradients = np.einsum('tip,ti->tp', slopes, residual * weights)
-        kappa = _inflation(gradients, blocks, hessian)
-        covariance = np.linalg.inv(hessian / kappa + np.diag(DOUBT**-2.0))
+        kappa, covariance = _doubts(np.split(gradients, ends), steps, hessian)
     return Identified(
         GreyBox.from_vector(vector), covariance, told, (float(std[0]), float(std[1]))
     )
@@ -198,15 +202,36 @@ def unexplained(flight: Recording, box: GreyBox) -> np.ndarray:
     return (slope + savgol_filter(y, **smooth) / FORGET)[:-1]
 
 
-def _inflation(gradients: np.ndarray, blocks: np.ndarray, hessian: np.ndarray) -> float:
-    """Return kappa: how much more the blocks' gradients vary than those of white residuals."""
-    _, number = np.unique(blocks, return_inverse=True)
-    by_block = np.zeros((number.max() + 1, len(hessian)))
-    np.add.at(by_block, number, gradients * DOUBT)  # in units of the prior
-    values, axes = np.linalg.eigh(hessian * np.outer(DOUBT, DOUBT))
+def _doubts(
+    gradients: Sequence[np.ndarray], steps: int, hessian: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Return kappa and the covariance of the estimate; see the module's description.
+
+    Args:
+        gradients: (T, p) of each flight.
+        steps: of the largest lag.
+        hessian: (p, p), all flights'.
+    """
+    H = hessian * np.outer(DOUBT, DOUBT)  # in units of the prior
+    S = sum(_long_run(each * DOUBT, steps) for each in gradients)
+    values, axes = np.linalg.eigh(H)
     seen = values > 1e-8 * values[-1]
-    shares = (by_block @ axes[:, seen]) ** 2 / values[seen]
-    return max(1.0, float(shares.sum() / max(1, seen.sum())))
+    shares = np.einsum('ij,ik,kj->j', axes, S, axes)[seen] / values[seen]
+    kappa = max(1.0, float(shares.mean()))
+    p, independent = len(H), 1.5 * sum(map(len, gradients)) / steps
+    S = S + p / independent * kappa * H
+    spread = np.linalg.inv(H / kappa + np.eye(p))
+    covariance = spread @ (S / kappa**2 + np.eye(p)) @ spread
+    return kappa, covariance * np.outer(DOUBT, DOUBT)
+
+
+def _long_run(gradients: np.ndarray, steps: int) -> np.ndarray:
+    """Return the covariance (p, p) of the sum of gradients (T, p), with Bartlett's weights."""
+    found = gradients.T @ gradients
+    for lag in range(1, min(steps, len(gradients))):
+        shifted = (1 - lag / steps) * gradients[lag:].T @ gradients[:-lag]
+        found = found + shifted + shifted.T
+    return found
 
 
 class _Prepared:
@@ -214,7 +239,6 @@ class _Prepared:
 
     def __init__(self, flight: Recording) -> None:
         h = self.step = flight.time_step
-        self.blocks = ((flight.times - flight.times[0]) / BLOCK).astype(int)
         self.commands = flight.commands
         self.rates = flight.states[:, RATES]
         turn = rotation_matrix(flight.states[:, QUATERNION])

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hmpc_ros import disk
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.quadcopter import INPUT_NAMES, NU, NX, STATE_NAMES
 
@@ -37,28 +35,18 @@ class IdentificationError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Identification:
-    """An identified model and how well the data support it.
+    """An identified model and how well the data support it."""
 
-    Attributes:
-        model: The linear model.
-        samples: Number of steps it was fitted to.
-        residual_rms: Root mean square of the one-step error of each state, (12,), SI units.
-        residual_max: Largest one-step error of each state, (12,).
-        explained: Share of each state's *change* over a step that the model explains, (12,), at
-            most 1.
-        standard_error: Of the entries of [A B c], (12, 17), from the residuals.
-        condition: Condition number of the scaled regressors.
-        warnings: What makes the model doubtful, as sentences.
-    """
-
-    model: LinearModel
-    samples: int
+    model: LinearModel  #: the linear model
+    samples: int  #: number of steps it was fitted to
+    #: root mean square of the one-step error of each state, (12,), SI units
     residual_rms: NDArray[np.float64]
-    residual_max: NDArray[np.float64]
+    residual_max: NDArray[np.float64]  #: largest one-step error of each state, (12,)
+    #: share of each state's *change* over a step that the model explains, (12,), at most 1
     explained: NDArray[np.float64]
-    standard_error: NDArray[np.float64]
-    condition: float
-    warnings: tuple[str, ...]
+    standard_error: NDArray[np.float64]  #: of the entries of [A B c], (12, 17), from the residuals
+    condition: float  #: condition number of the scaled regressors
+    warnings: tuple[str, ...]  #: what makes the model doubtful, as sentences
 
 
 def identify(
@@ -151,21 +139,6 @@ def identify(
         condition=condition,
         warnings=tuple(warnings),
     )
-
-
-def load_arrays(path: Path | str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Read ``states`` (T+1, 12) and ``inputs`` (T, 4), in deviations, from a ``.npz`` file.
-
-    Raises:
-        IdentificationError: When the file cannot be read or lacks one of them.
-    """
-    try:
-        arrays = disk.read_arrays(path, {'states': (None, NX), 'inputs': (None, NU)})
-    except (OSError, ValueError) as error:
-        raise IdentificationError(
-            f'{path} holds no states and inputs: {disk.reason(error)}'
-        ) from error
-    return arrays['states'], arrays['inputs']
 
 
 def _stack(

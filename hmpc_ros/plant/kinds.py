@@ -35,22 +35,20 @@ class VehicleKind:
     Attributes:
         state_names, state_units: in the order of states (nx,).
         input_names, input_units: in the order of inputs (nu,).
-        nd: length of an error; less than nx where states have a quaternion.
-        difference: errors (..., nd) of states to others, both (..., nx).
-        retract: states (..., nx) whose difference to states is an error (..., nd).
-        quaternion: attitudes (..., 4), w first, body to world, of states.
-        trusted: says why a linear model is not to be trusted at a state (nx,) within a largest tilt
-            [rad]; empty where it is.
     """
 
     state_names: tuple[str, ...]
     state_units: tuple[str, ...]
     input_names: tuple[str, ...]
     input_units: tuple[str, ...]
-    nd: int
+    nd: int  #: length of an error; less than nx where states have a quaternion
+    #: errors (..., nd) of states to others, both (..., nx)
     difference: Callable[[Array, Array], Array]
+    #: states (..., nx) whose difference to states is an error (..., nd)
     retract: Callable[[Array, Array], Array]
-    quaternion: Callable[[Array], Array]
+    quaternion: Callable[[Array], Array]  #: attitudes (..., 4), w first, body to world, of states
+    #: says why a linear model is not to be trusted at a state (nx,) within a largest tilt [rad];
+    #: empty where it is
     trusted: Callable[[Array, float], str]
 
     @property

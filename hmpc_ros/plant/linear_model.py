@@ -16,22 +16,15 @@ _ARRAYS = {'A': (None, None), 'B': (None, None), 'c': (None,), 'hover_input': (N
 class LinearModel:
     """The model ``x+ = A x + B u + c`` in deviations (x from the goal, u from hover).
 
-    Attributes:
-        A: (nx, nx).
-        B: (nx, nu), per rad/s of rotor speed.
-        c: (nx,) one-step drift at the goal under the hover input.
-        time_step: [s].
-        hover_input: rotor speeds (nu,) [rad/s] that ``u`` is the deviation from.
-
     Raises:
         ValueError: an array has the wrong shape or is not finite, or the time step is not positive.
     """
 
-    A: np.ndarray
-    B: np.ndarray
-    c: np.ndarray
-    time_step: float
-    hover_input: np.ndarray
+    A: np.ndarray  #: (nx, nx)
+    B: np.ndarray  #: (nx, nu), per rad/s of rotor speed
+    c: np.ndarray  #: (nx,) one-step drift at the goal under the hover input
+    time_step: float  #: [s]
+    hover_input: np.ndarray  #: rotor speeds (nu,) [rad/s] that ``u`` is the deviation from
 
     def __post_init__(self) -> None:
         """Take private read-only copies and check them."""

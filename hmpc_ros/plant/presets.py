@@ -56,21 +56,13 @@ class NominalModel:
 
 @dataclass(frozen=True)
 class Preset:
-    """A vehicle by name.
+    """A vehicle by name."""
 
-    Attributes:
-        name: of the file.
-        airframe: what the autopilot knows.
-        model: what a controller assumes.
-        limits: what may be commanded.
-        constants: the same vehicle in RotorPy's terms (``quad_params``).
-    """
-
-    name: str
-    airframe: Airframe
-    model: NominalModel
-    limits: CommandLimits
-    constants: dict[str, Any]
+    name: str  #: of the file
+    airframe: Airframe  #: what the autopilot knows
+    model: NominalModel  #: what a controller assumes
+    limits: CommandLimits  #: what may be commanded
+    constants: dict[str, Any]  #: the same vehicle in RotorPy's terms (``quad_params``)
 
 
 def names() -> list[str]:

@@ -9,13 +9,13 @@ the "+" turned by 45 degrees to the left, of the front left, front right, back r
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import casadi as ca
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.odometry import quaternion_from_euler
 
@@ -66,37 +66,28 @@ class QuadcopterParameters:
         ValueError: a constant is not finite, or unphysical (which one and why is in the message).
     """
 
-    mass: float = field(default=0.468, metadata=about('mass', 'kg', 1e-3))
-    arm_length: float = field(default=0.225, metadata=about('centre to rotor', 'm', 1e-3))
-    rotor_inertia: float = field(
-        default=3.357e-5, metadata=about('inertia of a rotor about its axis', 'kg m^2', 0.0)
+    mass: float = parameter(0.468, 'mass', 'kg', 1e-3)
+    arm_length: float = parameter(0.225, 'centre to rotor', 'm', 1e-3)
+    rotor_inertia: float = parameter(3.357e-5, 'inertia of a rotor about its axis', 'kg m^2', 0.0)
+    thrust_coefficient: float = parameter(
+        2.98e-6, 'thrust of a rotor over its squared speed', 'N s^2', 1e-12
     )
-    thrust_coefficient: float = field(
-        default=2.98e-6, metadata=about('thrust of a rotor over its squared speed', 'N s^2', 1e-12)
+    drag_torque_coefficient: float = parameter(
+        1.14e-7, 'drag torque of a rotor over its squared speed', 'N m s^2', 1e-12
     )
-    drag_torque_coefficient: float = field(
-        default=1.14e-7,
-        metadata=about('drag torque of a rotor over its squared speed', 'N m s^2', 1e-12),
+    inertia: tuple[float, float, float] = parameter(
+        (4.856e-3, 4.856e-3, 8.801e-3), 'principal moments of inertia about x, y, z', 'kg m^2', 1e-9
     )
-    inertia: tuple[float, float, float] = field(
-        default=(4.856e-3, 4.856e-3, 8.801e-3),
-        metadata=about('principal moments of inertia about x, y, z', 'kg m^2', 1e-9),
+    linear_drag: tuple[float, float, float] = parameter(
+        (0.25, 0.25, 0.25), 'drag force over velocity, world x, y, z', 'N s/m', 0.0
     )
-    linear_drag: tuple[float, float, float] = field(
-        default=(0.25, 0.25, 0.25),
-        metadata=about('drag force over velocity, world x, y, z', 'N s/m', 0.0),
-    )
-    gravity: float = field(default=9.81, metadata=about('gravity', 'm/s^2', 1e-3))
-    frame: str = field(
-        default='plus',
-        metadata=about(
-            'where rotor_1 is: in front (plus) or front left (x); the others follow clockwise',
-            choices=FRAMES,
-        ),
-    )
-    rotor_directions: tuple[int, int, int, int] = field(
-        default=(-1, 1, -1, 1),
-        metadata=about('sign of the drag torque about z of rotor_1 ... rotor_4', low=-1, high=1),
+    gravity: float = parameter(9.81, 'gravity', 'm/s^2', 1e-3)
+    frame: str = parameter(
+        'plus', 'where rotor_1 is: in front (plus) or front left (x); the others follow clockwise',
+        choices=FRAMES,
+    )  # fmt: skip
+    rotor_directions: tuple[int, int, int, int] = parameter(
+        (-1, 1, -1, 1), 'sign of the drag torque about z of rotor_1 ... rotor_4', low=-1, high=1
     )
 
     def __post_init__(self) -> None:
@@ -282,15 +273,9 @@ class Quadcopter:
     def step(
         self, x: np.ndarray, u: np.ndarray, force: Sequence[float] = (0.0, 0.0, 0.0)
     ) -> np.ndarray:
-        """Advance one time step.
+        """Return the state (12,) after one time step under rotor speeds (4,) [rad/s].
 
-        Args:
-            x: state (12,).
-            u: rotor speeds (4,) [rad/s], held over the step.
-            force: external force (3,) [N] in the world frame, held over the step.
-
-        Returns:
-            The next state (12,), a new array.
+        The external force (3,) [N], world frame, and the speeds are held over the step.
         """
         return self._step(x, u, force)[0].reshape(NX)
 
@@ -302,14 +287,9 @@ class Quadcopter:
     def jacobians_along(
         self, states: np.ndarray, inputs: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the step's Jacobians at every point of a flight.
+        """Return A (T, 12, 12) and B (T, 12, 4) of the step along states (T, 12) and inputs (T, 4).
 
-        Args:
-            states: (T, 12); position and the frame's origin do not matter to the result.
-            inputs: rotor speeds (T, 4) [rad/s].
-
-        Returns:
-            A (T, 12, 12) and B (T, 12, 4).
+        Position and the frame's origin do not matter to the result.
         """
         steps = len(inputs)
         a, b = np.empty((steps, NX, NX)), np.empty((steps, NX, NU))

@@ -82,15 +82,10 @@ _WITHOUT_POSITION = np.delete(np.arange(N_FEATURES), _POSITION)
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """How well a flight was predicted before it was learned from, state by state.
+    """How well a flight was predicted before it was learned from, state by state."""
 
-    Attributes:
-        error: Mean square of the surrogate's one-step error, (12,).
-        linear_error: The same for the linear model that it corrects, (12,).
-    """
-
-    error: NDArray[np.float64]
-    linear_error: NDArray[np.float64]
+    error: NDArray[np.float64]  #: mean square of the surrogate's one-step error, (12,)
+    linear_error: NDArray[np.float64]  #: the same for the linear model that it corrects, (12,)
 
     @property
     def explained(self) -> float:
@@ -105,22 +100,16 @@ class Surrogate:
     Args:
         model: What is corrected; it stays the same while the surrogate learns.
         state_scale: Size of the states 3..11 that counts as 1, (9,): their bounds.
-        input_scale: The same for the inputs [rad/s].
 
     Attributes:
         flights: Number of flights learned from.
         choice: Index of the way that each state is predicted in, (12,).
     """
 
-    def __init__(
-        self,
-        model: LinearModel,
-        state_scale: NDArray[np.float64],
-        input_scale: float = INPUT_SCALE,
-    ) -> None:
+    def __init__(self, model: LinearModel, state_scale: NDArray[np.float64]) -> None:
         self.model = model
         self._scale = np.concatenate(
-            (np.full(3, POSITION_SCALE), state_scale, np.full(NU, input_scale))
+            (np.full(3, POSITION_SCALE), state_scale, np.full(NU, INPUT_SCALE))
         )
         self.flights = 0
         self._samples = 0

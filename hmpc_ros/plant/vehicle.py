@@ -2,11 +2,11 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.quadcopter import NU, NX, Quadcopter
 
 _VECTORS = {'wind_force': 3, 'process_noise_std': NX, 'measurement_noise_std': NX}
@@ -20,31 +20,20 @@ class Imperfections:
         ValueError: a value is negative, not finite or of the wrong length.
     """
 
-    motor_time_constant: float = field(
-        default=0.0,
-        metadata=about('first-order lag from commanded to actual rotor speed; 0: none', 's', 0.0),
+    motor_time_constant: float = parameter(
+        0.0, 'first-order lag from commanded to actual rotor speed; 0: none', 's', 0.0
     )
-    input_delay_steps: int = field(
-        default=0, metadata=about('control steps before a command reaches the motors', '', 0, 20)
+    input_delay_steps: int = parameter(
+        0, 'control steps before a command reaches the motors', '', 0, 20
     )
-    wind_force: tuple[float, ...] = field(
-        default=(0.0,) * 3, metadata=about('constant wind force, world frame', 'N')
+    wind_force: tuple[float, ...] = parameter((0.0,) * 3, 'constant wind force, world frame', 'N')
+    gust_std: float = parameter(0.0, 'standard deviation of the gust force per axis', 'N', 0.0)
+    gust_time_constant: float = parameter(1.0, 'correlation time of gusts', 's', 1e-3)
+    process_noise_std: tuple[float, ...] = parameter(
+        (0.0,) * NX, 'standard deviation of the noise added to each state at every step', low=0.0
     )
-    gust_std: float = field(
-        default=0.0, metadata=about('standard deviation of the gust force per axis', 'N', 0.0)
-    )
-    gust_time_constant: float = field(
-        default=1.0, metadata=about('correlation time of gusts', 's', 1e-3)
-    )
-    process_noise_std: tuple[float, ...] = field(
-        default=(0.0,) * NX,
-        metadata=about(
-            'standard deviation of the noise added to each state at every step', low=0.0
-        ),
-    )
-    measurement_noise_std: tuple[float, ...] = field(
-        default=(0.0,) * NX,
-        metadata=about('standard deviation of the noise on each measured state', low=0.0),
+    measurement_noise_std: tuple[float, ...] = parameter(
+        (0.0,) * NX, 'standard deviation of the noise on each measured state', low=0.0
     )
 
     def __post_init__(self) -> None:
@@ -72,10 +61,7 @@ class Vehicle:
     """
 
     def __init__(
-        self,
-        quadcopter: Quadcopter,
-        imperfections: Imperfections | None = None,
-        seed: int = 0,
+        self, quadcopter: Quadcopter, imperfections: Imperfections | None = None, seed: int = 0
     ) -> None:
         """Start flight 0 at the origin, at rest."""
         self.quadcopter = quadcopter
@@ -87,11 +73,9 @@ class Vehicle:
         self.reset(np.zeros(NX))
 
     def reset(self, x0: np.ndarray, flight: int | None = None) -> None:
-        """Begin a flight at a state, motors at hover speed, no gust.
+        """Begin a flight at a state (12,), motors at hover speed, no gust.
 
-        Args:
-            x0: initial state (12,).
-            flight: number of the flight, which selects its random numbers; the next one if None.
+        The number of the flight selects its random numbers; it is the next one if None.
 
         Raises:
             ValueError: the state has the wrong length or is not finite.

@@ -1,11 +1,11 @@
 """Winds that blow at simulated vehicles: constant, sinusoidal, turbulent; seeded."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 
 KINDS = ('none', 'constant', 'sinusoid', 'dryden')
 
@@ -19,19 +19,17 @@ class Wind:
             sense, or of no effect.
     """
 
-    kind: str = field(default='none', metadata=about('what blows', choices=KINDS))
-    mean: tuple[float, float, float] = field(
-        default=(0.0, 0.0, 0.0), metadata=about('mean wind, world frame', 'm/s')
+    kind: str = parameter('none', 'what blows', choices=KINDS)
+    mean: tuple[float, float, float] = parameter((0.0, 0.0, 0.0), 'mean wind, world frame', 'm/s')
+    amplitude: tuple[float, float, float] = parameter(
+        (1.0, 1.0, 1.0), 'of a sinusoid about the mean', 'm/s'
     )
-    amplitude: tuple[float, float, float] = field(
-        default=(1.0, 1.0, 1.0), metadata=about('of a sinusoid about the mean', 'm/s')
+    frequency: float = parameter(1.0, 'of a sinusoid', 'Hz', 1e-6, 1e3)
+    intensity: tuple[float, float, float] = parameter(
+        (1.0, 1.0, 1.0), 'standard deviation of gusts (dryden)', 'm/s', 0.0
     )
-    frequency: float = field(default=1.0, metadata=about('of a sinusoid', 'Hz', 1e-6, 1e3))
-    intensity: tuple[float, float, float] = field(
-        default=(1.0, 1.0, 1.0), metadata=about('standard deviation of gusts (dryden)', 'm/s', 0.0)
-    )
-    altitude: float = field(
-        default=2.0, metadata=about('height for which gusts are made: how long they are', 'm', 1e-3)
+    altitude: float = parameter(
+        2.0, 'height for which gusts are made: how long they are', 'm', 1e-3
     )
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ import platform
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from ctypes import c_int, c_void_p
+from ctypes import c_char_p, c_double, c_int, c_void_p
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 import casadi as ca
+import numpy as np
 
 from hmpc_ros.policy.solver_cache import load_or_build
 
@@ -38,13 +39,9 @@ _MISSING = (
 # acados' libraries have no rpath: loaded in the order of their dependencies, they need no
 # LD_LIBRARY_PATH. The optional QP solvers are there when acados was built with them.
 _LIBRARIES = (
-    'libblasfeo.so',
-    'libhpipm.so',
-    'libqpOASES_e.so.3.1',
-    'libdaqp.so',
-    'libosqp.so',
+    'libblasfeo.so', 'libhpipm.so', 'libqpOASES_e.so.3.1', 'libdaqp.so', 'libosqp.so',
     'libacados.so',
-)
+)  # fmt: skip
 
 
 class AcadosMissingError(ImportError):
@@ -177,11 +174,7 @@ def acados() -> _Acados:
 
 
 def cached_solver(
-    name: str,
-    formulate: Callable[[], Any],
-    module: str,
-    request: Any,
-    **ingredients: Any,
+    name: str, formulate: Callable[[], Any], module: str, request: Any, **ingredients: Any
 ) -> Any:
     """Return an ``AcadosOcpSolver``, generated and compiled if this machine has not done so yet.
 
@@ -239,6 +232,77 @@ def vectors(first: int | None, lengths: list[int]) -> list[int]:
         if first and all(m == length for m, length in zip(found, lengths, strict=True)):
             return [c_void_p.from_address(vector + 8).value or 0 for vector in vectors]
     raise RuntimeError('the solution of this acados lies in memory in a way that is not known')
+
+
+class GeneratedSolver:
+    """A generated solver of real-time iterations, called past acados' Python interface.
+
+    What is called at every solve has fixed memory and fixed arguments.
+
+    Args:
+        solver: the ``AcadosOcpSolver``.
+        name: of its model, with which the generated C functions begin.
+        nx: states.
+    """
+
+    def __init__(self, solver: Any, name: str, nx: int) -> None:
+        self._solver = solver
+        self._capsule = c_void_p(solver.capsule)
+        self._solve = getattr(solver.shared_lib, f'{name}_acados_solve')
+        self._solve.argtypes, self._solve.restype = [c_void_p], c_int
+        self._set, self._set_head = c_function(
+            solver, 'ocp_nlp_constraints_model_set', c_int, c_char_p, c_void_p
+        )
+        self._get, head = c_function(solver, 'ocp_nlp_get', c_char_p, c_void_p)
+        self._time, self._statistics = c_double(0.0), (c_double * 64)()
+        self._time_call = (*head, b'time_tot', ctypes.addressof(self._time))
+        self._statistics_call = (*head, b'statistics', ctypes.addressof(self._statistics))
+        self._x0 = np.zeros(nx)
+        x0 = c_void_p(self._x0.ctypes.data)
+        self._x0_calls = [(*self._set_head, 0, bound, x0) for bound in (b'lbx', b'ubx')]
+
+    def set_constraint(self, stage: int, field: bytes, values: np.ndarray) -> None:
+        """Set a bound of a stage."""
+        values = np.ascontiguousarray(values, dtype=float)
+        self._set(*self._set_head, stage, field, values.ctypes.data)
+
+    def outputs(self) -> Any:
+        """Return the pointers of ``ocp_nlp_out``, in all versions ux, z, pi, lam.
+
+        Each (ocp_nlp_common.h) is to one ``blasfeo_dvec`` a stage, see `vectors`, and all the data
+        lies in one allocation.
+        """
+        return ctypes.cast(self._solver.nlp_out, ctypes.POINTER(c_void_p))
+
+    def run(self, x0: np.ndarray) -> tuple[int, int, int, float]:
+        """Do one real-time iteration at x0 (nx,).
+
+        Returns:
+            acados' status (0: no error seen, which is no proof of a solution), HPIPM's own status
+            (0: converged) and iterations, and the time acados measured [s].
+        """
+        self._x0[:] = x0
+        lower, upper = self._x0_calls
+        self._set(*lower)
+        self._set(*upper)
+        status = self._solve(self._capsule)
+        self._get(*self._statistics_call)
+        self._get(*self._time_call)
+        # SQP_RTI logs a table with the rows (iteration, QP status, QP iterations) and two columns,
+        # before and after its one iteration.
+        qp_status, iterations = int(self._statistics[3]), int(self._statistics[5])
+        return status, qp_status, iterations, self._time.value
+
+    def reset(self) -> None:
+        """Forget the last solution and HPIPM's memory (needed after NaN)."""
+        self._solver.reset()
+
+
+def gathered(indices: list[np.ndarray], base: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a view of memory from an address on, and where in it numbers lie, all in one array."""
+    gather = np.concatenate(indices)
+    memory = (c_double * (int(gather.max()) + 1)).from_address(base)
+    return np.ctypeslib.as_array(memory), gather
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,39 +20,24 @@ if TYPE_CHECKING:
 SAME_COMMAND = 1e-2
 
 
-class Frame(Protocol):
-    """Where a flight is to go, as the frame in which its errors are."""
-
-    def deviation(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the errors (..., nd) of states (..., nx)."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Flight:
-    """What was measured and commanded during one flight of T steps.
+    """What was measured and commanded during one flight of T steps."""
 
-    Attributes:
-        states: Measured states, world frame, (T+1, nx); SI units in the vehicle's order.
-        inputs: Commands, (T, nu); SI units.
-        goal: Where the flight was to go, a `Frame`.
-        hover_input: Command at which the vehicle's model hovers, (nu,), or follows its reference,
-            (T, nu).
-        solutions: The MPC's solution at each step, (T,); empty when they were not kept. A vehicle
-            over ROS never sends them: ``resolve`` makes them from the measured states.
-        failed_steps: Steps that did not fly an MPC solution but a fallback command.
-        planned_steps: How many steps the flight should have had; None: as many as it has.
-        ended: Why the flight ended before its planned steps, empty when it did not.
-    """
-
+    #: measured states, world frame, (T+1, nx); SI units in the vehicle's order
     states: NDArray[np.float64]
-    inputs: NDArray[np.float64]
-    goal: Any
+    inputs: NDArray[np.float64]  #: commands, (T, nu); SI units
+    goal: Any  #: where the flight was to go; its ``deviation`` gives the errors (..., nd) of states
+    #: command at which the vehicle's model hovers, (nu,), or follows its reference, (T, nu)
     hover_input: NDArray[np.float64]
-    solutions: tuple[Solution, ...] = ()
+    #: the MPC's `Solution` at each step, (T,); empty when they were not kept. A vehicle over ROS
+    #: never sends them: ``resolve`` makes them from the measured states
+    solutions: tuple[Any, ...] = ()
+    #: steps that did not fly an MPC solution but a fallback command
     failed_steps: tuple[int, ...] = ()
+    #: how many steps the flight should have had; None: as many as it has
     planned_steps: int | None = None
-    ended: str = ''
+    ended: str = ''  #: why the flight ended before its planned steps, empty when it did not
 
     def __post_init__(self) -> None:
         steps, nu = len(self.inputs), self.hover_input.shape[-1]
@@ -91,7 +76,7 @@ def closed_loop(
     steps: int,
     answer: Callable[[NDArray[np.float64], int], Answer | str],
     advance: Callable[[NDArray[np.float64], NDArray[np.float64], int], NDArray[np.float64]],
-    goal: Frame,
+    goal: Any,
     hover_input: NDArray[np.float64],
     *,
     keep_solutions: bool = True,
@@ -102,9 +87,9 @@ def closed_loop(
     Args:
         x0: First state, (nx,).
         steps: T.
-        answer: Takes a state and its step to an input (nu,), the solution that it is of, if there
-            is one to keep, and whether it is a fallback's; or says why there is none, which ends
-            the flight.
+        answer: Takes a state and its step to an input (nu,), the solution that was found, if there
+            is one to keep, and whether the input is a fallback's; or says why there is none, which
+            ends the flight.
         advance: Takes a state, its answer and its step to the next state.
         goal: Of the flight.
         hover_input: Of the flight.
@@ -125,7 +110,7 @@ def closed_loop(
         inputs[t] = u
         if fallback:
             failed.append(t)
-        elif keep_solutions and solution is not None:
+        if keep_solutions and solution is not None:
             solutions.append(solution)
         states[t + 1] = x = advance(x, u, t)
     return Flight(

@@ -50,7 +50,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.policy.protocol import SolveStatus
 
 _NANOSECONDS = 1_000_000_000
@@ -88,12 +88,9 @@ class Reason(Enum):
 
 #: Messages with these reasons never become the controller's state.
 DROPPED = (
-    Reason.NOT_FINITE,
-    Reason.NOT_A_ROTATION,
-    Reason.WRONG_FRAME,
-    Reason.STAMP_WENT_BACK,
+    Reason.NOT_FINITE, Reason.NOT_A_ROTATION, Reason.WRONG_FRAME, Reason.STAMP_WENT_BACK,
     Reason.TOO_OLD,
-)
+)  # fmt: skip
 
 #: Reasons to go down the ladder.
 FALLBACKS = (Reason.SOLVE_FAILED, Reason.TILT, Reason.STATE_TIMEOUT)
@@ -158,25 +155,17 @@ class Pilot(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What to do about a state, or about the lack of one.
+    """What to do about a state, or about the lack of one."""
 
-    Attributes:
-        command: (4,) in the units of the pilot, finite and inside the limits; None: send nothing.
-        source: where the command comes from.
-        reason: why.
-        time: stamp [ns] of the state that is answered. A command from `tick` answers no state, and
-            must not be taken for the answer to one: its time is the last stamp and the whole steps
-            since then.
-        solution: what the pilot found, when it was asked and succeeded just now.
-        detail: a few words on a failure, for the log.
-    """
-
+    #: (4,) in the units of the pilot, finite and inside the limits; None: send nothing
     command: np.ndarray | None
-    source: Source
-    reason: Reason
+    source: Source  #: where the command comes from
+    reason: Reason  #: why
+    #: stamp [ns] of the state that is answered. A command from `tick` answers no state, and must
+    #: not be taken for the answer to one: its time is the last stamp and the whole steps since then
     time: int
-    solution: Any = None
-    detail: str = ''
+    solution: Any = None  #: what the pilot found, when it was asked and succeeded just now
+    detail: str = ''  #: a few words on a failure, for the log
 
 
 @dataclass(frozen=True)
@@ -187,41 +176,25 @@ class Safety:
         ValueError: a setting is out of its range.
     """
 
-    state_timeout: float = field(
-        default=0.5,
-        metadata=about(
-            'age of the last odometry (wall clock) beyond which the controller falls back',
-            's',
-            1e-3,
-        ),
+    state_timeout: float = parameter(
+        0.5, 'age of the last odometry (wall clock) beyond which the controller falls back',
+        's', 1e-3,
+    )  # fmt: skip
+    max_fallback_steps: int = parameter(
+        5, 'steps the shifted last plan is flown without a solution', low=0
     )
-    max_fallback_steps: int = field(
-        default=5,
-        metadata=about('steps the shifted last plan is flown without a solution', low=0),
+    max_hover_steps: int = parameter(
+        20, 'steps the hover command is sent after that, before the controller falls silent', low=0
     )
-    max_hover_steps: int = field(
-        default=20,
-        metadata=about(
-            'steps the hover command is sent after that, before the controller falls silent', low=0
-        ),
-    )
-    max_tilt: float = field(
-        default=1.0,
-        metadata=about(
-            'roll or pitch beyond which the linear model is not trusted with a solution',
-            'rad',
-            0.01,
-            1.5,
-        ),
-    )
-    clock_reset_threshold: float = field(
-        default=1.0,
-        metadata=about(
-            'a stamp that goes back by more than this is a restarted clock, by less an old message',
-            's',
-            0.0,
-        ),
-    )
+    max_tilt: float = parameter(
+        1.0, 'roll or pitch beyond which the linear model is not trusted with a solution',
+        'rad', 0.01, 1.5,
+    )  # fmt: skip
+    clock_reset_threshold: float = parameter(
+        1.0,
+        'a stamp that goes back by more than this is a restarted clock, by less an old message',
+        's', 0.0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         """Refuse settings with which there is no ladder."""
@@ -240,43 +213,27 @@ class Safety:
 
 @dataclass
 class Statistics:
-    """Everything the controller counts, since its start.
+    """Everything the controller counts, since its start."""
 
-    Attributes:
-        states: states accepted (neither dropped nor repeated).
-        solves: times the MPC was asked.
-        failures: solves that failed.
-        fallbacks: commands from the shifted plan or the hover command, by reason.
-        silences: times the ladder ended in no command.
-        timeouts: times the states stopped coming for longer than ``state_timeout``.
-        tilts: states tilted beyond ``max_tilt``.
-        repeats: states answered again.
-        missed_deadlines: answers that took longer than the pilot's time step.
-        new_runs: clock resets, see the rule at the top of this module.
-        ran_ahead: stamps that had run ahead, see there.
-        age_by_stamp: whether the age of states is told by their stamps too, see there.
-        dropped: messages dropped, by reason.
-        solve_time_median: of the last solves [s]; NaN before the first.
-        solve_time_p99: 99 % of the last solves took at most this [s]; NaN before the first.
-        state_age: age of the last accepted state [s]; inf before the first.
-    """
-
-    states: int = 0
-    solves: int = 0
-    failures: int = 0
-    silences: int = 0
-    timeouts: int = 0
-    tilts: int = 0
-    repeats: int = 0
-    missed_deadlines: int = 0
-    new_runs: int = 0
-    ran_ahead: int = 0
-    age_by_stamp: bool = False
+    states: int = 0  #: states accepted (neither dropped nor repeated)
+    solves: int = 0  #: times the MPC was asked
+    failures: int = 0  #: solves that failed
+    silences: int = 0  #: times the ladder ended in no command
+    timeouts: int = 0  #: times the states stopped coming for longer than ``state_timeout``
+    tilts: int = 0  #: states tilted beyond ``max_tilt``
+    repeats: int = 0  #: states answered again
+    missed_deadlines: int = 0  #: answers that took longer than the pilot's time step
+    new_runs: int = 0  #: clock resets, see the rule at the top of this module
+    ran_ahead: int = 0  #: stamps that had run ahead, see there
+    age_by_stamp: bool = False  #: whether the age of states is told by their stamps too, see there
+    #: commands from the shifted plan or the hover command, by reason
     fallbacks: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(FALLBACKS, 0))
+    #: messages dropped, by reason
     dropped: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(DROPPED, 0))
-    solve_time_median: float = math.nan
+    solve_time_median: float = math.nan  #: of the last solves [s]; NaN before the first
+    #: 99 % of the last solves took at most this [s]; NaN before the first
     solve_time_p99: float = math.nan
-    state_age: float = math.inf
+    state_age: float = math.inf  #: age of the last accepted state [s]; inf before the first
 
 
 class FlightController:
@@ -506,9 +463,7 @@ class FlightController:
             self._pilot.sent(command)
         return Answer(command, source, reason, present, detail=detail)
 
-    def _rung(
-        self, present: int, state: np.ndarray | None
-    ) -> tuple[np.ndarray | None, Source]:
+    def _rung(self, present: int, state: np.ndarray | None) -> tuple[np.ndarray | None, Source]:
         """Return the command of the rung that is reached, and which it is."""
         safety = self._safety
         if self._fallback_since is None:

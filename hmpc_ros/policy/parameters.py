@@ -26,22 +26,19 @@ class Block:
     """A named part of a policy.
 
     Attributes:
-        name: As in files and records.
-        shape: Of its numbers.
         lower, upper: The range of its entries: one number, or one for each.
-        scale: The change of an entry that counts as 1: probes, kicks and steps are measured in it.
         unit, meaning: For people.
-        learnable: Whether it is a part of theta.
     """
 
-    name: str
-    shape: tuple[int, ...]
+    name: str  #: as in files and records
+    shape: tuple[int, ...]  #: of its numbers
     lower: ArrayLike = -np.inf
     upper: ArrayLike = np.inf
+    #: the change of an entry that counts as 1: probes and steps are measured in it
     scale: float = 1.0
     unit: str = '1'
     meaning: str = ''
-    learnable: bool = True
+    learnable: bool = True  #: whether it is a part of theta
 
     @property
     def size(self) -> int:
@@ -148,18 +145,13 @@ class ParameterSpace:
 class Parameters:
     """All that decides what a policy commands.
 
-    Attributes:
-        space: The blocks.
-        theta: The learnable ones, (n,).
-        fixed: The others by name, each flat.
-
     Raises:
         ValueError: a block has another number of entries.
     """
 
-    space: ParameterSpace
-    theta: NDArray[np.float64]
-    fixed: Fixed = field(default_factory=dict)
+    space: ParameterSpace  #: the blocks
+    theta: NDArray[np.float64]  #: the learnable ones, (n,)
+    fixed: Fixed = field(default_factory=dict)  #: the others by name, each flat
 
     def __post_init__(self) -> None:
         if self.theta.shape != (self.space.size,):
@@ -195,4 +187,3 @@ class Parameters:
             else beside.get(block.name, np.empty(0)).tolist()
             for block in self.space.blocks
         }
-

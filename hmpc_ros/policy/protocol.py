@@ -88,18 +88,13 @@ class PolicyDerivative(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """How a plant goes on, with all that a policy keeps from one step to the next.
+    """How a plant goes on, with all that a policy keeps from one step to the next."""
 
-    Attributes:
-        A: By its state (T, nd, nd); what the policy is shown comes first.
-        B: By the input (T, nd, nu).
-        forcing: Directly by theta: its next state (T, nd, n); None: theta only moves inputs.
-        initial: Directly by theta: its first state (nd, n); None as before.
-    """
-
-    A: NDArray[np.float64]
-    B: NDArray[np.float64]
+    A: NDArray[np.float64]  #: by its state (T, nd, nd); what the policy is shown comes first
+    B: NDArray[np.float64]  #: by the input (T, nd, nu)
+    #: directly by theta: its next state (T, nd, n); None: theta only moves inputs
     forcing: NDArray[np.float64] | None = None
+    #: directly by theta: its first state (nd, n); None as before
     initial: NDArray[np.float64] | None = None
 
 

@@ -20,28 +20,21 @@ from hmpc_ros.ros import conversions
 
 @dataclass(frozen=True, eq=False)
 class CommandInterface:
-    """Topic, messages and arrays of a kind of vehicle.
+    """Topic, messages and arrays of a kind of vehicle."""
 
-    Attributes:
-        topic: of the commands.
-        message: their type; every one has a header.
-        kind: how states and commands are to be read.
-        read_state: writes what an odometry message describes into an array (nx,); raises
-            NotARotationError and leaves the array.
-        write_state: writes an array (nx,) at a time [ns] into an odometry message.
-        new_command: returns a message for ``write_command`` to fill again and again.
-        write_command: writes a command (nu,) that answers the odometry of a time [ns].
-        read_command: writes a message's command into an array (nu,); raises ValueError and leaves
-            the array.
-    """
-
-    topic: str
-    message: type
-    kind: VehicleKind
+    topic: str  #: of the commands
+    message: type  #: their type; every one has a header
+    kind: VehicleKind  #: how states and commands are to be read
+    #: writes what an odometry message describes into an array (nx,); raises NotARotationError and
+    #: leaves the array
     read_state: Callable[[Odometry, np.ndarray], None]
+    #: writes an array (nx,) at a time [ns] into an odometry message
     write_state: Callable[[np.ndarray, int, Odometry], None]
+    #: returns a message for ``write_command`` to fill again and again
     new_command: Callable[[], Any]
+    #: writes a command (nu,) that answers the odometry of a time [ns]
     write_command: Callable[[np.ndarray, int, Any], None]
+    #: writes a message's command into an array (nu,); raises ValueError and leaves the array
     read_command: Callable[[Any, np.ndarray], None]
 
     @property

@@ -29,7 +29,6 @@ from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from hmpc_ros.configuration import build
@@ -46,13 +45,10 @@ from hmpc_ros.policy.flight_controller import (
     Statistics,
 )
 from hmpc_ros.policy.solver_cache import CodeGenerationError
-from hmpc_ros.ros.conversions import (
-    NotARotationError,
-    goal_from_pose,
-    nanoseconds,
-)
+from hmpc_ros.ros.conversions import NotARotationError, goal_from_pose, nanoseconds
 from hmpc_ros.ros.parameters import NodeParameters, ros_type
 from hmpc_ros.ros.policies import POLICIES, Heard
+from hmpc_ros.ros.qos import HISTORY, LATCHED, NEWEST, RELIABLE
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.trial_lease import TrialLease
 
@@ -177,34 +173,22 @@ class Controller(LifecycleNode):
             self.get_logger().error(f'cannot set up the MPC: {error}')
             return TransitionCallbackReturn.FAILURE
         self._flight = FlightController(
-            pilot,
-            tuning.safety,
-            stamp_clock=lambda: 1e-9 * self.get_clock().now().nanoseconds,
+            pilot, tuning.safety, stamp_clock=lambda: 1e-9 * self.get_clock().now().nanoseconds
         )
 
-        # Of several states that wait, only the newest is worth an answer.
-        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         overridable = QoSOverridingOptions.with_default_policies
-        # A recorder that falls behind for a moment must not lose a command to the history's end.
-        history = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         self._command_publisher = self.create_lifecycle_publisher(
             self._interface.message,
             self._interface.topic,
-            history,
+            HISTORY,
             qos_overriding_options=overridable(),
-        )
-        latched = QoSProfile(
-            depth=1,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL,
         )
         self._tellers = [
             (
                 self.create_lifecycle_publisher(
                     told.message,
                     told.topic,
-                    latched if told.latched else newest,
+                    LATCHED if told.latched else NEWEST,
                     qos_overriding_options=overridable(),
                 ),
                 told,
@@ -213,17 +197,17 @@ class Controller(LifecycleNode):
         ]
         # Not a lifecycle publisher: that the controller is inactive is a diagnosis, too.
         self._diagnostics_publisher = self.create_publisher(
-            DiagnosticArray, '/diagnostics', reliable
+            DiagnosticArray, '/diagnostics', RELIABLE
         )
         odometry = self.create_subscription(
-            Odometry, 'odom', self._on_odometry, newest, qos_overriding_options=overridable()
+            Odometry, 'odom', self._on_odometry, NEWEST, qos_overriding_options=overridable()
         )
         goal = self.create_subscription(
-            PoseStamped, 'goal_pose', self._on_goal, newest, qos_overriding_options=overridable()
+            PoseStamped, 'goal_pose', self._on_goal, NEWEST, qos_overriding_options=overridable()
         )
         others = [
             self.create_subscription(
-                heard.message, heard.topic, functools.partial(self._on_heard, heard), newest
+                heard.message, heard.topic, functools.partial(self._on_heard, heard), NEWEST
             )
             for heard in self._policy.heard
         ]

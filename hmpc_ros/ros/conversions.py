@@ -17,6 +17,7 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectory
 
 from hmpc_ros.plant.odometry import (
     Four,
+    Three,
     euler_from_quaternion,
     quaternion_from_euler,
     to_body,
@@ -71,25 +72,30 @@ def state_from_odometry(message: Odometry, state: np.ndarray) -> None:
     Raises:
         NotARotationError: the orientation is finite but not of unit length; ``state`` is unchanged.
     """
-    pose = message.pose.pose
-    if not _is_rotation(pose.orientation):
+    found = _read(message)
+    if found is None:
         state[:] = _NAN_STATE
         return
-    q = pose.orientation
-    x, y, z, w = q.x, q.y, q.z, q.w
-    orientation = x, y, z, w
-    twist = message.twist.twist
-    linear, angular = twist.linear, twist.angular
-    position = pose.position
-    state[:] = (
-        position.x,
-        position.y,
-        position.z,
-        *to_world(orientation, linear.x, linear.y, linear.z),
-        *euler_from_quaternion(x, y, z, w),
-        angular.x,
-        angular.y,
-        angular.z,
+    position, velocity, quaternion, rates = found
+    state[:] = (*position, *velocity, *euler_from_quaternion(*quaternion), *rates)
+
+
+def _read(message: Odometry) -> tuple[Three, Three, Four, Three] | None:
+    """Return position, velocity (world), quaternion (xyzw) and body rates; None: no rotation.
+
+    Raises:
+        NotARotationError: see `_is_rotation`.
+    """
+    pose, twist = message.pose.pose, message.twist.twist
+    position, q, linear, angular = pose.position, pose.orientation, twist.linear, twist.angular
+    if not _is_rotation(q):
+        return None
+    quaternion = q.x, q.y, q.z, q.w
+    return (
+        (position.x, position.y, position.z),
+        to_world(quaternion, linear.x, linear.y, linear.z),
+        quaternion,
+        (angular.x, angular.y, angular.z),
     )
 
 
@@ -115,37 +121,18 @@ def rigid_body_from_odometry(message: Odometry, state: np.ndarray) -> None:
     Raises:
         NotARotationError: the orientation is finite but not of unit length; ``state`` is unchanged.
     """
-    pose, twist = message.pose.pose, message.twist.twist
-    position, q, linear, angular = pose.position, pose.orientation, twist.linear, twist.angular
-    if not _is_rotation(q):
+    found = _read(message)
+    if found is None:
         state[:] = math.nan
         return
-    state[:] = (
-        position.x,
-        position.y,
-        position.z,
-        *to_world((q.x, q.y, q.z, q.w), linear.x, linear.y, linear.z),
-        q.w,
-        q.x,
-        q.y,
-        q.z,
-        angular.x,
-        angular.y,
-        angular.z,
-    )
+    position, velocity, (x, y, z, w), rates = found
+    state[:] = (*position, *velocity, w, x, y, z, *rates)
 
 
 def odometry_from_rigid_body(state: np.ndarray, time: int, message: Odometry) -> None:
     """Write a state (13,) at ``time`` [ns] into an odometry message; its frame ids stay."""
-    px, py, pz, vx, vy, vz, qw, qx, qy, qz, p, q, r = state.tolist()
-    set_stamp(message.header.stamp, time)
-    pose, twist = message.pose.pose, message.twist.twist
-    position, orientation = pose.position, pose.orientation
-    position.x, position.y, position.z = px, py, pz
-    orientation.x, orientation.y, orientation.z, orientation.w = qx, qy, qz, qw
-    linear, angular = twist.linear, twist.angular
-    linear.x, linear.y, linear.z = to_body((qx, qy, qz, qw), vx, vy, vz)
-    angular.x, angular.y, angular.z = p, q, r
+    *position, vx, vy, vz, w, x, y, z, p, q, r = state.tolist()
+    _write(message, time, position, (vx, vy, vz), (x, y, z, w), (p, q, r))
 
 
 def odometry_from_state(state: np.ndarray, time: int, message: Odometry) -> None:
@@ -154,21 +141,30 @@ def odometry_from_state(state: np.ndarray, time: int, message: Odometry) -> None
     The way back through `state_from_odometry` gives the same state (to 1e-12) as long as the angles
     are in its range.
     """
-    # tolist() makes Python floats: a numpy or integer field would be sent as garbage.
-    px, py, pz, vx, vy, vz, roll, pitch, yaw, p, q, r = state.tolist()
+    *position, vx, vy, vz, roll, pitch, yaw, p, q, r = state.tolist()
+    quaternion = quaternion_from_euler(roll, pitch, yaw)
+    _write(message, time, position, (vx, vy, vz), quaternion, (p, q, r))
+
+
+def _write(
+    message: Odometry,
+    time: int,
+    position: Sequence[float],
+    velocity: Three,
+    quaternion: Four,
+    rates: Three,
+) -> None:
+    """Write into an odometry message what `_read` reads; Python floats, as rclpy checks no others.
+
+    A numpy or integer field would be sent as garbage.
+    """
     set_stamp(message.header.stamp, time)
     pose, twist = message.pose.pose, message.twist.twist
-    position, orientation, linear, angular = (
-        pose.position,
-        pose.orientation,
-        twist.linear,
-        twist.angular,
-    )
-    position.x, position.y, position.z = px, py, pz
-    quaternion = quaternion_from_euler(roll, pitch, yaw)
-    orientation.x, orientation.y, orientation.z, orientation.w = quaternion
-    linear.x, linear.y, linear.z = to_body(quaternion, vx, vy, vz)
-    angular.x, angular.y, angular.z = p, q, r
+    at, q, linear, angular = pose.position, pose.orientation, twist.linear, twist.angular
+    at.x, at.y, at.z = position
+    q.x, q.y, q.z, q.w = quaternion
+    linear.x, linear.y, linear.z = to_body(quaternion, *velocity)
+    angular.x, angular.y, angular.z = rates
 
 
 def new_rotor_command() -> JointState:
@@ -268,13 +264,9 @@ def set_rigid_body_path(states: np.ndarray, time: int, time_step: float, message
 def planned_state(
     plan: np.ndarray, time: int, step: float, frame_id: str
 ) -> MultiDOFJointTrajectory:
-    """Return the state that a plan comes to after its first step.
+    """Return the state that a plan (N+1, 14), ``step`` [s] apart, comes to after its first step.
 
-    Args:
-        plan: states (N+1, 14) as in `policy.tracking.solution`.
-        time: of the state that it answers [ns]; the message's stamp.
-        step: between two states [s].
-        frame_id: of the world.
+    The message is stamped with the ``time`` [ns] of the state that it answers.
 
     Returns:
         One point: pose, velocity (world) [m/s] and rates (body) [rad/s], acceleration (world)
@@ -377,12 +369,3 @@ def goal_from_pose(message: PoseStamped) -> Goal:
         raise NotARotationError(q.x, q.y, q.z, q.w)
     _, _, yaw = euler_from_quaternion(q.x, q.y, q.z, q.w)
     return Goal((position.x, position.y, position.z), yaw)
-
-
-def pose_from_goal(goal: Goal, message: PoseStamped) -> None:
-    """Write a goal into a pose; its header stays."""
-    position, orientation = message.pose.position, message.pose.orientation
-    position.x, position.y, position.z = goal.position
-    orientation.x, orientation.y, orientation.z, orientation.w = quaternion_from_euler(
-        0.0, 0.0, goal.yaw
-    )

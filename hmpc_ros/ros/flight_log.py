@@ -30,30 +30,19 @@ class _Message(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RecordedFlight:
-    """T steps of matched states and commands.
+    """T steps of matched states and commands."""
 
-    Attributes:
-        start: Stamp of the first state [ns].
-        time_step: [s].
-        states: (T+1, nx).
-        inputs: Commands (T, nu); input t answers state t.
-        answer_times: From the arrival of state t to that of its command at the recorder [s], (T,),
-            NaN where unknown.
-        held: Steps whose command is missing and was taken to be the one before.
-        repeated_states: Odometry messages that came more than once.
-        repeated_inputs: Commands that came more than once.
-        strays: Messages within the flight whose stamp is not on its grid of time steps.
-    """
-
-    start: int
-    time_step: float
-    states: NDArray[np.float64]
-    inputs: NDArray[np.float64]
+    start: int  #: stamp of the first state [ns]
+    time_step: float  #: [s]
+    states: NDArray[np.float64]  #: (T+1, nx)
+    inputs: NDArray[np.float64]  #: commands (T, nu); input t answers state t
+    #: from the arrival of state t to that of its command at the recorder [s], (T,), NaN where
+    #: unknown
     answer_times: NDArray[np.float64]
-    held: tuple[int, ...] = ()
-    repeated_states: int = 0
-    repeated_inputs: int = 0
-    strays: int = 0
+    held: tuple[int, ...] = ()  #: steps whose command is missing and was taken to be the one before
+    repeated_states: int = 0  #: odometry messages that came more than once
+    repeated_inputs: int = 0  #: commands that came more than once
+    strays: int = 0  #: messages within the flight whose stamp is not on its grid of time steps
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -107,11 +96,7 @@ class FlightLog:
         self._add(_Message(True, stamp, state, arrival))
 
     def add_input(
-        self,
-        stamp: int,
-        command: NDArray[np.float64],
-        arrival: float = np.nan,
-        signature: str = '',
+        self, stamp: int, command: NDArray[np.float64], arrival: float = np.nan, signature: str = ''
     ) -> None:
         """Take a command (nu,) that answers the state stamped ``stamp`` [ns].
 

@@ -4,8 +4,8 @@ What `hmpc_ros.learning.rollout.OfflineFlyer` does by calculation, this does by 
 give the controller the weights, bring the vehicle to the start, record T steps, and make sure that
 what was recorded was flown under these weights from the first step to the last.
 
-Weights on trial are only ever lent to the controller (`hmpc_ros.ros.trial_lease`): they are gone as
-soon as this process is.
+Weights on trial are only ever lent to the controller (`hmpc_ros.ros.lender`): they are gone as soon
+as this process is.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from hmpc_ros.policy.parameters import Parameters
 from hmpc_ros.ros.aligned_log import HOLE, AlignedLog
 from hmpc_ros.ros.command_interface import CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError
+from hmpc_ros.ros.lender import Lender
 from hmpc_ros.ros.parameter_client import NoAnswerError, ParameterClient, RefusedError, call
 from hmpc_ros.ros.procedure import Patience, Signal
 from hmpc_ros.ros.recorder import FlightRecorder
 from hmpc_ros.ros.reset_client import ResetClient, ResetRefusedError
+from hmpc_ros.ros.timings import Stopwatch
 from hmpc_ros.ros.trial_lease import LEASE
 from hmpc_ros.ros.trials import TRIALS, Trials
 
@@ -57,25 +59,6 @@ class OutOfReachError(NotFlownError):
 
 class NotAloneError(OutOfReachError):
     """Somebody else commands the vehicle, too: wait until he is gone before the next attempt."""
-
-
-@dataclass
-class Stopwatch:
-    """Where the time of an iteration went [s].
-
-    Attributes:
-        flight: from the answer to the reset to the last message of the flight.
-        parameters: until the controller had answered about its parameters.
-        reset: until the vehicle was at the start.
-    """
-
-    flight: float = 0.0
-    parameters: float = 0.0
-    reset: float = 0.0
-
-    def total(self) -> float:
-        """Return the sum."""
-        return self.flight + self.parameters + self.reset
 
 
 @dataclass(eq=False)
@@ -107,15 +90,12 @@ class RosFlyer:
 
     Attributes:
         envelope: where a flight is cut short.
-        stopwatch: where the time went since somebody replaced it last.
+        stopwatch: where the time goes.
+        weights: sets those of the controller.
     """
 
     def __init__(
-        self,
-        node: Node,
-        settings: Mapping[str, Any],
-        patience: Patience,
-        say: Say,
+        self, node: Node, settings: Mapping[str, Any], patience: Patience, say: Say
     ) -> None:
         self._node = node
         self._settings = settings
@@ -138,10 +118,10 @@ class RosFlyer:
         self._state_heard: Signal[None] = Signal()
         self._recording: _Recording | None = None
         self._flown: dict[str, Any] = {}  # of the controller: what may change, as it was found
-        self._accepted: dict[str, Any] = {}
-        self._lent: dict[str, Any] = {}
-        self._leased_at: float | None = None
         self.stopwatch = Stopwatch()
+        self.weights = Lender(
+            self._controller, settings['lease'], lambda: self._trials.staying(), self.stopwatch
+        )
 
     # -- getting to know each other ------------------------------------------------------------
 
@@ -245,68 +225,15 @@ class RosFlyer:
         """Return the controller's parameters that are learned for a policy's."""
         return self._trials.lent(parameters)
 
-    async def accept(self, policy: Mapping[str, Any]) -> None:
-        """Make weights the ones that stay, and that the controller always goes back to.
-
-        Args:
-            policy: the controller's parameters, see `policy`.
-
-        Raises:
-            OutOfReachError: the controller does not answer; they stay noted as accepted.
-            RefusedError: the controller does not take them.
-        """
-        self._accepted = dict(policy)
-        await self.restore()
-
-    async def restore(self) -> None:
-        """Give the controller the accepted weights, for good.
-
-        Raises:
-            OutOfReachError: the controller does not answer; its lease brings them back.
-        """
-        self._leased_at = None
-        started = time.monotonic()
-        try:
-            await self._controller.set(self._staying())
-        except NoAnswerError as error:
-            raise OutOfReachError(str(error)) from error
-        finally:
-            self.stopwatch.parameters += time.monotonic() - started
-
-    def restore_at_once(self) -> None:
-        """Send the accepted weights without waiting for an answer."""
-        self._leased_at = None
-        if self._accepted:
-            self._controller.send(self._staying())
-
-    def _staying(self) -> dict[str, Any]:
-        return {**self._accepted, LEASE: 0.0, **self._trials.staying()}
-
-    async def _lend(self, values: Mapping[str, Any]) -> None:
-        """Set the controller to what a flight needs, what is learned on loan."""
-        started = self._leased_at = time.monotonic()
-        try:
-            await self._controller.set({**values, LEASE: self._settings['lease']})
-        except NoAnswerError as error:
-            raise OutOfReachError(str(error)) from error
-        finally:
-            self.stopwatch.parameters += time.monotonic() - started
-
     def tick(self) -> None:
-        """Renew the lease while weights are on trial, and look who else commands the vehicle.
+        """Renew the lease of weights on trial, and look who else commands the vehicle.
 
         To be called from a timer.
         """
         recording = self._recording
         if recording is not None and self._node.count_publishers(self._commands) > 1:
             recording.rivals = recording.rivals or self._rivals()
-        now = time.monotonic()
-        silence = 0.0 if self._leased_at is None else now - self._leased_at
-        if silence > self._settings['lease']:
-            self._leased_at = None  # it has run out, and weights are not lent anew within a flight
-        elif silence > self._settings['lease'] / 4:
-            self._leased_at = now
-            self._controller.send({**self._lent, LEASE: self._settings['lease']})
+        self.weights.renew()
 
     # -- flights -------------------------------------------------------------------------------
 
@@ -326,14 +253,15 @@ class RosFlyer:
             if not self._resets:
                 await self._fly_to_start()
             newest = None if self._newest is None else self._newest[0]
-            self._lent = trials.lent(request.parameters)
-            lent = {**self._lent, **trials.chosen(request.task, newest)}
+            weights = trials.lent(request.parameters)
+            beside = trials.chosen(request.task, newest)
+            lent = {**weights, **beside}
             log = trials.log()
             recording = _Recording(log, signature({**self._flown, **lent}))
             self._recording = recording
             self._recorder.record(log)
             try:
-                await self._lend(lent)
+                await self.weights.lend(weights, beside)
             except RefusedError as error:
                 return self._not_begun(f'the controller refused the weights: {error}')
             if self._resets:
@@ -363,7 +291,7 @@ class RosFlyer:
         finally:
             self._recording = None
             self._recorder.record(None)
-            self.restore_at_once()
+            self.weights.restore_at_once()
 
     async def _flight(
         self, states: NDArray[np.float64], inputs: NDArray[np.float64], ended: str = ''
@@ -526,7 +454,7 @@ class RosFlyer:
         if '' in others:
             raise NotFlownError(
                 f'somebody else published on {self._commands} during the flight: commands came '
-                'that are not the controller\'s'
+                "that are not the controller's"
             )
         raise NotFlownError(
             'the weights, goal or limits of the controller changed during the flight, and changed '
@@ -538,7 +466,7 @@ class RosFlyer:
     async def _fly_to_start(self) -> None:
         """Fly to the start under the accepted weights, and wait until the vehicle has settled."""
         started = time.monotonic()
-        await self.restore()
+        await self.weights.restore()
         arrived: int | None = None
         complained = started
         while True:

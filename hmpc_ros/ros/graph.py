@@ -27,35 +27,24 @@ PATIENT: Mapping[str, ParameterValue] = {'state_timeout': 600.0}
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """One process of the graph.
+    """One process of the graph."""
 
-    Attributes:
-        executable: Name for ``ros2 run``.
-        module: Python module with the same ``main()``, for a machine without ``ros2 run``; empty
-            for a program that is not Python.
-        name: Node name.
-        package: ROS package of the executable.
-        namespace: Namespace, empty for the root.
-        parameter_files: ROS 2 parameter files, later ones win.
-        parameters: Values that win over the files, by parameter name.
-        remappings: Pairs of (topic, new topic).
-        arguments: Command line arguments that are not ROS arguments.
-        respawn: Whether ``ros2 launch`` starts it again when it ends. The end of any other node of
-            this package ends them all: a flight without its simulator or controller is none.
-        optional: Whether the others go on when it ends.
-    """
-
-    executable: str
+    executable: str  #: name for ``ros2 run``
+    #: Python module with the same ``main()``, for a machine without ``ros2 run``; empty for a
+    #: program that is not Python
     module: str
-    name: str
-    package: str = 'hmpc_ros'
-    namespace: str = ''
-    parameter_files: tuple[Path, ...] = ()
+    name: str  #: node name
+    package: str = 'hmpc_ros'  #: ROS package of the executable
+    namespace: str = ''  #: namespace, empty for the root
+    parameter_files: tuple[Path, ...] = ()  #: ROS 2 parameter files, later ones win
+    #: values that win over the files, by parameter name
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
-    remappings: tuple[tuple[str, str], ...] = ()
-    arguments: tuple[str, ...] = ()
+    remappings: tuple[tuple[str, str], ...] = ()  #: pairs of (topic, new topic)
+    arguments: tuple[str, ...] = ()  #: command line arguments that are not ROS arguments
+    #: whether ``ros2 launch`` starts it again when it ends. The end of any other node of this
+    #: package ends them all: a flight without its simulator or controller is none
     respawn: bool = False
-    optional: bool = False
+    optional: bool = False  #: whether the others go on when it ends
 
     def ros_arguments(self) -> list[str]:
         """Return the ``--ros-args ...`` that tell rclpy all of the above."""
@@ -150,24 +139,15 @@ def learning(
     steps: int | None = None,
     namespace: str = '',
     use_sim_time: bool = False,
-    visualizer: bool = False,
     rviz: bool = False,
     web: bool = False,
     only_learner: bool = False,
 ) -> list[NodeSpec]:
     """List the processes of a learning run: those of a simulated flight, and the learner.
 
-    Args:
-        config: As for `simulation`.
-        parameters: As for `simulation`.
-        steps: T, if not as the parameter file says; the simulator holds after as many, until the
-            next reset.
-        namespace: As for `simulation`.
-        use_sim_time: As for `simulation`.
-        visualizer: As for `simulation`.
-        rviz: As for `simulation`.
-        web: As for `simulation`.
-        only_learner: Start the learner beside nodes that run already.
+    A flight has ``steps``, if not as many as the parameter file says; the simulator holds after
+    them. With ``only_learner`` it is started beside nodes that run already. The other arguments are
+    those of `simulation`.
 
     Raises:
         FileNotFoundError: the parameter file does not exist.
@@ -178,9 +158,7 @@ def learning(
     values = given.pop('learner', {})
     if steps is not None:
         values['steps'] = steps
-    learner = replace(
-        _ours('learner', file, values, namespace, use_sim_time=False), respawn=True
-    )
+    learner = replace(_ours('learner', file, values, namespace, use_sim_time=False), respawn=True)
     if only_learner:
         return [learner]
     whole = _configured(file, given)
@@ -197,16 +175,13 @@ def learning(
         {**given, 'simulator': simulator},
         namespace=namespace,
         use_sim_time=use_sim_time,
-        visualizer=visualizer,
         rviz=rviz,
         web=web,
     )
     return [*nodes, learner]
 
 
-def _configured(
-    file: Path, overrides: Mapping[str, Mapping[str, ParameterValue]]
-) -> Configuration:
+def _configured(file: Path, overrides: Mapping[str, Mapping[str, ParameterValue]]) -> Configuration:
     """Return all values of a parameter file with others instead of some, by node."""
     from hmpc_ros.configuration.files import Configuration, load
 
@@ -236,11 +211,7 @@ def _agreed(
 
 
 def _ours(
-    name: str,
-    file: Path,
-    values: Mapping[str, ParameterValue],
-    namespace: str,
-    use_sim_time: bool,
+    name: str, file: Path, values: Mapping[str, ParameterValue], namespace: str, use_sim_time: bool
 ) -> NodeSpec:
     """Describe a node of this package with its parameters."""
     # In a parameter file `controller:` means /controller and nothing else: in a namespace ROS would
@@ -279,12 +250,8 @@ def vehicle(
 ) -> list[NodeSpec]:
     """List the processes that fly a vehicle through its autopilot: controller and adapter.
 
-    Args:
-        adapter: ``mavlink_adapter``, ``mavros_adapter``, ``px4_adapter`` or ``crazyflie_adapter``.
-        config: As for `simulation`.
-        parameters: As for `simulation`.
-        namespace: As for `simulation`.
-        web: As for `simulation`.
+    The adapter is ``mavlink_adapter``, ``mavros_adapter``, ``px4_adapter`` or
+    ``crazyflie_adapter``; the other arguments are those of `simulation`.
 
     Raises:
         FileNotFoundError: the parameter file does not exist.

@@ -24,7 +24,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
@@ -32,12 +31,12 @@ from std_srvs.srv import Trigger
 from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.configuration.tables import LEARNER
 from hmpc_ros.learning.requests import FlightRequest
-from hmpc_ros.learning.results import Record, ResultsError, ResultsFolder, number, recorded
+from hmpc_ros.learning.results import Record, ResultsError, number, recorded
 from hmpc_ros.learning.summary import best_record
-from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.learning.training import TrainingRun, open_run
 from hmpc_ros.ros.flight_topics import flight_topics
-from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer, Stopwatch
-from hmpc_ros.ros.parameter_client import RefusedError
+from hmpc_ros.ros.flyer import NotFlownError, OutOfReachError, RosFlyer
+from hmpc_ros.ros.parameter_client import NoAnswerError, RefusedError
 from hmpc_ros.ros.parameters import NodeParameters
 from hmpc_ros.ros.procedure import Patience, Procedure, Signal
 from hmpc_ros.ros.progress import (
@@ -54,6 +53,7 @@ from hmpc_ros.ros.progress import (
     progress_from_message,
     status_from_progress,
 )
+from hmpc_ros.ros.qos import LATCHED, RELIABLE
 from hmpc_ros.ros.recording import Recording, RecordingError, Topic
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.timings import append_timing
@@ -93,26 +93,20 @@ class Learner(Node):
         super().__init__('learner', start_parameter_services=False)
         settings = NodeParameters(self, LEARNER, learner.check, lambda _nothing: None)
         self._settings = settings
-        latched = QoSProfile(
-            depth=1,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL,
-        )
-        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        self._policy_publisher = self.create_publisher(Float64MultiArray, '~/policy', latched)
-        self._progress_publisher = self.create_publisher(DiagnosticArray, '~/progress', latched)
-        self._history_publisher = self.create_publisher(Float64MultiArray, '~/history', latched)
-        self._identified_publisher = self.create_publisher(JointState, '~/identified', latched)
+        self._policy_publisher = self.create_publisher(Float64MultiArray, '~/policy', LATCHED)
+        self._progress_publisher = self.create_publisher(DiagnosticArray, '~/progress', LATCHED)
+        self._history_publisher = self.create_publisher(Float64MultiArray, '~/history', LATCHED)
+        self._identified_publisher = self.create_publisher(JointState, '~/identified', LATCHED)
         self._diagnostics_publisher = self.create_publisher(
-            DiagnosticArray, '/diagnostics', reliable
+            DiagnosticArray, '/diagnostics', RELIABLE
         )
         self._drawn = {
-            name: self.create_publisher(Float64, f'~/progress/{name}', reliable) for name in DRAWN
+            name: self.create_publisher(Float64, f'~/progress/{name}', RELIABLE) for name in DRAWN
         }
         # Where all learners of one controller hear each other, whatever their names are.
         meeting = f'{settings["controller"]}/learner'
-        self._meeting_publisher = self.create_publisher(DiagnosticArray, meeting, latched)
-        self.create_subscription(DiagnosticArray, meeting, self._on_learner, latched)
+        self._meeting_publisher = self.create_publisher(DiagnosticArray, meeting, LATCHED)
+        self.create_subscription(DiagnosticArray, meeting, self._on_learner, LATCHED)
         self.create_service(Trigger, '~/start', self._on_start)
         self.create_service(Trigger, '~/stop', self._on_stop)
 
@@ -226,21 +220,16 @@ class Learner(Node):
             )
             self._training = training
             self._flyer.envelope = training.envelope
-            results = resources.enter_context(
-                ResultsFolder(self._settings['results'], training.header)
-            )
-            results.refuse_another_run(training.header)
+            training_run = resources.enter_context(
+                open_run(
+                    self._settings['results'], training.header, training.rule, training.objective,
+                    training.start, iterations=self._settings['iterations'],
+                    flights=self._settings['flights'],
+                )
+            )  # fmt: skip
+            results = training_run.results
             accepted = [r for r in results.iterations if r['accepted']]
             self._accepted = self._policy_of(accepted[-1] if accepted else results.header)
-            training_run = TrainingRun(
-                training.rule,
-                training.objective,
-                training.start,
-                results,
-                iterations=self._settings['iterations'],
-                seed=self._settings['seed'],
-                flights=self._settings['flights'] or None,
-            )
             self._recall(training_run)
             self._record()
             await self._hand_over(self._accepted)
@@ -256,7 +245,7 @@ class Learner(Node):
 
     async def _fly_all(self, training_run: TrainingRun) -> None:
         repeats, gradient, begun = 0, 0.0, time.monotonic()
-        self._flyer.stopwatch = Stopwatch()
+        self._flyer.stopwatch.restart()
         while (request := training_run.next_request()) is not None:
             if self._stop_wanted:
                 await self._pause(training_run)
@@ -292,7 +281,7 @@ class Learner(Node):
                 await self._keep(training_run, record)
                 self._note_times(record, time.monotonic() - begun, gradient)
                 gradient, begun = 0.0, time.monotonic()
-                self._flyer.stopwatch = Stopwatch()
+                self._flyer.stopwatch.restart()
 
     async def _report(
         self, training_run: TrainingRun, request: FlightRequest, flight: Any
@@ -339,13 +328,13 @@ class Learner(Node):
         """Make weights the controller's own, and publish them."""
         while True:
             try:
-                await self._flyer.accept(policy)
+                await self._flyer.weights.accept(policy)
                 break
             except RefusedError as error:
                 raise CannotGoOnError(
                     f'the controller refused accepted weights: {error}'
                 ) from error
-            except OutOfReachError as error:
+            except NoAnswerError as error:
                 self._warn(str(error))
                 await self._reconnect()
         self._policy_publisher.publish(policy_message(policy))
@@ -357,9 +346,9 @@ class Learner(Node):
             values = await self._flyer.connect()
             self._training.refuse_another_controller(values)
             try:
-                await self._flyer.restore()
+                await self._flyer.weights.restore()
                 return
-            except OutOfReachError as error:
+            except NoAnswerError as error:
                 self._wait_for(str(error))
             except RefusedError as error:
                 raise CannotGoOnError(
@@ -395,7 +384,7 @@ class Learner(Node):
     def _stop_for(self, reason: str) -> None:
         """Say why learning stops, and leave the vehicle under the accepted weights."""
         self.get_logger().error(f'learning stops: {reason}')
-        self._flyer.restore_at_once()
+        self._flyer.weights.restore_at_once()
         self._tell(STOPPED, reason)
 
     # -- telling -------------------------------------------------------------------------------
@@ -511,7 +500,7 @@ class Learner(Node):
     def destroy_node(self) -> None:
         """Give the controller its accepted weights back, as far as that is still possible."""
         with contextlib.suppress(Exception):
-            self._flyer.restore_at_once()
+            self._flyer.weights.restore_at_once()
         if self._recording is not None:
             self._recording.close()
         super().destroy_node()

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.srv import GetParameters, SetParametersAtomically
-from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter as RosParameter
-from rclpy.parameter import parameter_value_to_python
-from rclpy.qos import QoSProfile
 
+from hmpc_ros.configuration.tables import TABLES
 from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.flight_log import FlightLog, IncompleteFlightError, RecordedFlight
 from hmpc_ros.ros.graph import NodeSpec
-from hmpc_ros.ros.parameter_client import NoAnswerError, RefusedError
+from hmpc_ros.ros.parameter_client import ParameterClient
+from hmpc_ros.ros.procedure import Patience, Procedure, Signal
+from hmpc_ros.ros.qos import RELIABLE
 from hmpc_ros.ros.recorder import FlightRecorder
 from hmpc_ros.ros.reset_client import ResetClient, ResetRefusedError
 from hmpc_ros.ros.runner import DiscoveryError, LocalRunner, Reader
@@ -42,6 +40,7 @@ ANSWER_TIMEOUT = 15.0  # s
 DIAGNOSTICS_TIMEOUT = 2.5  # s
 
 Progress = Callable[[str, int], None]
+T = TypeVar('T')
 
 
 class Listener(Protocol):
@@ -54,22 +53,15 @@ class Listener(Protocol):
         """Let go of it."""
 
 
-
 @dataclass(frozen=True, eq=False)
 class LocalFlight:
-    """A recorded flight and what the controller says about it.
+    """A recorded flight and what the controller says about it."""
 
-    Attributes:
-        record: states and commands.
-        diagnostics: last values of ``/diagnostics`` by status name.
-        wall_time: how long the flight took [s].
-        signatures: of what its commands were found with.
-    """
-
-    record: RecordedFlight
+    record: RecordedFlight  #: states and commands
+    #: last values of ``/diagnostics`` by status name
     diagnostics: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    wall_time: float = 0.0
-    signatures: frozenset[str] = frozenset()
+    wall_time: float = 0.0  #: how long the flight took [s]
+    signatures: frozenset[str] = frozenset()  #: of what its commands were found with
 
 
 def fly(
@@ -82,7 +74,6 @@ def fly(
     hold_missing: bool = False,
     reader: Reader | None = None,
     progress: Progress = lambda _stage, _step: None,
-    connect_timeout: float = CONNECT_TIMEOUT,
     environment: Mapping[str, str] | None = None,
 ) -> LocalFlight:
     """Start the nodes, fly one flight, and end the nodes.
@@ -96,7 +87,6 @@ def fly(
         hold_missing: see `FlightLog.flight`; for flights at the pace of the wall clock.
         reader: receives the nodes' output, see `LocalRunner`.
         progress: is called with the stage ("starting", "flying") and the step reached.
-        connect_timeout: [s] until everything must talk.
         environment: variables to add for the nodes and for this process's part in their graph.
 
     Raises:
@@ -106,12 +96,7 @@ def fly(
     """
     progress('starting', 0)
     with open_flights(
-        nodes,
-        interface=interface,
-        listeners=listeners,
-        reader=reader,
-        connect_timeout=connect_timeout,
-        environment=environment,
+        nodes, interface=interface, listeners=listeners, reader=reader, environment=environment
     ) as flights:
         flown = flights.fly(steps, time_step, hold_missing=hold_missing, progress=progress)
         return replace(flown, diagnostics=flights.diagnostics())
@@ -124,7 +109,6 @@ def open_flights(
     interface: CommandInterface = ROTORS,
     listeners: Sequence[Listener] = (),
     reader: Reader | None = None,
-    connect_timeout: float = CONNECT_TIMEOUT,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[LocalFlights]:
     """Start the nodes, and end them after the last flight; arguments and errors as for `fly`."""
@@ -138,7 +122,7 @@ def open_flights(
             stack.callback(listener.close)
             listener.listen(node)
         flights = LocalFlights(runner, node, executor, interface)
-        flights.connect(connect_timeout)
+        flights.connect(CONNECT_TIMEOUT)
         yield flights
 
 
@@ -170,19 +154,16 @@ def _interrupt_deferred() -> Iterator[None]:
 class RunningNodes:
     """Talks to nodes that run: their parameters, and what they report of themselves.
 
-    Args:
-        runner: of the nodes.
-        node: of this process.
-        executor: which spins it.
+    Does so by a node of this process and the executor that spins it.
     """
 
     def __init__(self, runner: LocalRunner, node: Node, executor: Executor) -> None:
         self._runner, self._node, self._executor = runner, node, executor
         self._diagnostics: dict[str, dict[str, str]] = {}
         self._reports = 0
-        node.create_subscription(
-            DiagnosticArray, '/diagnostics', self._on_diagnostics, QoSProfile(depth=10)
-        )
+        self._patience = Patience()
+        self._remotes: dict[str, ParameterClient] = {}
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, RELIABLE)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self._reports += 1
@@ -211,41 +192,38 @@ class RunningNodes:
             RefusedError: it refuses; the message is its reason.
             NoAnswerError: it does not answer.
         """
-        request = SetParametersAtomically.Request(
-            parameters=[
-                RosParameter(name, value=value).to_parameter_msg()
-                for name, value in values.items()
-            ]
-        )
-        service = f'{node}/set_parameters_atomically'
-        result = self._call(SetParametersAtomically, service, request).result
-        if not result.successful:
-            raise RefusedError(result.reason)
+        self._ask(self._remote(node).set(values))
 
     def parameters(self, node: str, names: Sequence[str]) -> dict[str, Any]:
         """Return parameters of a node by name; raises NoAnswerError."""
-        request = GetParameters.Request(names=list(names))
-        answer = self._call(GetParameters, f'{node}/get_parameters', request)
-        values = [parameter_value_to_python(value) for value in answer.values]
-        return {
-            name: list(value) if isinstance(value, Sequence | array) and not isinstance(value, str)
-            else value
-            for name, value in zip(names, values, strict=True)
-        }  # fmt: skip
+        return self._ask(self._remote(node).get(names))
 
-    def _call(self, kind: Any, name: str, request: Any) -> Any:
-        client: Client = self._node.create_client(kind, name)
-        try:
-            if not self.spin_until(client.service_is_ready, ANSWER_TIMEOUT):
-                raise NoAnswerError(f'nobody offers the service {name}')
-            answer = client.call_async(request)
-            if not self.spin_until(answer.done, ANSWER_TIMEOUT):
-                raise NoAnswerError(
-                    f'no answer from the service {name} within {ANSWER_TIMEOUT:g} s'
-                )
-            return answer.result()
-        finally:
-            self._node.destroy_client(client)
+    def _remote(self, node: str) -> ParameterClient:
+        """Return what asks a node, as soon as it is there."""
+        if node not in self._remotes:
+            self._remotes[node] = ParameterClient(
+                self._node, node, TABLES[node], self._patience, ANSWER_TIMEOUT
+            )
+        self.spin_until(lambda: self._remotes[node].ready, ANSWER_TIMEOUT)
+        return self._remotes[node]
+
+    def _ask(self, question: Coroutine[Signal, None, T]) -> T:
+        """Spin until a question is answered."""
+        answers: list[T] = []
+        ended: list[BaseException | None] = []
+
+        async def ask() -> None:
+            answers.append(await question)
+
+        def over() -> bool:
+            self._patience.check()
+            return bool(ended)
+
+        Procedure(ask(), ended.append)
+        self.spin_until(over, math.inf)
+        if ended[0] is not None:
+            raise ended[0]
+        return answers[0]
 
     def diagnostics(self) -> Mapping[str, Mapping[str, str]]:
         """Return what nodes report of themselves, with all that was flown until now."""
@@ -256,14 +234,7 @@ class RunningNodes:
 
 
 class LocalFlights(RunningNodes):
-    """Flies with nodes that run, one flight after the other.
-
-    Args:
-        runner: of the nodes.
-        node: the recorder's.
-        executor: which spins it.
-        interface: of the vehicle that is flown.
-    """
+    """Flies with nodes that run, one flight after the other; the node is the recorder's."""
 
     def __init__(
         self, runner: LocalRunner, node: Node, executor: Executor, interface: CommandInterface

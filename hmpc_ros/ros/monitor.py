@@ -11,15 +11,10 @@ from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rclpy.executors import Executor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float64MultiArray
 
-from hmpc_ros.ros.progress import (
-    COLUMNS,
-    Progress,
-    history_from_message,
-    progress_from_message,
-)
+from hmpc_ros.ros.progress import COLUMNS, Progress, history_from_message, progress_from_message
+from hmpc_ros.ros.qos import LATCHED
 from hmpc_ros.ros.spinning import open_node
 
 
@@ -38,13 +33,8 @@ class Monitor:
         self.history: NDArray[np.float64] = np.empty((0, len(COLUMNS)))
         self.heard_at = -np.inf
         self._executor = executor
-        latched = QoSProfile(
-            depth=1,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL,
-        )
-        node.create_subscription(DiagnosticArray, f'{learner}/progress', self._on_progress, latched)
-        node.create_subscription(Float64MultiArray, f'{learner}/history', self._on_history, latched)
+        node.create_subscription(DiagnosticArray, f'{learner}/progress', self._on_progress, LATCHED)
+        node.create_subscription(Float64MultiArray, f'{learner}/history', self._on_history, LATCHED)
 
     def _on_progress(self, message: DiagnosticArray) -> None:
         self.progress = progress_from_message(message)

@@ -49,17 +49,10 @@ async def call(client: Client, request: Any, patience: Patience, seconds: float)
 
 
 class ParameterClient:
-    """The parameters of another node, as far as a table declares them.
+    """The parameters of another node, as far as a table declares them, answered within ``seconds``.
 
     Not rclpy's own ``AsyncParameterClient``: that opens six services where two are needed, cannot
     give up a request that nobody answers, and sends an empty list without its type.
-
-    Args:
-        node: the caller's.
-        remote: name of the other node.
-        table: the declarations by name.
-        patience: ends waits.
-        seconds: how long an answer may take [s].
     """
 
     def __init__(

@@ -13,6 +13,9 @@ command, and a request with a type that there is none of ends the process. Here 
     Only when they do not go together as they are, ``set_parameters`` tries each by itself, as ROS
     has it;
 *   refused in words where rclpy raises.
+
+What is left: rclpy unpacks a request in one go and lets no other thread work meanwhile, some 0.02
+ms of computing time for each value of ``policy.q``, 0.1 s for 5,000 of them.
 """
 
 from __future__ import annotations
@@ -57,9 +60,6 @@ class ParameterDoor:
 
     Serves from the moment that an executor spins the node, until `close`, which must come before
     the node is destroyed.
-
-    Args:
-        node: whose parameters.
     """
 
     def __init__(self, node: Node) -> None:

@@ -45,34 +45,23 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Told:
-    """A topic on which a policy tells about its solutions.
+    """A topic on which a policy tells about its solutions."""
 
-    Attributes:
-        topic: its name.
-        message: its type.
-        make: returns the message about an answer that was solved, or None.
-        latched: whether it is published, and kept for those who join late, although nobody listens.
-    """
-
-    topic: str
-    message: type
-    make: Callable[[Answer], Any]
+    topic: str  #: its name
+    message: type  #: its type
+    make: Callable[[Answer], Any]  #: returns the message about an answer that was solved, or None
+    #: whether it is published, and kept for those who join late, although nobody listens
     latched: bool = False
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A topic that a policy listens to.
+    """A topic that a policy listens to."""
 
-    Attributes:
-        topic: its name.
-        message: its type, with a header, or a header itself.
-        take: takes a message in and says what became of it, if it is worth a word; raises
-            ValueError with a sentence.
-    """
-
-    topic: str
-    message: type
+    topic: str  #: its name
+    message: type  #: its type, with a header, or a header itself
+    #: takes a message in and says what became of it, if it is worth a word; raises ValueError with
+    #: a sentence
     take: Callable[[Any], str]
 
 
@@ -239,10 +228,7 @@ class TrackingPolicy:
         # A process' first solve takes longer than a control period: not in flight.
         policy.solve(resting_state(), Window(self._reference, 0.0))
         self._pilot = TrackingPilot(
-            policy,
-            self._reference,
-            _stamp(self._begin),
-            build_tracking.pace(values),
+            policy, self._reference, _stamp(self._begin), build_tracking.pace(values)
         )
         self.apply(prepared)
         return self._pilot
@@ -324,9 +310,9 @@ class TrackingPolicy:
         goes_on = count == _SHOWN
         self._shown_until = now + _SHOWN_STEP * (count - 2) if goes_on else math.inf
         samples = reference.sample(now + _SHOWN_STEP * np.arange(count))
-        states = np.array([
-            resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)
-        ])
+        states = np.array(
+            [resting_state(*each) for each in zip(samples.position, samples.yaw, strict=True)]
+        )
         path = new_path(self._frame_id, count)
         set_rigid_body_path(states, answer.time + round(1e9 * (now - time)), _SHOWN_STEP, path)
         return path

@@ -89,11 +89,7 @@ class Procedure:
 
 
 class Patience:
-    """Ends waits that take too long. One procedure waits for one thing at a time.
-
-    Args:
-        clock: monotonic [s].
-    """
+    """Ends waits that take too long. One procedure waits for one thing at a time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

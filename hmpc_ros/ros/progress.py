@@ -46,52 +46,36 @@ class Progress:
     """The state of a learner; numbers are NaN where there is none yet.
 
     Attributes:
-        state: ``waiting`` (for others), ``learning``, ``paused``, ``done`` or ``stopped`` (by an
-            error).
-        message: A sentence about it.
-        learner: Tells this process from every other.
-        iteration: Finished iterations.
-        iterations: Iterations in total.
-        flight: Purpose of the flight under way.
         C, V, J: Costs of the last nominal flight.
-        best: Lowest J of accepted weights.
-        trust: eta_k of the last iteration; of the rule few_flights, the share of the measured
-            changes of J that had been predicted; of trust_region, the surrogate's in the estimate
-            by which the last candidate was judged.
         predicted_change, measured_change: Of J by the last candidate, as foretold and as flown.
-        step_size: alpha_k of the last iteration.
-        accepted: Whether the last iteration's weights were kept (1) or rolled back (0).
-        rolled_back: Iterations that were rolled back.
-        unsafe_flights: Flights that were cut short.
-        repeats: Flights that were flown again because they were not recorded whole.
-        seconds: Duration of the last iteration [s].
-        time_left: Estimate for the rest of the run [s].
-        reason: Why something was rolled back, cut short or repeated last.
-        results: The results folder.
     """
 
+    #: ``waiting`` (for others), ``learning``, ``paused``, ``done`` or ``stopped`` (by an error)
     state: str = WAITING
-    message: str = ''
-    learner: str = ''
-    iteration: int = 0
-    iterations: int = 0
-    flight: str = ''
+    message: str = ''  #: a sentence about it
+    learner: str = ''  #: tells this process from every other
+    iteration: int = 0  #: finished iterations
+    iterations: int = 0  #: iterations in total
+    flight: str = ''  #: purpose of the flight under way
     C: float = math.nan
     V: float = math.nan
     J: float = math.nan
-    best: float = math.nan
+    best: float = math.nan  #: lowest J of accepted weights
+    #: eta_k of the last iteration; of trust_region, the model's share in the estimate by which the
+    #: last candidate was judged
     trust: float = math.nan
     predicted_change: float = math.nan
     measured_change: float = math.nan
-    step_size: float = math.nan
+    step_size: float = math.nan  #: alpha_k of the last iteration
+    #: whether the last iteration's weights were kept (1) or rolled back (0)
     accepted: float = math.nan
-    rolled_back: int = 0
-    unsafe_flights: int = 0
-    repeats: int = 0
-    seconds: float = math.nan
-    time_left: float = math.nan
-    reason: str = ''
-    results: str = ''
+    rolled_back: int = 0  #: iterations that were rolled back
+    unsafe_flights: int = 0  #: flights that were cut short
+    repeats: int = 0  #: flights that were flown again because they were not recorded whole
+    seconds: float = math.nan  #: duration of the last iteration [s]
+    time_left: float = math.nan  #: estimate for the rest of the run [s]
+    reason: str = ''  #: why something was rolled back, cut short or repeated last
+    results: str = ''  #: the results folder
 
 
 def status_from_progress(progress: Progress, name: str) -> DiagnosticStatus:

@@ -10,16 +10,13 @@ import numpy as np
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from hmpc_ros.configuration.signature import is_unasked
 from hmpc_ros.ros.aligned_log import AlignedLog
 from hmpc_ros.ros.command_interface import ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import nanoseconds
 from hmpc_ros.ros.flight_log import FlightLog
-
-# Deep enough that a recorder which is kept waiting for seconds loses nothing.
-_HISTORY = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
+from hmpc_ros.ros.qos import RECORDED
 
 
 class FlightRecorder:
@@ -76,7 +73,7 @@ class FlightRecorder:
             (interface.message, interface.topic, self._take_command),
         ):
             callback = _with_source_time(take) if source_times else _with_arrival_time(take)
-            node.create_subscription(type_, topic, callback, _HISTORY)
+            node.create_subscription(type_, topic, callback, RECORDED)
 
     def record(self, log: FlightLog | AlignedLog | None) -> None:
         """Record into ``log`` from now on; whoever knows the first stamp calls its ``begin``."""

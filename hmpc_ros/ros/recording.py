@@ -23,7 +23,9 @@ from typing import Any
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import HistoryPolicy, QoSProfile
+
+from hmpc_ros.ros.qos import LATCHED, RECORDED
 
 # ROS's names of the types that IDL, and with it the generated Python, calls otherwise.
 _PRIMITIVES = {'boolean': 'bool', 'float': 'float32', 'double': 'float64', 'octet': 'byte'}
@@ -41,49 +43,27 @@ class RecordingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic to record.
+    """A topic to record."""
 
-    Attributes:
-        name: as for ``create_subscription``.
-        type: the message class.
-        latched: whether its publisher keeps the last message for those who join late.
-    """
-
-    name: str
-    type: type
-    latched: bool = False
+    name: str  #: as for ``create_subscription``
+    type: type  #: the message class
+    latched: bool = False  #: whether its publisher keeps the last message for those who join late
 
     @property
     def qos(self) -> QoSProfile:
         """What to subscribe with."""
-        return QoSProfile(
-            depth=1 if self.latched else 1000,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL
-            if self.latched
-            else DurabilityPolicy.VOLATILE,
-        )
+        return LATCHED if self.latched else RECORDED
 
 
 class Recording:
-    """A recording that is under way.
-
-    Args:
-        node: whose callbacks take the messages in.
-        path: the file.
-        topics: what to record.
-        on_error: is called once with a sentence when the disk refuses; recording ends then.
+    """A recording that is under way; ``on_error`` hears once in a sentence that the disk refuses.
 
     Raises:
         RecordingError: the library is not installed, or the file cannot be made.
     """
 
     def __init__(
-        self,
-        node: Node,
-        path: Path,
-        topics: Iterable[Topic],
-        on_error: Callable[[str], None],
+        self, node: Node, path: Path, topics: Iterable[Topic], on_error: Callable[[str], None]
     ) -> None:
         try:
             from mcap.writer import Writer

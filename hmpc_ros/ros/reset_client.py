@@ -14,12 +14,7 @@ class ResetRefusedError(RuntimeError):
 
 
 class ResetClient:
-    """Asks a simulator for a new flight.
-
-    Args:
-        node: the caller's.
-        simulator: name of the simulator node.
-    """
+    """Asks a simulator node, by its name, for a new flight."""
 
     def __init__(self, node: Node, simulator: str = 'simulator') -> None:
         self.client = node.create_client(Trigger, f'{simulator}/reset')

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,12 +90,11 @@ class _Process:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def last_words(self, count: int = 15) -> str:
+    def last_words(self) -> str:
         """Return the last lines of output, indented."""
         # The process has ended, so its output has too: wait until all of it was read.
         self._thread.join(timeout=1.0)
-        lines = list(self.lines)[-count:]
-        return '\n'.join(f'    {line}' for line in lines) if lines else '    (it wrote nothing)'
+        return _tail(self.lines, 15) or '    (it wrote nothing)'
 
 
 class LocalRunner:
@@ -118,7 +117,6 @@ class LocalRunner:
         self,
         nodes: Sequence[NodeSpec],
         *,
-        log_dir: Path | None = None,
         reader: Reader | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -126,8 +124,6 @@ class LocalRunner:
 
         Args:
             nodes: what to start.
-            log_dir: where rclpy writes its log files; None: ``ROS_LOG_DIR`` when set, else the
-                user's cache folder.
             reader: is called with (node name, line) for every line a node writes, from a thread.
             environment: variables to add.
         """
@@ -136,7 +132,6 @@ class LocalRunner:
         self._processes: list[_Process] = []
         self._domain_lock: socket.socket | None = None
         self.environment = {**os.environ, **(environment or {})}
-        self._log_dir = log_dir
 
     def __enter__(self) -> LocalRunner:
         try:
@@ -171,10 +166,8 @@ class LocalRunner:
         environment.setdefault(
             'FASTDDS_DEFAULT_PROFILES_FILE', str(config_dir() / 'fastdds_discovery.xml')
         )
-        if self._log_dir is not None:
-            environment['ROS_LOG_DIR'] = str(self._log_dir)
-        elif 'ROS_LOG_DIR' not in environment:
-            environment['ROS_LOG_DIR'] = str(default_log_dir())
+        if 'ROS_LOG_DIR' not in environment:  # rclpy.init raises where it cannot write its log
+            environment['ROS_LOG_DIR'] = str(open_cache() / 'log')
         Path(environment['ROS_LOG_DIR']).mkdir(parents=True, exist_ok=True)
         # What a node says must be readable when it dies: no lines lost in a buffer, no colours.
         environment.setdefault('PYTHONUNBUFFERED', '1')
@@ -229,15 +222,11 @@ class LocalRunner:
                     os.environ[name] = value
 
     def wait_until_discovered(self, node: Any, timeout: float = 20.0) -> None:
-        """Wait until an rclpy node of this process sees all the nodes that were started.
-
-        Args:
-            node: rclpy node, in the same domain (see `joined`).
-            timeout: [s].
+        """Wait until an rclpy node of this process, in the same domain, sees all that were started.
 
         Raises:
             NodeDiedError: one of them ended meanwhile.
-            DiscoveryError: they did not appear in time.
+            DiscoveryError: they did not appear within ``timeout`` [s].
         """
         wanted = {
             f'/{p.spec.namespace.strip("/")}/{p.spec.name}'.replace('//', '/')
@@ -256,7 +245,7 @@ class LocalRunner:
             if time.monotonic() > deadline:
                 missing = sorted(wanted - seen)
                 words = '\n'.join(
-                    f'  {p.spec.name} wrote last:\n{_tail(p.lines)}' for p in self._processes
+                    f'  {p.spec.name} wrote last:\n{_tail(p.lines, 5)}' for p in self._processes
                 )
                 raise DiscoveryError(
                     f'{", ".join(missing)} did not appear within {timeout:g} s in ROS domain '
@@ -300,11 +289,6 @@ def command(spec: NodeSpec) -> list[str]:
             )
         words += ['--program', program]
     return [*words, *spec.arguments, *spec.ros_arguments()]
-
-
-def default_log_dir() -> Path:
-    """Return a folder for log files that can be written: rclpy.init raises without one."""
-    return open_cache() / 'log'
 
 
 def refuse_domain(environment: Mapping[str, str]) -> None:
@@ -351,5 +335,5 @@ def reserve_domain() -> tuple[int, socket.socket]:
     )
 
 
-def _tail(lines: Sequence[str], count: int = 5) -> str:
+def _tail(lines: Iterable[str], count: int) -> str:
     return '\n'.join(f'    {line}' for line in list(lines)[-count:])

@@ -34,7 +34,6 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock as ClockMessage
 from std_msgs.msg import Header
@@ -47,6 +46,7 @@ from hmpc_ros.configuration.tracking_tables import ROTOR_SPEEDS
 from hmpc_ros.ros.command_interface import RATES, ROTORS, CommandInterface
 from hmpc_ros.ros.conversions import NANOSECONDS, nanoseconds, set_stamp
 from hmpc_ros.ros.parameters import NodeParameters
+from hmpc_ros.ros.qos import HISTORY, RELIABLE
 from hmpc_ros.ros.spinning import run, tell_start
 
 SLOWEST = 1e-3  # of real time: a timer's period has an end
@@ -135,22 +135,19 @@ class Simulator(Node):
         self._settings = NodeParameters(self, SIMULATOR, _Setup.from_values, lambda _setup: None)
         self._setup: _Setup = self._settings.prepared
 
-        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        # A recorder that falls behind for a moment must not lose a state to the history's end.
-        history = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         overridable = QoSOverridingOptions.with_default_policies
         self._odometry_publisher = self.create_publisher(
-            Odometry, 'odom', history, qos_overriding_options=overridable()
+            Odometry, 'odom', HISTORY, qos_overriding_options=overridable()
         )
-        self._truth_publisher = self.create_publisher(Odometry, 'ground_truth', history)
+        self._truth_publisher = self.create_publisher(Odometry, 'ground_truth', HISTORY)
         self._truth_is_wanted = False
-        self._flight_publisher = self.create_publisher(Header, 'flight_start', reliable)
-        self._clock_publisher = self.create_publisher(ClockMessage, '/clock', reliable)
+        self._flight_publisher = self.create_publisher(Header, 'flight_start', RELIABLE)
+        self._clock_publisher = self.create_publisher(ClockMessage, '/clock', RELIABLE)
         self.create_subscription(
             self._setup.interface.message,
             self._setup.interface.topic,
             self._on_command,
-            reliable,
+            RELIABLE,
             qos_overriding_options=overridable(),
         )
         self.create_service(Trigger, '~/reset', self._on_reset)

@@ -55,18 +55,11 @@ def make_executor(context: Context | None = None) -> Executor:
 
 @contextlib.contextmanager
 def open_node(
-    name: str,
-    namespace: str = '',
-    executor_of: Callable[[Context], Executor] = make_executor,
+    name: str, namespace: str = '', executor_of: Callable[[Context], Executor] = make_executor
 ) -> Iterator[tuple[Node, Executor]]:
     """Join ROS for a while with a node of this process, which spins its executor by itself.
 
     Ctrl-C stays Python's.
-
-    Args:
-        name: of the node.
-        namespace: of the node.
-        executor_of: makes the executor.
 
     Raises:
         ValueError: ``ROS_DOMAIN_ID`` is no domain.

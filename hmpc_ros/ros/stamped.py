@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from nav_msgs.msg import Odometry, Path
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from scipy.interpolate import CubicSpline
 from sensor_msgs.msg import JointState
 
@@ -18,10 +17,10 @@ from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.ros.command_interface import RATES
 from hmpc_ros.ros.conversions import nanoseconds
+from hmpc_ros.ros.qos import RECORDED, latched
 
 _DISTURBED = ('_noise_std', 'measurement_delay')  # of the simulator: what sensors do wrong
 _FEWEST = 2  # poses of a path
-_HISTORY = QoSProfile(depth=2000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def truth_differs(simulator: Mapping[str, Any]) -> bool:
@@ -46,15 +45,10 @@ class Stamped:
 
     def listen(self, node: Node) -> None:
         """Subscribe."""
-        node.create_subscription(JointState, 'estimates', self._on_estimates, _HISTORY)
-        latched = QoSProfile(
-            depth=100,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL,
-        )
-        node.create_subscription(Path, 'reference_path', self._on_reference, latched)
+        node.create_subscription(JointState, 'estimates', self._on_estimates, RECORDED)
+        node.create_subscription(Path, 'reference_path', self._on_reference, latched(100))
         if self._truth_is_wanted:
-            node.create_subscription(Odometry, 'ground_truth', self._on_truth, _HISTORY)
+            node.create_subscription(Odometry, 'ground_truth', self._on_truth, RECORDED)
 
     def _on_reference(self, message: Path) -> None:
         stamps = [nanoseconds(pose.header.stamp) for pose in message.poses]
@@ -109,14 +103,8 @@ class Stamped:
     ) -> TrackedFlight:
         """Return a flight along a reference; steps without estimates were not solved.
 
-        Args:
-            states: measured, (t+1, 13).
-            inputs: (t, 4).
-            stamps: of the states, or of what was answered in each step [ns].
-            reference: whose time 0 is that of the first state.
-            time_step: [s].
-            planned_steps: that were to be flown.
-            ended: why it ended early, empty when it did not.
+        States (t+1, 13) were measured, inputs are (t, 4); stamps [ns] are of the states, or of what
+        was answered in each step; the reference's time 0 is that of the first state.
         """
         flown = len(inputs)
         estimates = self.estimates(stamps[:-1], N_ESTIMATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 FILE = 'timings.jsonl'
@@ -11,12 +12,26 @@ FILE = 'timings.jsonl'
 Timing = dict[str, float]
 
 
+@dataclass
+class Stopwatch:
+    """Where the time of an iteration went [s]."""
+
+    flight: float = 0.0  #: from the answer to the reset to the last message of the flight
+    parameters: float = 0.0  #: until the controller had answered about its parameters
+    reset: float = 0.0  #: until the vehicle was at the start
+
+    def total(self) -> float:
+        """Return the sum."""
+        return self.flight + self.parameters + self.reset
+
+    def restart(self) -> None:
+        """Begin at nothing."""
+        self.flight = self.parameters = self.reset = 0.0
+
+
 def append_timing(folder: Path | str, timing: Timing) -> None:
     """Add an iteration: its number ``k`` and durations [s]. Nothing depends on that this works."""
-    with (
-        contextlib.suppress(OSError),
-        (Path(folder) / FILE).open('a', encoding='utf-8') as file,
-    ):
+    with contextlib.suppress(OSError), (Path(folder) / FILE).open('a', encoding='utf-8') as file:
         file.write(json.dumps(timing) + '\n')
 
 

@@ -20,7 +20,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_parameter_events
+from rclpy.qos import QoSProfile, qos_profile_parameter_events
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.task import Future
 from visualization_msgs.msg import MarkerArray
@@ -30,6 +30,7 @@ from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.ros.conversions import goal_from_pose
 from hmpc_ros.ros.markers import VehicleMarkers, goal_markers, jump
 from hmpc_ros.ros.parameters import NodeParameters
+from hmpc_ros.ros.qos import LATCHED, RELIABLE
 from hmpc_ros.ros.spinning import run, tell_start
 
 try:
@@ -60,18 +61,12 @@ class Visualizer(Node):
         self._path: deque[PoseStamped] = deque(maxlen=self._settings['path_length'])
         self._vehicle: VehicleMarkers | None = None
 
-        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        latched = QoSProfile(
-            depth=1,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL,
-        )
         overridable = QoSOverridingOptions.with_default_policies
         self._path_publisher = self.create_publisher(
-            Path, 'flown_path', latched, qos_overriding_options=overridable()
+            Path, 'flown_path', LATCHED, qos_overriding_options=overridable()
         )
         self._marker_publisher = self.create_publisher(
-            MarkerArray, 'markers', latched, qos_overriding_options=overridable()
+            MarkerArray, 'markers', LATCHED, qos_overriding_options=overridable()
         )
         self._tf_publisher = None
         if TFMessage is None:
@@ -79,13 +74,13 @@ class Visualizer(Node):
         else:
             self._tf_publisher = self.create_publisher(TFMessage, '/tf', QoSProfile(depth=100))
         self.create_subscription(
-            Odometry, 'odom', self._on_odometry, reliable, qos_overriding_options=overridable()
+            Odometry, 'odom', self._on_odometry, RELIABLE, qos_overriding_options=overridable()
         )
         self.create_subscription(
             PoseStamped,
             'goal_pose',
             self._on_goal_pose,
-            reliable,
+            RELIABLE,
             qos_overriding_options=overridable(),
         )
         self.create_subscription(

@@ -1,13 +1,13 @@
 """Node ``web``: a live page of a flight and of a learner, for any browser; ``hmpc watch --web``.
 
-It reads topics, at its own pace: a flight does not wait for it, and the MPC's plan, which costs the
-controller time, is only listened to while the vehicle flies no faster than a clock. The buttons of
-the page call services, after a confirmation.
+It reads topics, at its own pace, with the time that the flight leaves, and by no memory that it
+shares with what flies: a page that stands still or dies holds up nobody. The MPC's plan, which
+costs the controller time, is only listened to while the vehicle flies no faster than a clock. The
+buttons of the page call services, after a confirmation.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time
@@ -28,17 +28,19 @@ from hmpc_ros.ros.parameters import NodeParameters
 from hmpc_ros.ros.spinning import run, tell_start
 from hmpc_ros.ros.web_page import ADAPTER_BUTTONS, LEARNER_BUTTONS, Page, PageError
 from hmpc_ros.ros.web_story import Story
+from hmpc_ros.share import config_dir
 
 PERIOD = 0.1  # s between two looks at what came
 MOST = 20  # states of a look that are taken in; a paced flight at 100 Hz has 10
 PICTURE = 0.2  # s between two pictures
 PACED = 2.0  # simulated over wall-clock time from which on the plan is left out
-NICENESS = 10  # of this process: the flight goes first
+NICENESS = 19  # of this process: the flight goes first
+PROFILES = 'FASTDDS_DEFAULT_PROFILES_FILE'
 
 LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
-# Best effort: a publisher never waits for this reader.
+# Best effort: a publisher keeps nothing for this reader.
 _STREAM = QoSProfile(depth=2000, reliability=ReliabilityPolicy.BEST_EFFORT)
 _PLAN = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -105,8 +107,6 @@ class Web(Node):
             )
         except PageError as error:
             raise ValueError(str(error)) from error
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
         self._silent = rclpy.create_node(
             f'{self.get_name()}_ears',
             context=self.context,
@@ -166,6 +166,11 @@ class Web(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until Ctrl-C."""
+    # Before anything starts a thread: those that DDS and viser start are as nice then.
+    os.nice(NICENESS)
+    usual = str(config_dir() / 'fastdds_discovery.xml')
+    if os.environ.get(PROFILES, usual) == usual:
+        os.environ[PROFILES] = str(config_dir() / 'fastdds_watching.xml')
     return run(Web, args)
 
 

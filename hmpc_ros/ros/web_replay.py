@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +17,15 @@ PICTURE = 0.1  # s
 LONGEST = 0.5  # s, that is waited between two states: a pause of the vehicle is cut short
 
 
-def messages(path: Path, story: Story, namespace: str = '') -> Iterator[tuple[str, Any]]:
-    """Yield the messages of a recording that a story takes: topic, as the story names it, message.
+def messages(
+    path: Path, topics: Mapping[str, Sequence[Any]], namespace: str = ''
+) -> Iterator[tuple[str, Any]]:
+    """Yield the messages of a recording: topic, as it is named here, and message.
+
+    Args:
+        path: the MCAP file.
+        topics: by name, the message class first.
+        namespace: of the flight.
 
     Raises:
         ValueError: it is no MCAP file, or holds no odometry.
@@ -29,13 +36,13 @@ def messages(path: Path, story: Story, namespace: str = '') -> Iterator[tuple[st
     except ImportError as error:
         raise ValueError('recordings are read by the library mcap: pip install mcap') from error
     space = f'/{namespace.strip("/")}/' if namespace.strip('/') else '/'
-    wanted = {name if name.startswith('/') else space + name: name for name in story.topics}
+    wanted = {name if name.startswith('/') else space + name: name for name in topics}
     with path.open('rb') as file:
         try:
             states = 0
             for schema, channel, message in make_reader(file).iter_messages(topics=list(wanted)):
                 topic = wanted[channel.topic]
-                kind = story.topics[topic][0]
+                kind = topics[topic][0]
                 if schema is None or schema.name.split('/')[-1] != kind.__name__:
                     continue
                 states += topic == 'odom'
@@ -57,7 +64,7 @@ def replay(path: Path, story: Story, page: Page, rate: float, namespace: str = '
     while not page.watched:  # nobody misses the beginning
         time.sleep(PICTURE)
     due = drawn = time.monotonic()
-    for topic, message in messages(path, story, namespace):
+    for topic, message in messages(path, story.topics, namespace):
         before = story.time
         story.take(topic, message)
         step = story.time - before

@@ -17,18 +17,19 @@ from hmpc_ros import disk
 from hmpc_ros.configuration import build
 from hmpc_ros.configuration.files import Configuration, from_values, load
 from hmpc_ros.configuration.learner import SEVERAL_TASKS, OfflineTraining, header, offline_training
-from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.provenance import made_by, provenance
 from hmpc_ros.configuration.tables import LEARNING
 from hmpc_ros.figures.benchmark import draw_benchmark
-from hmpc_ros.figures.style import GREEN, MUTED, PURPLE
+from hmpc_ros.figures.style import GREEN, MUTED
 from hmpc_ros.learning.requests import CLOSING, FlightRequest
-from hmpc_ros.learning.results import ResultsFolder, number, recorded
+from hmpc_ros.learning.results import number, recorded
 from hmpc_ros.learning.summary import best_record
-from hmpc_ros.learning.training import TrainingRun
+from hmpc_ros.learning.training import open_run
 from hmpc_ros.plant.kinds import ROTORS
 from hmpc_ros.share import config_dir
 from hmpc_ros.studies.reproduce import ARMS
 from hmpc_ros.studies.run_pool import tell, work_off
+from hmpc_ros.studies.statistics import or_none
 
 if TYPE_CHECKING:
     from hmpc_ros.learning.results import Record
@@ -41,20 +42,13 @@ MARKS = (10, 20, 50)
 
 @dataclass(frozen=True)
 class Contestant:
-    """A rule as the benchmark runs it.
+    """A rule as the benchmark runs it."""
 
-    Attributes:
-        label: For tables and figures.
-        colour: In figures.
-        overrides: Of the learner's parameters.
-        random: Whether the seed matters to the rule itself.
-        knows_vehicle: Whether it uses the vehicle's true Jacobians, which nobody has: a yardstick.
-    """
-
-    label: str
-    colour: str
-    overrides: Mapping[str, Any]
-    random: bool = True
+    label: str  #: for tables and figures
+    colour: str  #: in figures
+    overrides: Mapping[str, Any]  #: of the learner's parameters
+    random: bool = True  #: whether the seed matters to the rule itself
+    #: whether it uses the vehicle's true Jacobians, which nobody has: a yardstick
     knows_vehicle: bool = False
 
 
@@ -76,8 +70,7 @@ RULES: dict[str, Contestant] = {
     'model_free': _paper('model_free', 'paper, model-free only'),
     'hybrid_050': _paper('hybrid_050', 'paper, hybrid γ = 0.5'),
     'adam': _adam('Adam, model only', '#E69F00', 'model'),
-    'few_flights': Contestant('few flights (default)', GREEN, {'rule': 'few_flights'}),
-    'trust_region': Contestant('trust region', PURPLE, {'rule': 'trust_region'}),
+    'trust_region': Contestant('trust region (default)', GREEN, {'rule': 'trust_region'}),
 }
 
 
@@ -136,17 +129,11 @@ _NO_NOISE = {'process_noise_std': _STILL, 'measurement_noise_std': _STILL, 'gust
 
 @dataclass(frozen=True)
 class Case:
-    """A vehicle, a task, and what the MPC believes of them.
+    """A vehicle, a task, and what the MPC believes of them."""
 
-    Attributes:
-        name: Of its file.
-        title: The first sentence of the comment that the file begins with; else the name.
-        configuration: What the file says.
-    """
-
-    name: str
-    title: str
-    configuration: Configuration
+    name: str  #: of its file
+    title: str  #: the first sentence of the comment that the file begins with; else the name
+    configuration: Configuration  #: what the file says
 
     @property
     def noisy(self) -> bool:
@@ -171,7 +158,7 @@ class Case:
         several = bool(learner['tasks.goals'] or learner['tasks.starts'])
         return not (
             (rule.knows_vehicle and behind_a_lag)
-            or (several and rule.overrides['rule'] not in SEVERAL_TASKS)
+            or (several and rule.overrides['rule'] != SEVERAL_TASKS)
         )
 
 
@@ -193,21 +180,13 @@ def read_case(path: Path) -> Case:
 
 @dataclass(frozen=True)
 class Task:
-    """One run: what a worker process is given.
+    """One run: what a worker process is given."""
 
-    Attributes:
-        name: For people.
-        folder: Where its results are kept.
-        nodes: Values of all nodes' parameters.
-        noisy: Whether weights have to be flown without noise to know their J.
-        flights: How many to fly.
-    """
-
-    name: str
-    folder: Path
-    nodes: dict[str, dict[str, Any]]
-    noisy: bool
-    flights: int
+    name: str  #: for people
+    folder: Path  #: where its results are kept
+    nodes: dict[str, dict[str, Any]]  #: values of all nodes' parameters
+    noisy: bool  #: whether weights have to be flown without noise to know their J
+    flights: int  #: how many to fly
 
     @property
     def identity(self) -> str:
@@ -302,9 +281,7 @@ def _fly_as_worker(task: Task) -> str:
 def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
     """Start a run or go on with it, and keep its outcome.
 
-    Args:
-        task: What to fly.
-        on_record: Called with the flights so far and the latest J.
+    ``on_record`` is called with the flights so far and the latest J.
 
     Returns:
         Why it diverged, empty when it did not.
@@ -315,19 +292,12 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
     """
     configuration = from_values(task.nodes)
     training = offline_training(configuration)
-    wanted = header(configuration, training)
-    with ResultsFolder(task.folder, wanted) as results:
-        results.refuse_another_run(wanted)
-        learner = configuration['learner']
-        # An iteration flies at least once: the flights are used up before the iterations.
-        run = TrainingRun(
-            training.rule,
-            training.objective,
-            training.start,
-            results,
-            iterations=task.flights + 1,
-            seed=learner['seed'],
-        )
+    # An iteration flies at least once: the flights are used up before the iterations.
+    with open_run(
+        task.folder, header(configuration, training), training.rule, training.objective,
+        training.start, iterations=task.flights + 1,
+    ) as run:  # fmt: skip
+        results = run.results
         while not run.stopped and _flown(results.records) < task.flights:
             request = run.next_request()
             assert request is not None
@@ -341,8 +311,8 @@ def fly(task: Task, on_record: Any = lambda _flights, _J: None) -> str:
         seconds = sum(record['seconds'] for record in results.iterations)
     content = {
         'identity': task.identity,
-        'start': _or_none(start),
-        'curve': [_or_none(J) for J in known],
+        'start': or_none(start),
+        'curve': [or_none(J) for J in known],
         'diverged': run.stopped,
         'theta': best['theta'] if best else None,
         'fixed': best.get('fixed') if best else None,
@@ -392,10 +362,7 @@ def curve(
 ) -> np.ndarray:
     """Return J of the best weights known after each flight, (flights,).
 
-    Args:
-        records: Of a run's iterations.
-        measured: Tells J of the weights of one.
-        flights: How many to tell of.
+    ``measured`` tells J of the weights of one of a run's iterations.
     """
     known = np.full(flights, measured(records[0]))
     for i, record in enumerate(_within(records, flights), start=1):
@@ -403,10 +370,6 @@ def curve(
         if best is not None:
             known[record['flights'] - 1 :] = measured(best)
     return known
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 # -- what came of it -------------------------------------------------------------------------------
@@ -459,8 +422,8 @@ def _numbers(runs: Mapping[int, Record], flights: int) -> dict[str, Any]:
         },
         'diverged': sum(bool(outcome['diverged']) for outcome in runs.values()),
         'curve': {
-            'median': [_or_none(J) for J in np.median(every, axis=0)],
-            'worst': [_or_none(J) for J in np.max(every, axis=0)],
+            'median': [or_none(J) for J in np.median(every, axis=0)],
+            'worst': [or_none(J) for J in np.max(every, axis=0)],
         },
     }
 
@@ -469,9 +432,9 @@ def _spread(values: Mapping[int, float]) -> dict[str, Any]:
     """Return median, worst and all values by seed; null where J is infinite."""
     numbers = list(values.values())
     return {
-        'median': _or_none(np.median(numbers)),
-        'worst': _or_none(max(numbers)),
-        'per_seed': {str(seed): _or_none(value) for seed, value in values.items()},
+        'median': or_none(np.median(numbers)),
+        'worst': or_none(max(numbers)),
+        'per_seed': {str(seed): or_none(value) for seed, value in values.items()},
     }
 
 
@@ -513,11 +476,35 @@ def _number(J: float | None) -> str:
     return 'does not fly' if J is None else f'{J:.1f}' if J < 1e5 else f'{J:.0e}'
 
 
-def write(summary: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write summary, table and figure into the results folder; return their paths."""
+PAGE = """# {title}
+
+![J over flights]({figure})
+
+J = C + 300 V of the best weights that a rule has flown; every flight counts, probes and repetitions
+too. Cases are the files of `config/cases`.
+
+{table}
+"""
+
+
+def write(summary: Mapping[str, Any], out: Path, page: Path | None = None) -> list[Path]:
+    """Write summary, table and figure into the results folder, a page where else it is wanted.
+
+    Returns:
+        The paths that were written.
+    """
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / 'summary.json', out / 'table.md']
     paths[0].write_text(json.dumps(summary, indent=1) + '\n', encoding='utf-8')
     paths[1].write_text(table(summary), encoding='utf-8')
     winners = {case: best_rule(found) for case, found in summary['cases'].items()}
-    return [*paths, draw_benchmark(out / 'benchmark.png', summary, RULES, winners)]
+    paths.append(draw_benchmark(out / 'benchmark.png', summary, RULES, winners))
+    if page is None:
+        return paths
+    page.parent.mkdir(parents=True, exist_ok=True)
+    figure = draw_benchmark(page.with_suffix('.png'), summary, RULES, winners)
+    flown = {name for found in summary['cases'].values() for name in found}
+    title = ', '.join(RULES[name].label for name in RULES if name in flown)
+    text = PAGE.format(title=title, figure=figure.name, table=table(summary)) + made_by(summary)
+    page.write_text(text, encoding='utf-8')
+    return [*paths, page, figure]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
     from hmpc_ros.configuration.files import Configuration
     from hmpc_ros.learning.objective import Outcome
+    from hmpc_ros.ros.graph import NodeSpec
+    from hmpc_ros.ros.local_flight import Listener, LocalFlight
 
 Progress = Callable[[str, int], None]
 
@@ -31,26 +32,16 @@ def nobody(_stage: str, _step: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Flown:
-    """A flight and how it was flown.
+    """A flight and how it was flown."""
 
-    Attributes:
-        flight: states and inputs.
-        how: a few words, e.g. "over ROS 2 in lockstep".
-        timing_label: what ``timing`` is.
-        timing: per step [s].
-        failures: solves that failed.
-        fallbacks: commands that were no solution of the MPC.
-        wall_time: how long it took [s].
-        notes: what a reader should know, e.g. commands that were late.
-    """
-
-    flight: Flight
-    how: str
-    timing_label: str
-    timing: NDArray[np.float64]
-    failures: int | None
-    fallbacks: int | None
-    wall_time: float
+    flight: Flight  #: states and inputs
+    how: str  #: a few words, e.g. "over ROS 2 in lockstep"
+    timing_label: str  #: what ``timing`` is
+    timing: NDArray[np.float64]  #: per step [s]
+    failures: int | None  #: solves that failed
+    fallbacks: int | None  #: commands that were no solution of the MPC
+    wall_time: float  #: how long it took [s]
+    #: what a reader should know, e.g. commands that were late
     notes: list[str] = field(default_factory=list)
 
 
@@ -72,15 +63,8 @@ class _WatchedMpc:
         return solution
 
 
-def fly_offline(
-    configuration: Configuration, steps: int, progress: Progress = nobody
-) -> Flown:
-    """Fly in this process.
-
-    Args:
-        configuration: what flies.
-        steps: control steps.
-        progress: is called with what is being done and the step.
+def fly_offline(configuration: Configuration, steps: int, progress: Progress = nobody) -> Flown:
+    """Fly in this process; ``progress`` is told what is being done, and the step.
 
     Raises:
         ValueError: some values do not go together.
@@ -105,15 +89,10 @@ def fly_offline(
     times[: len(mpc.times)] = mpc.times[: flight.steps]
     notes = [flight.ended] if flight.ended else []
     return Flown(
-        flight=flight,
-        how='offline',
-        timing_label='Solve time',
-        timing=times,
-        failures=len(flight.failed_steps),
-        fallbacks=len(flight.failed_steps),
-        wall_time=wall_time,
+        flight=flight, how='offline', timing_label='Solve time', timing=times,
+        failures=len(flight.failed_steps), fallbacks=len(flight.failed_steps), wall_time=wall_time,
         notes=notes,
-    )
+    )  # fmt: skip
 
 
 def fly_over_ros(
@@ -125,67 +104,78 @@ def fly_over_ros(
     record: Path | None = None,
     reader: Callable[[str, str], None] | None = None,
 ) -> Flown:
-    """Fly with the real nodes, each a process of its own.
+    """Fly with the real nodes, each a process of its own, and with RViz where it is wanted.
 
-    Args:
-        configuration: what flies.
-        steps: control steps.
-        progress: as for `fly_offline`.
-        rviz: whether to start RViz with it.
-        record: MCAP file of all topics; none if None.
-        reader: is called with each line of output of a node, and the node's name before it.
+    All topics go to the MCAP file ``record``; ``reader`` is called with the name of a node and each
+    line of its output.
 
     Raises:
         ValueError: some values do not go together, or ROS 2 is not here.
         NodeDiedError, DiscoveryError: see `LocalRunner`.
         RecordingError: nothing can be recorded.
     """
-    try:
-        from hmpc_ros.ros.command_interface import ROTORS
-        from hmpc_ros.ros.flight_topics import FlightRecording
-        from hmpc_ros.ros.local_flight import fly
-    except ImportError as error:
-        raise ros_is_missing(error) from error
-
     simulator = configuration['simulator']
-    paced = float(simulator['real_time_factor'])
     values = configuration.besides_file()
     values['simulator'].update(start_paused=True, episode_steps=steps)
     nodes = simulation(configuration.path, values, rviz=rviz)
-    recordings = [] if record is None else [FlightRecording(record, ROTORS)]
-    local = fly(
-        nodes,
-        steps,
-        float(simulator['time_step']),
-        listeners=recordings,
-        hold_missing=paced > 0,
-        reader=reader,
-        progress=progress,
+    local, counts, notes = fly_nodes(
+        configuration, nodes, steps, progress=progress, record=record, reader=reader
     )
-    flown = local.record
-    notes = []
-    if flown.held:
-        notes.append(f'{len(flown.held)} commands did not arrive in time and were held')
-    if flown.repeated_states:
-        notes.append(f'{flown.repeated_states} states were sent again')
-    notes += [each.problem for each in recordings if each.problem]
-    counts = controller_counts(local.diagnostics, lockstep=not paced)
+    paced = float(simulator['real_time_factor'])
     return Flown(
         flight=Flight(
-            states=flown.states,
-            inputs=flown.inputs,
+            states=local.record.states,
+            inputs=local.record.inputs,
             goal=build.goal(configuration['controller']),
             hover_input=build.model(configuration['controller']).hover_input,
             planned_steps=steps,
         ),
         how=f'over ROS 2 at {paced:g} x real time' if paced else 'over ROS 2 in lockstep',
         timing_label='Odometry to command',
-        timing=flown.answer_times,
+        timing=local.record.answer_times,
         failures=counts.get('failures'),
         fallbacks=counts.get('fallbacks'),
         wall_time=local.wall_time,
         notes=notes,
     )
+
+
+def fly_nodes(
+    configuration: Configuration,
+    nodes: Sequence[NodeSpec],
+    steps: int,
+    *,
+    progress: Progress,
+    record: Path | None,
+    reader: Callable[[str, str], None] | None,
+    listeners: Sequence[Listener] = (),
+) -> tuple[LocalFlight, dict[str, int], list[str]]:
+    """Fly once with nodes that are started for it, whatever flies; arguments as of `fly_over_ros`.
+
+    Returns:
+        The flight, the controller's counters, and what a reader should know.
+    """
+    try:
+        from hmpc_ros.ros import local_flight
+        from hmpc_ros.ros.flight_topics import FlightRecording
+        from hmpc_ros.ros.trials import TRIALS
+    except ImportError as error:
+        raise ros_is_missing(error) from error
+    simulator = configuration['simulator']
+    paced = simulator['real_time_factor'] > 0
+    interface = TRIALS[configuration['controller']['policy.kind']].interface
+    recordings = [] if record is None else [FlightRecording(record, interface)]
+    local = local_flight.fly(
+        nodes, steps, float(simulator['time_step']), interface=interface,
+        listeners=[*listeners, *recordings], hold_missing=paced, reader=reader, progress=progress,
+    )  # fmt: skip
+    notes = []
+    if local.record.held:
+        notes.append(f'{len(local.record.held)} commands did not arrive in time and were held')
+    if local.record.repeated_states:
+        notes.append(f'{local.record.repeated_states} states were sent again')
+    notes += [each.problem for each in recordings if each.problem]
+    return local, controller_counts(local.diagnostics, lockstep=not paced), notes
 
 
 def ros_is_missing(error: ImportError) -> ValueError:
@@ -204,9 +194,7 @@ def controller_told(diagnostics: Mapping[str, Mapping[str, str]]) -> Mapping[str
 def times_told(answer_times: np.ndarray, told: Mapping[str, str]) -> dict[str, float | None]:
     """Return latency and solve times [ms] as `hmpc fly --json` names them.
 
-    Args:
-        answer_times: from states to their commands [s].
-        told: see `controller_told`.
+    ``answer_times`` are those from states to their commands [s]; ``told``: see `controller_told`.
     """
     times = 1e3 * answer_times
     median, p99 = np.percentile(times, (50, 99)).tolist() if len(times) else (None, None)
@@ -221,17 +209,20 @@ def controller_counts(
     diagnostics: Mapping[str, Mapping[str, str]], *, lockstep: bool
 ) -> dict[str, int]:
     """Read the controller's counters from its diagnostics."""
-    counts: dict[str, int] = {}
-    for status, values in diagnostics.items():
-        if 'controller' not in status:
-            continue
-        for key in ('failures', 'fallbacks'):
-            with contextlib.suppress(KeyError, ValueError):
-                counts[key] = int(values[key])
-        if lockstep and 'fallbacks' in counts:
-            # Nothing that answers no state is flown in lockstep.
-            counts['fallbacks'] -= int(values.get('fallbacks: state timeout', 0))
+    told = controller_told(diagnostics)
+    counts = {key: int(told[key]) for key in ('failures', 'fallbacks') if key in told}
+    if lockstep and 'fallbacks' in counts:
+        # Nothing that answers no state is flown in lockstep.
+        counts['fallbacks'] -= int(told.get('fallbacks: state timeout', 0))
     return counts
+
+
+def finite(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return numbers for JSON: what is not finite becomes null."""
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value
+        for name, value in numbers.items()
+    }
 
 
 def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dict[str, Any]:
@@ -241,7 +232,7 @@ def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dic
     distance = float(np.linalg.norm(flight.deviations[-1, :3]))
     known = flown.timing[np.isfinite(flown.timing)]
     median, p99 = np.percentile(known, (50, 99)) if len(known) else (np.nan, np.nan)
-    numbers = {
+    return finite({
         'C': outcome.C,
         'V': outcome.V,
         'J': outcome.J,
@@ -262,8 +253,4 @@ def summary(flown: Flown, outcome: Outcome, configuration: Configuration) -> dic
         'step_time_p99': float(p99),
         'step_time_is': flown.timing_label,
         'notes': flown.notes,
-    }
-    return {
-        name: None if isinstance(value, float) and not np.isfinite(value) else value
-        for name, value in numbers.items()
-    }
+    })  # fmt: skip

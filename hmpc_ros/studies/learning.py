@@ -41,14 +41,9 @@ def learn(
 ) -> Progress:
     """Start the nodes, follow the learner until its run is over, and end them.
 
-    Args:
-        configuration: what is learned by whom.
-        out: results folder; a run that is in it is gone on with.
-        attach: start the learner only, beside nodes that run already in this ROS_DOMAIN_ID.
-        record: record the topics to an MCAP file in the folder.
-        rviz: start RViz too.
-        reader: is called with each line of output of a node, and the node's name before it.
-        on_news: is called again and again, as soon as the learner has reported.
+    A run that is in the folder is gone on with. To ``attach`` is to start the learner only, beside
+    nodes that run already in this ROS_DOMAIN_ID. ``reader`` is called with the name of a node and
+    each line of its output, ``on_news`` again and again as soon as the learner has reported.
 
     Returns:
         The learner's last report: it is done, or stopped before its end.

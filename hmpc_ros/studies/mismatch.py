@@ -27,7 +27,9 @@ from hmpc_ros.learning.parallel import workers
 from hmpc_ros.studies import benchmark
 from hmpc_ros.studies.benchmark import Contestant
 from hmpc_ros.studies.mismatch_pieces import learn, measure
+from hmpc_ros.studies.mismatch_tracking import learn_tracking, measure_tracking
 from hmpc_ros.studies.reproduce import ARMS
+from hmpc_ros.studies.tracking_benchmark import REGION
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +57,7 @@ class Direction:
         whole: Whether values are whole numbers.
         random: Whether the seed makes another mismatch of it.
         percent: Whether values are shown in percent.
+        policy: Kind of MPC that it is for.
     """
 
     label: str
@@ -64,6 +67,7 @@ class Direction:
     whole: bool = False
     random: bool = False
     percent: bool = False
+    policy: str = 'qp'
 
     def values(self, levels: int) -> list[float]:
         """Return the values of so many levels from 0 on, nearer to each other where models are."""
@@ -114,7 +118,28 @@ DIRECTIONS: dict[str, Direction] = {
         'Random errors of A and B', ' %', 0.8,
         lambda _, v: {'controller.model.error_std': v}, random=True, percent=True,
     ),
+    # Along a path it is always the vehicle that differs: the nominal one's numbers are the model.
+    'path_mass': Direction(
+        'Vehicle heavier than believed', ' %', 0.6,
+        lambda _, v: {'simulator.mass_scale': 1 + v}, percent=True, policy='tracking',
+    ),
+    'path_drag': Direction(
+        'More drag than believed', ' %', 9.0,
+        lambda _, v: {'simulator.drag_scale': 1 + v}, percent=True, policy='tracking',
+    ),
+    'path_gain': Direction(
+        'Less thrust than believed', ' %', 0.35,
+        lambda _, v: {'simulator.thrust_scale': 1 - v}, percent=True, policy='tracking',
+    ),
+    'path_delay': Direction(
+        'Commands late', ' s', 0.08, lambda _, v: {'simulator.delay': v}, policy='tracking'
+    ),
 }  # fmt: skip
+
+
+def directions_of(policy: str) -> list[str]:
+    """Return the names of the directions for a kind of MPC."""
+    return [name for name, direction in DIRECTIONS.items() if direction.policy == policy]
 
 
 def _arm(name: str, label: str, **more: Any) -> Contestant:
@@ -128,7 +153,7 @@ RULES: dict[str, Contestant] = {
     'hybrid_050': _arm('hybrid_050', 'hybrid γ = 0.5'),
     'hybrid_075': _arm('hybrid_075', 'hybrid γ = 0.75'),
     'adam': benchmark.RULES['adam'],
-    'few_flights': benchmark.RULES['few_flights'],
+    'trust_region': benchmark.RULES['trust_region'],
 }
 
 
@@ -182,42 +207,49 @@ class Plan:
 
     Attributes:
         configuration: Vehicle and task without mismatch.
-        directions, rules: Of `DIRECTIONS` and `RULES`.
+        directions, rules: Of `DIRECTIONS` and `RULES`; no directions: all for the MPC.
         levels: How many, the one without mismatch among them.
         seeds: Of each.
         flights: Of each run.
     """
 
     configuration: Configuration
-    directions: Sequence[str] = tuple(DIRECTIONS)
+    directions: Sequence[str] = ()
     rules: Sequence[str] = tuple(RULES)
     levels: int = 8
     seeds: Sequence[int] = tuple(range(10))
     flights: int = 60
 
     def __post_init__(self) -> None:
+        every = directions_of(self.policy)
+        object.__setattr__(self, 'directions', tuple(self.directions or every))
         for kind, names, known in (
-            ('direction', self.directions, DIRECTIONS), ('rule', self.rules, RULES)
+            ('direction', self.directions, every), ('rule', self.rules, list(RULES))
         ):  # fmt: skip
             for name in names:
                 if name not in known:
-                    raise ValueError(f"there is no {kind} '{name}'; there are {', '.join(known)}")
+                    raise ValueError(
+                        f"there is no {kind} '{name}' for policy.kind {self.policy}; there are "
+                        f'{", ".join(known)}'
+                    )
         if self.levels < 2:
             raise ValueError(f'--levels {self.levels}: one has no mismatch, so 2 are the fewest')
-        if self.configuration['controller']['policy.kind'] != 'qp':
-            raise ValueError(
-                'the study compares rules that the tracking MPC does not learn by: choose a '
-                'configuration with controller.policy.kind qp'
-            )
+
+    @property
+    def policy(self) -> str:
+        """Kind of MPC that learns."""
+        return str(self.configuration['controller']['policy.kind'])
 
     @property
     def command(self) -> str:
-        """The command that makes this study, without the configuration."""
-        words = [f'--levels {self.levels} --seeds {",".join(map(str, self.seeds))}']
+        """The command that makes this study, without values of the configuration."""
+        words = ['--config tracking'] if self.policy == 'tracking' else []
+        words += [f'--levels {self.levels} --seeds {",".join(map(str, self.seeds))}']
         words += [f'--flights {self.flights}']
         for name, chosen, known in (
-            ('directions', self.directions, DIRECTIONS), ('rules', self.rules, RULES)
-        ):  # fmt: skip
+            ('directions', self.directions, directions_of(self.policy)),
+            ('rules', self.rules, RULES),
+        ):
             if list(chosen) != list(known):
                 words.append(f'--{name} {" ".join(chosen)}')
         return f'hmpc study mismatch {" ".join(words)}'
@@ -258,6 +290,10 @@ class Plan:
             **(DIRECTIONS[direction].overrides(self.configuration, value) if wrong else {}),
             **{f'learner.{n}': v for n, v in (RULES[rule].overrides if rule else {}).items()},
         }
+        if self.policy == 'tracking':
+            values['learner.envelope.position'] = REGION
+            if rule:
+                values |= dict.fromkeys(('learner.flights', 'learner.iterations'), self.flights)
         words = [f'{name}={json.dumps(value)}' for name, value in values.items()]
         nodes = from_values(self.configuration.nodes, words).nodes
         return Piece(direction, value, share, rule, seed, self.flights, nodes)
@@ -278,7 +314,11 @@ def work(piece: Piece) -> Line:
         'seed': piece.seed,
     }
     configuration = from_values(piece.nodes)
-    made = learn(configuration, piece.flights) if piece.rule else measure(configuration)
+    tracking = configuration['controller']['policy.kind'] == 'tracking'
+    if piece.rule:
+        made = (learn_tracking if tracking else learn)(configuration, piece.flights)
+    else:
+        made = (measure_tracking if tracking else measure)(configuration)
     return {**about, **made}
 
 

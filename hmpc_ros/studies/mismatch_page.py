@@ -19,9 +19,11 @@ from hmpc_ros.studies.mismatch_summary import (
     levels_table,
     rules_table,
     subtitle,
+    task,
     title,
     verdict,
 )
+from hmpc_ros.studies.mismatch_tracking import STEP as TRACKING_STEP
 
 
 def page(summary: Summary, made: Sequence[Line], picture: str) -> str:
@@ -36,19 +38,6 @@ def page(summary: Summary, made: Sequence[Line], picture: str) -> str:
         + ' |'
         for name in counts['stops']
     )
-    measured = [level['measured'] for level in summary['levels'] if level['measured']]
-    smooth, rough = (
-        [each['check'] for each in measured if (each['contraction'] < 1) == contracts]
-        for contracts in (True, False)
-    )
-    flat = [
-        f'{np.median(known):.2g} at δ = {delta:g}'
-        for delta in DELTAS
-        if (known := [
-            level['measured']['variance'][f'{delta:g}'] for level in summary['levels']
-            if level['measured'] and f'{delta:g}' in level['measured'].get('variance', {})
-        ])
-    ]  # fmt: skip
     where = '; '.join(
         f'commit {each["commit"] or "unknown"} on {each["machine"]}, {each["date"]}' for each in made
     )
@@ -57,7 +46,8 @@ def page(summary: Summary, made: Sequence[Line], picture: str) -> str:
         if summary['pieces'] < summary['planned']
         else f'All {summary["planned"]} pieces that were asked for are finished.'
     )
-    return f"""# How wrong may the model be?
+    where_to = ' along a path' if summary['policy'] == 'tracking' else ''
+    return f"""# How wrong may the model be{where_to}?
 
 **{title(summary)}.**
 
@@ -67,7 +57,7 @@ What the words mean, where each number is computed, and what the theorem covers:
 
 ![The rules as the model gets worse]({picture})
 
-The reference experiment, {summary['flights']} flights of each run, seeds {_seeds(summary['seeds'])},
+Runs of {summary['flights']} flights {task(summary)}, seeds {_seeds(summary['seeds'])},
 {len(summary['levels'])} levels. {part} Made at {where}, by
 `{summary['command']}`.
 
@@ -87,7 +77,7 @@ median of its seeds. *J over the best*: of the best weights after the last fligh
 there. *Area under J*: the same, mean over all flights. *Diverged*: runs that ended since a flight had no cost.
 *p*: Wilcoxon's signed-rank test of the area against the zeroth-order rule, paired by level, Holm's correction.
 *Goldstein*: shortest convex combination of true gradients within {RADIUS:g} of the final weights. Settling, IAE,
-ISE, overshoot, V: of the flight with the best weights.
+ISE, overshoot, V, RMSE (true): of the flight with the best weights.
 
 {rules_table(summary)}
 ## The levels
@@ -101,13 +91,37 @@ over the zeroth-order one's; below 1 the hybrid should be ahead. *Hybrid against
 of the one over that of the other, less 1 (95 % interval by bootstrap over seeds); negative: the hybrid is ahead.
 
 {levels_table(summary)}
-The true gradient, by which all of this is judged, agrees with central differences of flights, where the closed loop
-contracts, to {max(smooth, default=math.nan):.1g} at worst; where it does not, J is rough at their step of {STEP:g}, and they differ by up to
-{max(rough, default=math.nan):.1g}.
-The variance of the zeroth-order estimate over (n − 1) |g|², which it is where J is linear: {', '.join(flat)}.
+{_checks(summary)}
 
 Raw data: `{LINES}` in the study's folder, one line of JSON per run and per level.
 """
+
+
+def _checks(summary: Summary) -> str:
+    """Say what the gradients are that the model's is compared with."""
+    if summary['policy'] == 'tracking':
+        return (
+            f'The model is compared with central differences of flights, {TRACKING_STEP:g} apart in the '
+            'logarithms that the rules change; errors along the flight and trusts are measured on '
+            'the reference experiment only.'
+        )
+    measured = [level['measured'] for level in summary['levels'] if level['measured']]
+    smooth, rough = (
+        [each['check'] for each in measured if (each['contraction'] < 1) == contracts]
+        for contracts in (True, False)
+    )
+    flat = [
+        f'{np.median(known):.2g} at δ = {delta:g}'
+        for delta in DELTAS
+        if (known := [
+            each['variance'][f'{delta:g}'] for each in measured
+            if f'{delta:g}' in each.get('variance', {})
+        ])
+    ]  # fmt: skip
+    return f"""The true gradient, by which all of this is judged, agrees with central differences of flights, where the closed loop
+contracts, to {max(smooth, default=math.nan):.1g} at worst; where it does not, J is rough at their step of {STEP:g}, and they differ by up to
+{max(rough, default=math.nan):.1g}.
+The variance of the zeroth-order estimate over (n − 1) |g|², which it is where J is linear: {', '.join(flat)}."""
 
 
 def _reading(summary: Summary) -> str:
@@ -116,15 +130,18 @@ def _reading(summary: Summary) -> str:
     known = [level['hybrid'] for level in summary['levels'] if level.get('hybrid')]
     ratios = [hybrid['foretold'] for hybrid in known if hybrid['foretold'] is not None]
     trusts = [hybrid['best_trust'] for hybrid in known if hybrid['best_trust'] is not None]
-    if not ratios:
-        return 'There is no gradient to foretell anything by.'
-    good, (first, last) = sum(ratio < 1 for ratio in ratios), np.median(trusts, axis=0)
-    a, b, c, d = counts['contracting']
-    return (
+    outcome = (
         f'Where the hybrid (γ = 0.5) and the zeroth-order rule differ by more than seeds make, the '
         f'hybrid is ahead at {counts["ahead"]} levels and behind at {counts["behind"]}; at '
         f'{counts["open"]} the seeds do not decide, at {counts["same"]} neither got away from its '
-        f'start.\n\nBias and variance (inverse-variance mixing) foretell the hybrid ahead at {good} '
+        f'start.'
+    )
+    if not ratios:
+        return outcome
+    good, (first, last) = sum(ratio < 1 for ratio in ratios), np.median(trusts, axis=0)
+    a, b, c, d = counts['contracting']
+    return (
+        f'{outcome}\n\nBias and variance (inverse-variance mixing) foretell the hybrid ahead at {good} '
         f'of {len(ratios)} levels: its mean squared error over the zeroth-order one\'s is '
         f'{np.median(ratios):.2f} in the median, {max(ratios):.2f} at most, and the best trust '
         f'{first:.2f} at first, {last:.2f} at last. Of the {counts["foretold"]} levels that are '

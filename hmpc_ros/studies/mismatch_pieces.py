@@ -111,7 +111,7 @@ class _Probe:
         self.believed = FlightGradient(mpc, mpc.model, training.objective)
         self.true = FlightGradient(mpc, training.rollout.vehicle, training.objective)
         learner = configuration['learner']
-        self._follows = learner['rule'] != 'few_flights'
+        self._follows = learner['rule'] != 'trust_region'
         self._step, self._trust = schedules(learner)
         self._period = configuration['simulator']['time_step']
         self.seen: list[dict[str, Any]] = []

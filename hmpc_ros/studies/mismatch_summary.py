@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from hmpc_ros.studies.mismatch import Plan
 
 HYBRID, FREE = 'hybrid_050', 'model_free'
+#: Of a run's last best flight: heading, factor and unit; along a path there is the error alone.
+FINAL: dict[str, tuple[str, float, str]] = {
+    'settling': ('settling [s]', 1, ''),
+    'iae': ('IAE [m s]', 1, ''),
+    'ise': ('ISE [m² s]', 1, ''),
+    'overshoot': ('overshoot', 100, ' %'),
+    'V': ('V', 1, ''),
+    'goldstein': ('Goldstein', 1, ''),
+    'rmse': ('RMSE [mm]', 1000, ''),
+}
 NEAR = 1.05  # times the best J within which a rule has arrived
 Place = tuple[str, float]
 Summary = dict[str, Any]
@@ -46,11 +56,12 @@ def summarise(plan: Plan, lines: Sequence[Line]) -> Summary:
     }
     whole = {place: seeds for place, seeds in whole.items() if seeds}
     found = [
-        _level(place, whole[place], levels.get(place, []))
+        _level(place, whole[place], levels.get(place, []), plan.policy)
         for place in sorted(whole, key=_order)
     ]
     return {
         'command': plan.command,
+        'policy': plan.policy,
         'flights': plan.flights,
         'seeds': list(plan.seeds),
         'levels': found,
@@ -85,7 +96,7 @@ def outcome(run: Line, best: float) -> dict[str, float]:
         'arrival': float(near[0] + 1 if near.size else len(J) + 1),
         'diverged': float(bool(run['diverged'])),
     }
-    for name in ('settling', 'iae', 'ise', 'overshoot', 'V', 'goldstein'):
+    for name in FINAL:
         numbers[name] = number(final.get(name))
     return numbers
 
@@ -140,12 +151,16 @@ def _finite(value: Any) -> float | None:
 
 
 def _level(
-    place: Place, seeds: Sequence[Mapping[str, Line]], measured: Sequence[Line]
+    place: Place,
+    seeds: Sequence[Mapping[str, Line]],
+    measured: Sequence[Line],
+    policy: str,
 ) -> Summary:
     """Return what was measured at a level, and who was how far ahead."""
     direction, value = place
     some = next(iter(seeds[0].values()))
     found: Summary = {
+        'policy': policy,
         'direction': direction,
         'value': value,
         'share': some['share'],
@@ -234,11 +249,14 @@ def _measured(lines: Sequence[Line]) -> Summary | None:
         for name in (
             'error', 'error_A', 'error_B', 'contraction', 'contraction_believed', 'check',
         )
+        if name in flown[0]
     }  # fmt: skip
     found['cosine'] = float(np.median([line['differences']['cosine'] for line in flown]))
     for name, part in (('ratio', 'model'), ('bias', 'bias')):
         ratios = [line['differences'][part] / line['differences']['true'] for line in flown]
         found[name] = float(np.median(ratios))
+    if 'goldstein' not in flown[0]:  # along a path
+        return found
     ends = [number(line['goldstein']) / line['gradients']['true'] for line in flown]
     found['goldstein'] = _finite(np.median(ends))
     for delta in DELTAS:
@@ -284,7 +302,7 @@ def answer(summary: Summary) -> dict[str, Any]:
     counts = {n: list(verdicts.values()).count(n) for n in ('ahead', 'behind', 'open', 'same')}
     loops = {True: [0, 0], False: [0, 0]}
     for level in decided:
-        if level['measured'] is not None:
+        if 'contraction' in (level['measured'] or {}):
             contracts = level['measured']['contraction'] < 1
             loops[contracts][verdicts[_key(level)] == 'behind'] += 1
     return {
@@ -314,10 +332,11 @@ def _key(level: Summary) -> Place:
 
 def rules_table(summary: Summary) -> str:
     """Write what the rules came to, in Markdown."""
+    tracking = summary['policy'] == 'tracking'
+    final = {name: how for name, how in FINAL.items() if (name == 'rmse') == tracking}
     heads = [
-        'rule', 'J over the best', 'area under J', 'flights to 5 %', 'settling [s]', 'IAE [m s]',
-        'ISE [m² s]', 'overshoot', 'V', 'Goldstein', 'diverged', 'ahead of zeroth order',
-        'p (Holm)',
+        'rule', 'J over the best', 'area under J', 'flights to 5 %',
+        *(head for head, _, _ in final.values()), 'diverged', 'ahead of zeroth order', 'p (Holm)',
     ]  # fmt: skip
     lines = [f'| {" | ".join(heads)} |', f'|{"---|" * len(heads)}']
     last = summary['flights']
@@ -329,10 +348,7 @@ def rules_table(summary: Summary) -> str:
             _spread(each['excess'], 100, ' %'),
             _spread(each['area'], 100, ' %'),
             f'> {last}' if late else _spread(arrival),
-            *(_spread(each[name]) for name in ('settling', 'iae', 'ise')),
-            _spread(each['overshoot'], 100, ' %'),
-            _spread(each['V']),
-            _spread(each['goldstein']),
+            *(_spread(each[name], factor, unit) for name, (_, factor, unit) in final.items()),
             f'{100 * each["diverged"]["mean"]:.0f} %',
             f'{each["ahead"]} of {each["levels"]}' if 'ahead' in each else '—',
             f'{each["p"]:.2g}' if 'p' in each else '—',
@@ -366,7 +382,7 @@ def levels_table(summary: Summary) -> str:
             cells += ['has no gradient', *['—'] * 5]
         else:
             names = ('error', 'error_A', 'error_B', 'contraction', 'cosine', 'ratio')
-            cells += [f'{measured[name]:.3g}' for name in names]
+            cells += [f'{measured[name]:.3g}' if name in measured else '—' for name in names]
         bound = level['bound']
         cells += [f'{bound["m"]:.3g}', f'{bound["zeta"]:.3g}'] if bound['points'] else ['—', '—']
         if hybrid is None or hybrid['change'] is None:
@@ -386,7 +402,7 @@ def levels_table(summary: Summary) -> str:
 def named(level: Summary) -> tuple[str, str]:
     """Return direction and value of a level for people."""
     if level['direction'] == NOMINAL:
-        return 'None but linearity', '0'
+        return 'None' if level['policy'] == 'tracking' else 'None but linearity', '0'
     direction = DIRECTIONS[level['direction']]
     return direction.label, direction.shown(level['value'])
 
@@ -415,11 +431,16 @@ def title(summary: Summary) -> str:
     return f'{first}; hybrid beats zeroth order at {counts["ahead"]}, loses at {counts["behind"]}'
 
 
+def task(summary: Summary) -> str:
+    """Return what is flown, behind the word flights."""
+    return 'along a path' if summary['policy'] == 'tracking' else 'of the reference experiment'
+
+
 def subtitle(summary: Summary) -> str:
     """Return in one line what of, and what of the other levels."""
     counts, seeds = answer(summary), len(summary['seeds'])
     return (
-        f'{summary["flights"]} flights of the reference experiment, {seeds} '
+        f'{summary["flights"]} flights {task(summary)}, {seeds} '
         f'{"seeds" if seeds > 1 else "seed"}; at {counts["open"]} levels chance decides between '
         f'hybrid (γ = 0.5) and zeroth order, at {counts["same"]} neither learns'
     )

@@ -23,6 +23,7 @@ from hmpc_ros.learning.results import HEADER, ResultsError, number, read_header,
 from hmpc_ros.policy.linear.identification import FlightPlan
 from hmpc_ros.studies.identification import identify_by_flying, statistics
 from hmpc_ros.studies.run_pool import tell, work_off
+from hmpc_ros.studies.statistics import or_none
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -40,21 +41,13 @@ FAR: dict[str, Any] = {'attitude': 0.6, 'rates': 0.4}
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to learn.
+    """One way to learn."""
 
-    Attributes:
-        label: For tables and figures.
-        colour: In figures.
-        overrides: Of the learner's parameters.
-        model: Which identified model the MPC uses, ``near`` or ``far`` from hover.
-        random: Whether the seed matters; otherwise one run stands for all.
-    """
-
-    label: str
-    colour: str
-    overrides: Mapping[str, Any]
-    model: str = 'near'
-    random: bool = True
+    label: str  #: for tables and figures
+    colour: str  #: in figures
+    overrides: Mapping[str, Any]  #: of the learner's parameters
+    model: str = 'near'  #: which identified model the MPC uses, ``near`` or ``far`` from hover
+    random: bool = True  #: whether the seed matters; otherwise one run stands for all
 
 
 def _hybrid(gamma: float) -> dict[str, Any]:
@@ -93,14 +86,8 @@ def reproduce(
 ) -> str:
     """Run what is missing of the experiment, draw its figures, and return its table.
 
-    Args:
-        configuration: Vehicle and task.
-        out: Results folder, absolute; what is finished there is kept.
-        arms: Names of `ARMS`.
-        seeds: How many, from 0.
-        iterations: Of each run.
-        jobs: Processes at a time.
-        console: Where progress is shown.
+    Of each of the ``arms``, names of `ARMS`, there are as many ``seeds``, from 0; what is finished
+    in the results folder, an absolute path, is kept.
 
     Raises:
         ValueError: the configuration contradicts itself.
@@ -220,22 +207,17 @@ class ArmResults:
     """All finished runs of an arm.
 
     Attributes:
-        arm: What it is.
-        seeds: Their seeds.
         C, V, J: (seeds, iterations + 1); NaN after a run had ended.
-        theta: Final weights of each seed, (seeds, 94).
-        stopped: Why runs ended early, by seed.
-        header: Of one of the runs.
     """
 
-    arm: Arm
-    seeds: list[int]
+    arm: Arm  #: what it is
+    seeds: list[int]  #: their seeds
     C: np.ndarray
     V: np.ndarray
     J: np.ndarray
-    theta: np.ndarray
-    stopped: dict[int, str]
-    header: Record
+    theta: np.ndarray  #: final weights of each seed, (seeds, 94)
+    stopped: dict[int, str]  #: why runs ended early, by seed
+    header: Record  #: of one of the runs
 
 
 def read_experiment(out: Path) -> dict[str, ArmResults]:
@@ -298,39 +280,27 @@ def summarise(results: Mapping[str, ArmResults]) -> dict[str, Any]:
         }
         for key, values in final.items():
             entry[key] = {
-                'median': _or_none(np.median(values)),
-                'worst': _or_none(np.max(values)),
-                'per_seed': [_or_none(value) for value in values],
+                'median': or_none(np.median(values)),
+                'worst': or_none(np.max(values)),
+                'per_seed': [or_none(value) for value in values],
             }
         if reference is not None:
             for key in ('C', 'J'):
                 ours = float(np.median(_final(getattr(reference, key))))
                 gap = 100 * (float(np.median(final[key])) / ours - 1)
-                entry[f'gap_{key}_percent'] = _or_none(gap)
-        entry['iterations_to_half_the_gain'] = _or_none(np.median(_half_way(found, reference)))
+                entry[f'gap_{key}_percent'] = or_none(gap)
+        entry['iterations_to_half_the_gain'] = or_none(np.median(_half_way(found, reference)))
         arms[name] = entry
     return {'arms': arms, 'paper': PAPER, **provenance()}
 
 
 def table(summary: Mapping[str, Any]) -> str:
     """Write the experiment's table in Markdown."""
-    headings = [
-        'arm',
-        'model',
-        'seeds',
-        'diverged',
-        'C median',
-        'C worst',
-        'gap in C',
-        'V median',
-        'J median',
-        'J worst',
-        'iterations to half the gain',
-    ]
-    lines = [
-        f'| {" | ".join(headings)} |',
-        f'|{"---|" * len(headings)}',
-    ]
+    headings = (
+        'arm', 'model', 'seeds', 'diverged', 'C median', 'C worst', 'gap in C', 'V median',
+        'J median', 'J worst', 'iterations to half the gain',
+    )  # fmt: skip
+    lines = [f'| {" | ".join(headings)} |', f'|{"---|" * len(headings)}']
     for entry in summary['arms'].values():
         cells = [
             entry['label'],
@@ -369,10 +339,6 @@ def _half_way(found: ArmResults, reference: ArmResults | None) -> np.ndarray:
     above = np.where(np.isfinite(found.J), found.J, np.inf) > 0.5 * (start + end)
     arrivals = [np.flatnonzero(row)[-1] + 1.0 if row.any() else 0.0 for row in above]
     return np.array([a if a < found.J.shape[1] else np.inf for a in arrivals])
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _cell(value: float | None, form: str, unit: str = '') -> str:

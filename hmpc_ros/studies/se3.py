@@ -17,7 +17,6 @@ from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.rigid_body import (
     GRAVITY,
     NU,
-    NX,
     POSITION,
     QUATERNION,
     RATES,
@@ -28,6 +27,7 @@ from hmpc_ros.plant.rigid_body import (
 from hmpc_ros.plant.simulators.flight_simulator import LONGEST_STEP
 from hmpc_ros.plant.simulators.rotorpy_physics import RotorpyPhysics
 from hmpc_ros.plant.winds import WindSource
+from hmpc_ros.policy.flight import Answer, closed_loop
 from hmpc_ros.policy.parameters import Block, Parameters, ParameterSpace
 from hmpc_ros.policy.tracking.flying import TrackedFlight
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
@@ -92,36 +92,35 @@ class Se3Flyer:
         wind = WindSource(self.conditions.wind, h, air)
         late = deque([np.full(4, self.preset.airframe.hover_speed)]
                      * round(self.conditions.delay / h))  # fmt: skip
-        states = np.full((n + 1, NX), np.nan)
-        states[0] = state
-        flown = n
-        for k in range(n):
-            x = states[k]
+        def answer(x: np.ndarray, k: int) -> Answer | str:
             if not np.isfinite(x).all() or np.abs(x[POSITION]).max() > 50:
-                flown = k
-                break
+                return 'lost'
             # It only feeds the yaw rate forward: what is to be damped is the rest.
             reference_rates = rotation_matrix(x[QUATERNION]).T @ turned[k] @ flat[k, RATES]
             reference_rates[2] = 0.0
             seen = {
-            'x': x[POSITION],
-            'v': x[VELOCITY],
-            'q': np.roll(x[QUATERNION], -1),  # RotorPy's has its scalar last
-            'w': x[RATES] - reference_rates,
-        }
+                'x': x[POSITION],
+                'v': x[VELOCITY],
+                'q': np.roll(x[QUATERNION], -1),  # RotorPy's has its scalar last
+                'w': x[RATES] - reference_rates,
+            }
             command = controller.update(h * k, seen, self._flat_output(samples, wanted, k))
-            speeds = np.clip(
-                command['cmd_motor_speeds'], controller.rotor_speed_min, controller.rotor_speed_max
-            )
+            speeds = command['cmd_motor_speeds']
+            slowest, fastest = controller.rotor_speed_min, controller.rotor_speed_max
+            return np.clip(speeds, slowest, fastest), None, False
+
+        def advance(_x: np.ndarray, speeds: np.ndarray, k: int) -> np.ndarray:
             late.append(speeds)
             battery = max(0.0, 1 - self.conditions.battery_sag * h * k)
             with np.errstate(all='ignore'):  # bad gains end anywhere
                 physics.advance(late.popleft(), wind.next(), battery)
-            states[k + 1] = physics.state()
-        done = flown // inner
-        kept = states[: done * inner + 1 : inner]
+            return physics.state()
+
+        flown = closed_loop(state, n, answer, advance, samples, np.zeros(4))
+        done = flown.steps // inner
+        kept = flown.states[: done * inner + 1 : inner]
         inputs = np.column_stack((np.full(done, GRAVITY), kept[:-1, RATES])).reshape(done, NU)
-        ended = '' if flown == n else f'the SE3 controller lost the vehicle after {done} steps'
+        ended = '' if flown.complete else f'the SE3 controller lost the vehicle after {done} steps'
         return TrackedFlight(
             self.time_step, kept, kept, inputs,
             type(samples)(*(each[: done * inner + 1 : inner] for each in samples)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import optimize, stats
@@ -11,10 +11,13 @@ RESAMPLES = 2000
 MOST = 1e12  # stands for infinity, where it must not be subtracted from itself
 
 
-def interval(
-    values: Sequence[float], statistic: Callable[..., float] = np.median
-) -> tuple[float, float]:
-    """Return the bootstrap interval (percentiles, 95 %) of a statistic; its ends may be infinite.
+def or_none(value: float) -> float | None:
+    """Return a number for JSON, None where it is not finite."""
+    return float(value) if np.isfinite(value) else None
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the bootstrap interval (percentiles, 95 %) of the median; its ends may be infinite.
 
     Raises:
         ValueError: there is no value.
@@ -25,7 +28,7 @@ def interval(
     if np.ptp(clipped) == 0:
         return float(values[0]), float(values[0])
     found = stats.bootstrap(
-        (clipped,), statistic, n_resamples=RESAMPLES, method='percentile',
+        (clipped,), np.median, n_resamples=RESAMPLES, method='percentile',
         random_state=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     low, high = (float(end) if end < MOST / 10 else np.inf for end in (found.low, found.high))
@@ -54,14 +57,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def bias_bound(lengths: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """Return m and zeta of the tightest bound |error|^2 <= m |g|^2 + zeta^2.
+    """Return m and zeta of the tightest bound |error|^2 <= m |g|^2 + zeta^2 at some points.
 
     Of all that hold at every point, the one with the least sum of what it has to spare; relative
-    to the largest numbers, so that units do not matter.
-
-    Args:
-        lengths: |g| at some points.
-        errors: |g_m - g| there.
+    to the largest numbers, so that units do not matter. ``lengths`` are |g|, ``errors`` |g_m - g|.
     """
     g, error = np.square(lengths), np.square(errors)
     if not (len(g) and error.max() > 0 and g.max() > 0):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,13 +17,7 @@ from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.configuration.tracking_tables import BETWEEN_FLIGHTS
 from hmpc_ros.policy.tracking import flying
 from hmpc_ros.ros.graph import PATIENT, NodeSpec, simulation
-from hmpc_ros.studies.flying import (
-    controller_counts,
-    controller_told,
-    nobody,
-    ros_is_missing,
-    times_told,
-)
+from hmpc_ros.studies.flying import controller_told, fly_nodes, nobody, ros_is_missing, times_told
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -48,17 +42,7 @@ def fly_over_ros(
     listeners: Sequence[Listener] = (),
     reader: Callable[[str, str], None] | None = None,
 ) -> tuple[flying.TrackedFlight, dict[str, Any], float]:
-    """Fly with node processes.
-
-    Args:
-        configuration: what flies.
-        reference: of the configuration.
-        steps: control steps.
-        progress: is called with what is being done and the step.
-        rviz: whether to start RViz with it.
-        record: MCAP file of all topics; none if None.
-        listeners: take part with the recorder's node, see `local_flight.fly`.
-        reader: is called with each line of output of a node, and the node's name before it.
+    """Fly with node processes; arguments as of `studies.flying.fly_nodes`.
 
     Returns:
         The flight, what only nodes can tell, and how long it took [s].
@@ -69,28 +53,26 @@ def fly_over_ros(
         RecordingError: nothing can be recorded.
     """
     try:
-        from hmpc_ros.ros import local_flight
-        from hmpc_ros.ros.command_interface import RATES
-        from hmpc_ros.ros.flight_topics import FlightRecording
         from hmpc_ros.ros.stamped import Stamped, truth_differs
     except ImportError as error:
         raise ros_is_missing(error) from error
 
-    paced = float(configuration['simulator']['real_time_factor'])
-    period = float(configuration['simulator']['time_step'])
-    nodes = _nodes(configuration, steps, rviz=rviz)
     heard = Stamped(truth=truth_differs(configuration['simulator']))
-    recordings = [] if record is None else [FlightRecording(record, RATES)]
-    local = local_flight.fly(
-        nodes, steps, period, interface=RATES, listeners=[heard, *recordings, *listeners],
-        hold_missing=paced > 0, reader=reader, progress=progress,
+    local, counts, notes = fly_nodes(
+        configuration, _nodes(configuration, steps, rviz=rviz), steps, progress=progress,
+        record=record, reader=reader, listeners=[heard, *listeners],
     )  # fmt: skip
-    counts = controller_counts(local.diagnostics, lockstep=not paced)
-    flight = _tracked(local, heard, reference, period)
+    flight = _tracked(local, heard, reference, float(configuration['simulator']['time_step']))
     if configuration['controller']['reference.kind'] == 'topic':
         flight = _along_what_was_told(flight, local, heard)
-    told = _told(local.diagnostics, local.record, counts)
-    told['notes'] += [each.problem for each in recordings if each.problem]
+    values, record_times = controller_told(local.diagnostics), local.record.answer_times
+    told = {
+        **times_told(record_times[np.isfinite(record_times)], values),
+        'missed_deadlines': int(values.get('missed deadlines', 0)),
+        'held_commands': len(local.record.held),
+        'notes': notes,
+        **counts,
+    }
     return flight, told, local.wall_time
 
 
@@ -152,12 +134,6 @@ def flyer_over_ros(
 ) -> Iterator[NodesFlyer]:
     """Start simulator and controller, and end them after the last flight.
 
-    Args:
-        configuration: what flies.
-        reference: of the configuration.
-        steps: control steps of each flight.
-        reader: is called with each line of output of a node, and the node's name before it.
-
     Raises:
         ValueError: ROS 2 is not installed, or the vehicle is paced by the clock.
         NodeDiedError, DiscoveryError: see `LocalRunner`.
@@ -217,22 +193,3 @@ def _along_what_was_told(
             position=position, velocity=velocity, acceleration=acceleration, jerk=jerk
         ),
     )
-
-
-def _told(
-    diagnostics: Mapping[str, Mapping[str, str]], record: Any, counts: Mapping[str, int]
-) -> dict[str, Any]:
-    """Return the numbers of `hmpc fly --json` that nodes tell and a flight does not."""
-    values = controller_told(diagnostics)
-    notes = []
-    if record.held:
-        notes.append(f'{len(record.held)} commands did not arrive in time and were held')
-    if record.repeated_states:
-        notes.append(f'{record.repeated_states} states were sent again')
-    return {
-        **times_told(record.answer_times[np.isfinite(record.answer_times)], values),
-        'missed_deadlines': int(values.get('missed deadlines', 0)),
-        'held_commands': len(record.held),
-        'notes': notes,
-        **counts,
-    }

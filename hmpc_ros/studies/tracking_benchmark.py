@@ -7,7 +7,6 @@ best flight, against the truth; best is what the rule itself takes for it, from 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,17 @@ import numpy as np
 from hmpc_ros import disk
 from hmpc_ros.configuration import build_tracking, tracking_learner, tracking_rules
 from hmpc_ros.configuration.files import Configuration, from_values, load
-from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.provenance import made_by, provenance
 from hmpc_ros.figures.style import BLUE, GREEN, MUTED, ORANGE
 from hmpc_ros.figures.tracking_benchmark import draw_tracking_benchmark
 from hmpc_ros.learning.black_box import BlackBoxRule, bayesian, cma_es
 from hmpc_ros.learning.logarithms import LogarithmicRule, Logarithms
+from hmpc_ros.learning.requests import NOMINAL, FlightRequest
 from hmpc_ros.learning.results import HEADER, iterations, number, read_records
 from hmpc_ros.learning.summary import best_record
 from hmpc_ros.policy.parameters import Parameters
-from hmpc_ros.policy.tracking.parameters import SPACE
+from hmpc_ros.policy.tracking.parameters import BLOCKS, SPACE
+from hmpc_ros.policy.tracking.student import for_people
 from hmpc_ros.share import config_dir
 from hmpc_ros.studies.run_pool import tell, work_off
 from hmpc_ros.studies.se3 import Se3Flyer
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hmpc_ros.learning.results import Record
+    from hmpc_ros.policy.tracking.student import Teacher
 
 #: What stands for all cases of this benchmark.
 ALL = 'tracking'
@@ -106,7 +108,7 @@ def _rule(name: str, **more: Any) -> dict[str, Any]:
 
 
 RULES: dict[str, Contestant] = {
-    'few_flights': Contestant('default rule', GREEN, _rule('few_flights')),
+    'trust_region': Contestant('default rule', GREEN, _rule('trust_region')),
     'adam': Contestant('Adam', '#E69F00', _rule('adam', estimator='model_based')),
     'paper': Contestant('paper, hybrid', BLUE, _rule('paper', estimator='hybrid')),
     'model_free': Contestant(
@@ -204,18 +206,23 @@ class Entry:
         _, records = read_records(self.folder)
         return [r for r in iterations(records) if r['flights'] <= self.flights]
 
-    def heldout(self) -> dict[str, Any] | None:
-        """Return how held-out paths were flown before and after; None if they were not yet."""
+    def outcome(self) -> dict[str, Any] | None:
+        """Return what was flown beside the run, as `fly` keeps it; None if it was not yet."""
         try:
             kept = json.loads((self.folder / OUTCOME).read_text(encoding='utf-8'))
         except FileNotFoundError:
             return None
-        return kept['paths'] if kept['flights'] == self.flights else None
+        return kept if kept['flights'] == self.flights else None
+
+    def heldout(self) -> dict[str, Any] | None:
+        """Return how held-out paths were flown before and after; None if they were not yet."""
+        kept = self.outcome()
+        return kept['paths'] if kept else None
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to fly."""
-        return self.heldout() is not None
+        return self.outcome() is not None
 
 
 def entries_of(
@@ -289,14 +296,27 @@ def fly(entry: Entry) -> str:
     run = tracking_learner.train(
         configuration, known, flyer, entry.folder, None, told, rule=rule, start=start
     )
-    paths = {}
+    paths, blind = {}, None
     best = best_record(entry.records())
     if contestant.flies_mpc and best is not None:
         after = start.with_theta(np.array(best['theta']))
         paths = tracking_learner.heldout(configuration, start, after)
-    kept = {'flights': entry.flights, 'paths': paths, 'stopped': run.stopped}
+        blind = _without_observer(flyer, known, start)
+    kept = {
+        'flights': entry.flights, 'paths': paths, 'no_observer_m': blind, 'stopped': run.stopped,
+    }  # fmt: skip
     disk.write(entry.folder / OUTCOME, json.dumps(kept) + '\n')
     return run.stopped
+
+
+def _without_observer(flyer: Any, known: Teacher, start: Parameters) -> float | None:
+    """Return the RMSE [m] of the first flight had it no observer; None if it does not fly."""
+    theta = start.theta.copy()
+    for gain in ('thrust_observer', 'force_observer'):
+        theta[BLOCKS[gain]] = 0.0
+    flight = flyer(FlightRequest(start.with_theta(theta), NOMINAL))
+    whole = flight.complete and not flight.failures
+    return for_people(flight, known.begin, known.end)['rmse_m'] if whole else None
 
 
 # -- what came of it -------------------------------------------------------------------------------
@@ -335,7 +355,6 @@ def summarise(
         'seeds': list(seeds),
         'labels': {name: rule.label for name, rule in RULES.items()},
         'cases': found,
-        'commit': _commit(),
         **provenance(),
     }
 
@@ -349,7 +368,9 @@ def _numbers(runs: Sequence[Entry]) -> dict[str, Any]:
         )
         for entry in runs
     }
+    outcomes = [kept for entry in runs if (kept := entry.outcome()) and kept['paths']]
     return {
+        'no_observer': _spread([k.get('no_observer_m') for k in outcomes]) if outcomes else None,
         'after': {
             str(mark): _spread([c[mark] for c in curves.values() if len(c) > mark])
             for mark in MARKS
@@ -383,7 +404,8 @@ PAGE = """# Learning to track: one flight, and then
 RMSE of the true position in mm along the figure-eight (its first 3 s not counted) of the best
 flight so far, every flight counted: median over seeds, the worst in round brackets, how many seeds
 in square ones. "After 5" means the sixth flight at the latest. A case that was not flown that far
-has a dash.
+has a dash. "Without observer" is the start's flight with both gains of the observer 0, flown beside
+the run.
 
 {table}
 RotorPy's SE3 controller is given the true mass, the true state and rotor speeds 500 times a second,
@@ -399,28 +421,14 @@ Paths that nothing was learned on, RMSE in mm under the first and the best weigh
 """
 
 
-def _commit() -> str:
-    """Name the source's commit; a + says that it was changed since."""
-    def git(*words: str) -> str:
-        run = subprocess.run(
-            ('git', *words), cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-        return run.stdout.strip()
-
-    try:
-        commit, changed = git('rev-parse', '--short', 'HEAD'), git('status', '--porcelain', '-uno')
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
-    return commit + ('+' if changed else '')
-
-
 def table(summary: Mapping[str, Any]) -> str:
     """Write RMSE in mm in Markdown: median (worst) of so many seeds after so many flights."""
-    lines = ['| case | rule | ' + ' | '.join(_column(m) for m in MARKS) + ' |',
-             '|---|---|' + '---|' * len(MARKS)]  # fmt: skip
+    lines = ['| case | rule | without observer | ' + ' | '.join(map(_column, MARKS)) + ' |',
+             '|---|---|---|' + '---|' * len(MARKS)]  # fmt: skip
     for case in summary['cases'].values():
         for rule, numbers in case['rules'].items():
-            cells = [_cell(numbers['after'].get(str(mark))) for mark in MARKS]
+            cells = [_cell(numbers['no_observer'])]
+            cells += [_cell(numbers['after'].get(str(mark))) for mark in MARKS]
             label = summary['labels'][rule]
             lines.append(f'| {case["title"]} | {label} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
@@ -468,11 +476,7 @@ def write_page(summary: Mapping[str, Any], path: Path) -> list[Path]:
     figure = draw_tracking_benchmark(path.with_suffix('.png'), summary, RULES)
     held = heldout_table(summary)
     text = PAGE.format(figure=figure.name, table=table(summary)) + (HELD + held if held else '')
-    text += (
-        f'\nMade by `{summary["command"]}`\non {summary["date"]} from commit '
-        f'{summary["commit"]}, on {summary["machine"]}; acados {summary["versions"]["acados"]}, '
-        f'seeds {", ".join(str(seed) for seed in summary["seeds"])}.\n'
-    )
+    text += '\n' + made_by(summary)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding='utf-8')
     return [path, figure]

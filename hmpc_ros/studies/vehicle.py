@@ -39,20 +39,12 @@ def silent(_words: str) -> None:
 
 @contextlib.contextmanager
 def open_vehicle(
-    configuration: Configuration,
-    adapter: str,
-    *,
-    reader: Callable[[str, str], None] | None = None,
+    configuration: Configuration, adapter: str, *, reader: Callable[[str, str], None] | None = None
 ) -> Iterator[VehicleFlights]:
     """Start controller and adapter, and wait until the autopilot is heard.
 
     They talk in the ROS domain of the environment, so that ``hmpc autopilot hand-back`` in another
-    terminal reaches them.
-
-    Args:
-        configuration: of controller and adapter.
-        adapter: its node.
-        reader: is called with each line of output of a node, and the node's name before it.
+    terminal reaches them. ``reader`` is called with the name of a node and each line of its output.
 
     Raises:
         ValueError: ROS 2 is not installed.
@@ -67,9 +59,7 @@ def open_vehicle(
     given['controller']['reference.begin'] = NEVER
     nodes = vehicle(adapter, configuration.path, given)
     domain = {'ROS_DOMAIN_ID': os.environ.get('ROS_DOMAIN_ID') or '0'}
-    with vehicle_flight.open_vehicle(
-        nodes, adapter, reader=reader, environment=domain
-    ) as flights:
+    with vehicle_flight.open_vehicle(nodes, adapter, reader=reader, environment=domain) as flights:
         flights.wait_for_autopilot()
         yield flights
 
@@ -82,17 +72,6 @@ class VehicleFlyer:
     configuration. It is engaged once, as somebody began the run; whatever ends that, battery and
     pilot included, it waits until somebody engages again (``hmpc autopilot engage``), and goes on.
     A flight that a bound ended which weights can break counts as lost; any other is flown again.
-
-    Args:
-        flights: of controller and adapter that run.
-        configuration: of the run.
-        reference: of the configuration.
-        steps: control steps of each flight.
-        say: is called with what is to be done.
-        patience: time that the pilot has for the first take-off [s].
-
-    Attributes:
-        begin: stamp at which the reference began in the last flight that was flown whole [s].
     """
 
     flights: VehicleFlights
@@ -102,6 +81,7 @@ class VehicleFlyer:
     say: Say = silent
     patience: float = PATIENCE
     engaged: float = field(default=-math.inf, init=False)  # since when [s]; -inf: not yet
+    #: stamp at which the reference began in the last flight that was flown whole [s]
     begin: float = field(default=math.nan, init=False)
 
     def __call__(self, request: FlightRequest) -> TrackedFlight:
@@ -197,15 +177,7 @@ def fly_vehicle(
 ) -> tuple[TrackedFlight, dict[str, Any], float]:
     """Engage, fly the reference once, and hand back.
 
-    Args:
-        configuration: of controller and adapter.
-        adapter: its node.
-        reference: of the configuration.
-        steps: control steps.
-        progress: is called with what is being done and the step.
-        say: is called with what the pilot is waited for.
-        patience: time in which the vehicle has to be ready to be engaged [s].
-        reader: as for `open_vehicle`.
+    ``say`` is called with what the pilot is waited for, who has ``patience`` [s] to be ready.
 
     Returns:
         The flight, as the autopilot estimates it; what else is told; how long it took [s].

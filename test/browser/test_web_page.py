@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,7 @@ pytest.importorskip('playwright')
 from learning_graph import LearningGraph
 from PIL import Image
 from playwright import sync_api as sync
+from scripted_autopilot import HOLD, OFFBOARD, mavlink_flight
 
 from hmpc_ros.ros.graph import NodeSpec, simulation
 from hmpc_ros.ros.runner import LocalRunner
@@ -105,8 +107,8 @@ def seconds(page) -> float:
 def picture(page, name: str) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     taken = Image.open(io.BytesIO(page.screenshot())).convert('RGB')
-    # A third of the bytes, for the documentation.
-    taken.quantize(256).save(PICTURES / f'{name}.png', optimize=True)
+    # A third of the bytes, for the documentation; rare colours are kept, those of the legend.
+    taken.quantize(256, Image.Quantize.MAXCOVERAGE).save(PICTURES / f'{name}.png', optimize=True)
 
 
 def scene(page) -> bytes:
@@ -156,6 +158,41 @@ def test_the_buttons_act_on_the_learner(browser, tmp_path):
         press(start)
         press(page.get_by_role('button', name='Yes, start learning'))
         graph.until(lambda: graph.state == 'learning', 'the learner to start')
+        page.close()
+
+
+def test_the_buttons_act_on_an_autopilots_adapter(browser):
+    pytest.importorskip('pymavlink', reason='an extra: pip install pymavlink')
+    with mavlink_flight(beside=[WEB]) as (peer, controller):
+        # The controller goes on answering while the browser is busy.
+        threading.Thread(target=controller.executor.spin, daemon=True).start()
+        page = visit(browser, address(lambda: controller.runner.output('web')))
+        engage, hand_back = (
+            page.get_by_role('button', name=name, exact=True) for name in ('Engage', 'Hand back')
+        )
+        wait_for(engage.is_enabled, 'the button to engage', page)
+        press(engage)
+        press(page.get_by_role('button', name='Yes, engage'))
+        wait_for(lambda: 'engage: refused' in words(page), 'the refusal on the page', page)
+        assert 'reference_path' in words(page)
+
+        controller.stay_at(0.0, 0.0, 2.0)
+        wait_for(lambda: controller.phase == 'ready', 'ready', page)
+        press(engage)  # and think better of it
+        press(page.get_by_role('button', name='No', exact=True))
+        page.get_by_role('button', name='No', exact=True).wait_for(state='detached')
+        assert not peer.modes
+        press(engage)
+        press(page.get_by_role('button', name='Yes, engage'))
+        wait_for(lambda: controller.phase == 'taken over', 'the take-over', page)
+        assert peer.mode == OFFBOARD
+        wait_for(lambda: 'taken over' in words(page), 'the take-over on the page', page)
+        picture(page, 'watch_autopilot')
+
+        press(hand_back)
+        press(page.get_by_role('button', name='Yes, hand back'))
+        wait_for(lambda: peer.mode == HOLD, 'the autopilot to hold', page)
+        wait_for(lambda: 'hand_back: handing back' in words(page), 'the answer', page)
         page.close()
 
 

@@ -14,6 +14,7 @@ pytest.importorskip('rclpy')
 from controller_pilot import WAIT, Pilot, connected, set_field, start_controller, stop
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
+from goal_poses import pose_from_goal
 from lifecycle_msgs.msg import Transition
 from nav_msgs.msg import Path
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -23,7 +24,7 @@ from hmpc_ros.configuration.tables import CONTROLLER
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.weights import Weights
 from hmpc_ros.ros.command_interface import ROTORS
-from hmpc_ros.ros.conversions import nanoseconds, pose_from_goal
+from hmpc_ros.ros.conversions import nanoseconds
 
 pytestmark = pytest.mark.system
 

@@ -26,19 +26,19 @@ TARGETS = {
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_default_rule_reaches_its_targets_within_100_flights(tmp_path):
-    words = ['--rules', 'few_flights', '--seeds', '100-102', '--jobs', '2', '--out', str(tmp_path)]
+    words = ['--rules', 'trust_region', '--seeds', '100-102', '--jobs', '2', '--out', str(tmp_path)]
     assert main(['benchmark', '--cases', ','.join(TARGETS), *words]) == 0
     cases = json.loads((tmp_path / 'summary.json').read_text())['cases']
     for case, target in TARGETS.items():
-        assert cases[case]['few_flights']['J']['median'] <= target, case
-        assert cases[case]['few_flights']['diverged'] == 0, case
+        assert cases[case]['trust_region']['J']['median'] <= target, case
+        assert cases[case]['trust_region']['diverged'] == 0, case
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_twenty_flights_are_enough_on_the_nominal_vehicle(tmp_path):
-    words = ['--cases', 'a', '--rules', 'few_flights', '--seeds', '100-109', '--flights', '20']
+    words = ['--cases', 'a', '--rules', 'trust_region', '--seeds', '100-109', '--flights', '20']
     assert main(['benchmark', *words, '--jobs', '2', '--out', str(tmp_path)]) == 0
     summary = json.loads((tmp_path / 'summary.json').read_text())
-    reached = summary['cases']['a']['few_flights']['J']['per_seed'].values()
+    reached = summary['cases']['a']['trust_region']['J']['per_seed'].values()
     assert sum(J <= 1098.0 for J in reached) >= 8

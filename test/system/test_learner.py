@@ -82,7 +82,7 @@ def test_the_reference_experiment_over_ros_is_the_offline_one(stack, tmp_path: P
 def test_the_default_rule_learns_over_ros_what_it_learns_offline_the_model_included(
     stack, tmp_path: Path
 ):
-    parameters = {'learner': {'rule': 'few_flights', 'iterations': 7, 'shortcut': False}}
+    parameters = {'learner': {'rule': 'trust_region', 'iterations': 7, 'shortcut': False}}
     expected = offline_records(tmp_path / 'offline', **parameters)
     graph = LearningGraph(tmp_path / 'ros', stack, **parameters).start()
     graph.until_done()
@@ -112,12 +112,12 @@ def test_several_tasks_over_ros_are_those_of_offline_training(stack, tmp_path: P
     goals = [-6.0, -3.5, 0.0, 0.0, 3.0, 2.0, -1.0, 0.3]
     starts = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.5, 0.1]
     tasks = {'tasks.goals': goals, 'tasks.starts': starts, 'steps': 120}
-    parameters = {'learner': {'rule': 'few_flights', 'iterations': 5, 'shortcut': False, **tasks}}
+    parameters = {'learner': {'rule': 'trust_region', 'iterations': 5, 'shortcut': False, **tasks}}
     expected = offline_records(tmp_path / 'offline', **parameters)
-    graph = LearningGraph(tmp_path / 'ros', stack, **parameters).start()
-    graph.until_flight('nominal', after=8)
+    graph = LearningGraph(tmp_path / 'ros', stack, **parameters).held_in('nominal', after=8)
+    graph.start().until_held()
     graph.kill('learner')
-    graph.start('learner').until_done()
+    graph.through('hmpc_ros.ros.learner_node').start('learner').until_done()
     records = graph.records()
     assert_same_run(records, expected, rtol=0)
     assert records[-1]['J'] < records[0]['J']
@@ -218,7 +218,7 @@ def test_a_real_vehicle_is_flown_to_the_start_of_every_task(stack, tmp_path: Pat
         simulator={'real_time_factor': 10.0, 'start_paused': False, 'episode_steps': 0},
         controller={'goal.position': [0.0, 0.0, 0.0]},
         learner={
-            'rule': 'few_flights',
+            'rule': 'trust_region',
             'iterations': 2,
             'steps': 50,
             'reset': 'fly',

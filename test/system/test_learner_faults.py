@@ -260,25 +260,25 @@ def test_of_two_learners_the_second_gives_way(graph, unbroken, tmp_path: Path):
 
 
 def test_a_results_file_cut_by_a_crash_costs_one_iteration(graph, unbroken):
-    graph = graph().start()
-    graph.until_flight('nominal', after=3)
+    graph = graph().held_in('nominal', after=3).start()
+    graph.until_held()
     graph.kill('learner')
     log = graph.results / 'iterations.jsonl'
     content = log.read_bytes()
     log.write_bytes(content[:-40])
-    graph.start('learner')
+    graph.through('hmpc_ros.ros.learner_node').start('learner')
     assert_whole(graph, unbroken)
 
 
 def test_a_damaged_results_folder_is_left_alone_and_the_flight_goes_on(graph):
-    graph = graph().start()
-    graph.until_flight('nominal', after=3)
+    graph = graph().held_in('nominal', after=3).start()
+    graph.until_held()
     graph.kill('learner')
     accepted = graph.accepted_theta()
     log = graph.results / 'iterations.jsonl'
     content = log.read_bytes().replace(b'"J": 1', b'"J": 2', 1)
     log.write_bytes(content)
-    graph.start('learner')
+    graph.through('hmpc_ros.ros.learner_node').start('learner')
     graph.until_stopped('iterations.jsonl is damaged: line 1 does not match its checksum')
     assert log.read_bytes() == content
     graph.until_kept(accepted)

@@ -1,6 +1,5 @@
 """The MAVLink adapter as a process between an autopilot on a UDP socket and a controller on DDS."""
 
-import contextlib
 import math
 import random
 import re
@@ -20,10 +19,9 @@ from scripted_autopilot import (
     LOITER,
     OFFBOARD,
     POSITION,
-    MavlinkAutopilot,
-    ScriptedController,
     run_to_its_end,
 )
+from scripted_autopilot import mavlink_flight as flight
 
 from hmpc_ros.autopilots import mavlink
 from hmpc_ros.ros.graph import NodeSpec
@@ -32,28 +30,6 @@ from hmpc_ros.ros.runner import LocalRunner, NodeDiedError
 pytestmark = pytest.mark.system
 
 TAKE, GIVE = (1, 6, 0), (1, 4, 3)  # PX4: offboard, auto hold
-
-
-@contextlib.contextmanager
-def flight(parameters=(), **autopilot):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    spec = NodeSpec(
-        executable='mavlink_adapter',
-        module='hmpc_ros.ros.mavlink_adapter_node',
-        name='mavlink_adapter',
-        parameters={
-            'url': f'udp:127.0.0.1:{port}', 'hover_throttle': 0.5, 'max_latency': 1.0,
-            'solve_timeout': 1.0, 'state_timeout': 1.0, **dict(parameters),
-        },
-    )  # fmt: skip
-    with LocalRunner([spec]) as runner, contextlib.ExitStack() as stack:
-        peer = MavlinkAutopilot(port, **autopilot)
-        stack.callback(peer.stop)
-        controller = ScriptedController(runner, 'mavlink_adapter')
-        stack.callback(controller.close)
-        yield peer, controller
 
 
 def nothing_is_sent_again(peer, controller) -> None:

@@ -199,3 +199,20 @@ def test_a_flight_of_topics_is_recorded_whole_and_judged_by_what_it_was_told(tmp
     assert min(counts[f'/{name}'] for name in ('odom', 'rates_command', 'estimates')) >= 900
     told = ('trajectory', 'predicted_path', 'reference_path', 'flight_start', 'ground_truth')
     assert all(counts.get(f'/{name}', 0) for name in told), counts
+
+
+def test_a_recording_of_a_flight_tells_the_flight_again(tmp_path):
+    pytest.importorskip('mcap')
+    from hmpc_ros.configuration import build_tracking, files
+    from hmpc_ros.ros.recorded_flights import flights_in
+    from hmpc_ros.studies import tracking
+
+    configuration = files.load('config/tracking.yaml', ['simulator.backend=model'])
+    reference, _ = build_tracking.reference(configuration)
+    bag = tmp_path / 'flight.mcap'
+    flown, _, _ = tracking.fly_over_ros(configuration, reference, 300, record=bag)
+    (found,) = flights_in(bag)
+    n = min(len(found.commands), flown.steps)
+    assert n >= 298
+    assert found.states[:n] == pytest.approx(flown.measured[:n], abs=1e-9)
+    assert found.commands[:n] == pytest.approx(flown.inputs[:n], abs=1e-12)

@@ -55,7 +55,7 @@ def graph(tmp_path: Path):
     with ExitStack() as stack:
 
         def make(**parameters) -> LearningGraph:
-            given: dict[str, dict] = {'learner': {'rule': 'few_flights', 'iterations': 2}}
+            given: dict[str, dict] = {'learner': {'rule': 'trust_region', 'iterations': 2}}
             for name, value in SHORT.items():
                 node, _, parameter = name.partition('.')
                 given.setdefault(node, {})[parameter] = value

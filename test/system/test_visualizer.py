@@ -9,19 +9,20 @@ pytest.importorskip('rclpy')
 
 import rclpy
 from geometry_msgs.msg import PoseStamped
+from goal_poses import pose_from_goal
 from nav_msgs.msg import Odometry, Path
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from visualization_msgs.msg import Marker, MarkerArray
 
 from hmpc_ros.policy.linear.goal import Goal
-from hmpc_ros.ros.conversions import odometry_from_state, pose_from_goal
+from hmpc_ros.ros.conversions import odometry_from_state
 from hmpc_ros.ros.graph import simulation
 from hmpc_ros.ros.runner import LocalRunner
 
 pytestmark = pytest.mark.system
 
-WAIT = 60.0  # s; a bound for what must happen, not a measurement
+WAIT = 200.0  # s; a bound for what must happen, not a measurement
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 

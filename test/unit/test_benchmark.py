@@ -42,7 +42,9 @@ def iterations(folder):
 def test_a_users_case_is_benchmarked_from_the_command_line(tmp_path, capsys):
     path = write_case(tmp_path, 'mine', 'My vehicle. It is heavy.')
     out = tmp_path / 'out'
-    words = ['--rules', 'model_only,few_flights', '--seeds', '100,101', '--flights', '6']
+    page = tmp_path / 'docs' / 'mine.md'
+    words = ['--rules', 'model_only,trust_region', '--seeds', '100,101', '--flights', '6']
+    words += ['--page', str(page)]
     assert main(['benchmark', '--cases', str(path), *words, '--jobs', '1', '--out', str(out)]) == 0
     summary = json.loads((out / 'summary.json').read_text())
     assert list(summary['cases']) == ['mine']
@@ -50,7 +52,7 @@ def test_a_users_case_is_benchmarked_from_the_command_line(tmp_path, capsys):
     assert summary['flights'] == 6
     assert summary['versions']['hmpc_ros']
     found = summary['cases']['mine']
-    assert set(found) == {'model_only', 'few_flights'}
+    assert set(found) == {'model_only', 'trust_region'}
     start = summary['starts']['mine']['median']
     for numbers in found.values():
         J = numbers['J']
@@ -63,6 +65,10 @@ def test_a_users_case_is_benchmarked_from_the_command_line(tmp_path, capsys):
     assert (out / 'benchmark.png').read_bytes().startswith(b'\x89PNG')
     assert '| mine: My vehicle |' in (out / 'table.md').read_text()
     assert '| mine: My vehicle |' in capsys.readouterr().out
+    told = page.read_text()
+    assert '| mine: My vehicle |' in told
+    assert f'on {summary["date"]} from commit {summary["commit"]}' in told
+    assert page.with_suffix('.png').is_file()
 
     # What is finished is not flown again.
     logs = {path: path.read_bytes() for path in out.rglob(LOG)}
@@ -73,9 +79,9 @@ def test_a_users_case_is_benchmarked_from_the_command_line(tmp_path, capsys):
 
 def test_a_run_that_was_interrupted_goes_on_with_the_same_numbers(tmp_path):
     case = benchmark.read_case(write_case(tmp_path, 'mine'))
-    (whole,) = entries_of(case, 'few_flights', tmp_path / 'whole', flights=7)
+    (whole,) = entries_of(case, 'trust_region', tmp_path / 'whole', flights=7)
     benchmark.fly(whole.task)
-    (part,) = entries_of(case, 'few_flights', tmp_path / 'part', flights=7)
+    (part,) = entries_of(case, 'trust_region', tmp_path / 'part', flights=7)
     assert part.task.outcome() is None
 
     def interrupt(flights, J):
@@ -148,7 +154,7 @@ def test_a_rule_that_diverges_keeps_what_it_had(tmp_path):
 
 def test_true_jacobians_are_left_out_where_they_are_not_true():
     cases = {path.stem: benchmark.read_case(path) for path in benchmark._shipped_cases().values()}
-    perfect, default = benchmark.RULES['perfect'], benchmark.RULES['few_flights']
+    perfect, default = benchmark.RULES['perfect'], benchmark.RULES['trust_region']
     assert [name for name in 'abcdefg' if name in cases and not cases[name].allows(perfect)] == [
         'f', 'g',
     ]  # fmt: skip

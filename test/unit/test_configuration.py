@@ -163,7 +163,7 @@ def test_model_files_are_refused_by_reason(tmp_path):
     [
         ({'tasks.goals': [1.0, 2.0, 3.0]}, 'x, y, z and yaw of each, got 3'),
         ({'tasks.goals': [1.0] * 8, 'tasks.starts': [0.0] * 4}, '2 tasks, but tasks.starts 1'),
-        ({'tasks.starts': [0.0] * 8, 'rule': 'paper'}, 'few_flights, not paper'),
+        ({'tasks.starts': [0.0] * 8, 'rule': 'paper'}, 'trust_region, not paper'),
     ],
 )
 def test_tasks_that_do_not_go_together_are_refused_offline_and_over_ros(values, message):

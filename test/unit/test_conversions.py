@@ -9,6 +9,7 @@ pytest.importorskip('rclpy')
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, Transform, Twist, TwistStamped
+from goal_poses import pose_from_goal
 from nav_msgs.msg import Odometry
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
@@ -179,7 +180,7 @@ def test_a_predicted_path_holds_the_poses_and_their_times():
 
 def test_a_goal_comes_back_from_a_pose_and_a_tilted_pose_keeps_its_heading():
     message = PoseStamped()
-    conversions.pose_from_goal(Goal((1.0, -2.0, 3.0), 2.5), message)
+    pose_from_goal(Goal((1.0, -2.0, 3.0), 2.5), message)
     goal = conversions.goal_from_pose(over_the_wire(message))
     assert goal.position == (1.0, -2.0, 3.0)
     assert goal.yaw == pytest.approx(2.5, abs=1e-12)

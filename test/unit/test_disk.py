@@ -13,7 +13,6 @@ from hmpc_ros import disk, ros_yaml
 from hmpc_ros.configuration import files
 from hmpc_ros.configuration.weights_file import read_weights
 from hmpc_ros.learning.results import ResultsError, read_records
-from hmpc_ros.plant.identification import load_arrays
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.plant.reference.splines import from_file
 from hmpc_ros.policy.linear.flight_file import load_flight
@@ -22,7 +21,6 @@ READERS = {
     'parameters': files.load,
     'weights': lambda path: read_weights(path, 'abc', 12),
     'model': LinearModel.load,
-    'states and inputs': load_arrays,
     'flight': load_flight,
     'reference': from_file,
 }

@@ -70,7 +70,8 @@ def test_the_derivative_is_that_of_the_goal_shown(shortcut, position):
     ('values', 'reason'),
     [
         ({'policy.p': [1e155] * 78}, 'policy.p is too large to be solved with'),
-        ({'policy.q': [1e5] * 12}, 'policy.q is too large to be solved with'),
+        ({'policy.q': [101.0] * 12}, 'policy.q is too large to be solved with'),
+        ({'policy.q': [99.0] * 12, 'policy.r': [99.0] * 4}, 'policy.p is too large'),  # its own
         ({'policy.r': [1e155] * 4}, 'policy.r is too large to be solved with'),
         ({'policy.r': [0.0] * 4}, 'policy.r must not be all 0'),
     ],
@@ -79,6 +80,19 @@ def test_weights_that_cannot_be_solved_with_are_refused_in_words(values, reason)
     model = build.model(FLOWN)
     with pytest.raises(ValueError, match=reason):
         build.weights(FLOWN | values, model)
+
+
+@pytest.mark.parametrize('large', ['q', 'qrp', 'p'])
+def test_what_is_just_not_too_large_is_solved_with(large):
+    model = build.model(FLOWN)
+    start = vars(build.weights(FLOWN, model))
+    mpc = build.mpc(FLOWN)
+    mpc.set_weights(
+        build.weights(FLOWN | {f'policy.{name}': list(start[name] * 100) for name in large}, model)
+    )
+    spread = np.repeat((4.0, 1.0, 0.3, 0.5), 3)  # m, m/s, rad, rad/s
+    for state in np.random.default_rng(0).standard_normal((30, 12)) * spread:
+        assert mpc.solve_deviation(state).ok
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,16 @@ import pytest
 import yaml
 
 from hmpc_ros.cli.autopilot import ADAPTERS
-from hmpc_ros.ros.graph import NodeSpec, find_config, parameter_text, simulation, vehicle
+from hmpc_ros.ros.graph import (
+    NodeSpec,
+    find_config,
+    learning,
+    parameter_text,
+    simulation,
+    vehicle,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_simulation_is_a_simulator_and_a_controller():
@@ -39,6 +48,25 @@ def test_rviz_brings_the_visualizer_and_the_view():
     assert set(nodes) == {'simulator', 'controller', 'visualizer', 'rviz'}
     assert Path(nodes['rviz'].arguments[1]).is_file()
     assert nodes['rviz'].package == 'rviz2'
+
+
+@pytest.mark.parametrize(
+    'graph', [simulation(web=True), learning(web=True), vehicle('mavlink_adapter', web=True)]
+)
+def test_the_live_page_is_one_of_the_processes_and_may_end(graph):
+    page = next(node for node in graph if node.name == 'web')
+    assert page.optional
+    assert page.module == 'hmpc_ros.ros.web_node'
+    assert not any(node.optional for node in graph if node is not page)
+
+
+LAUNCH_FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
+
+
+@pytest.mark.parametrize('file', LAUNCH_FILES, ids=lambda path: path.name)
+def test_every_launch_file_can_start_the_live_page(file):
+    text = file.read_text('utf-8')
+    assert 'describe_adapter(' in text or "web=given['web'] == 'true'" in text
 
 
 def test_simulation_time_is_for_all_but_the_simulator():

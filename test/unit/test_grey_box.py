@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from hmpc_ros.plant import presets
 from hmpc_ros.plant.grey_box import NAMES, SLICES, GreyBox
@@ -60,6 +61,32 @@ def test_standard_errors_tell_how_far_noise_leads_astray():
     thrust = SLICES['thrust_gain']
     assert wrong[thrust] < 0.01
     assert found.standard_errors[thrust] < 0.01
+
+
+def test_standard_errors_cover_the_truth_when_forces_act_that_have_no_name():
+    preset = presets.load('crazyflie')
+    noise = np.repeat([*SENSORS.values()], 3)
+    within = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        truth = GreyBox(
+            rng.uniform(0.75, 1.1),
+            tuple(np.array(preset.model.drag) * rng.uniform(0.5, 3, 3)),
+            tuple(rng.normal(0, 0.3, 3)),
+            rng.uniform(0.03, 0.09),
+            tuple(rng.uniform(0.06, 0.15, 3)),
+            tuple(rng.uniform(0.05, 0.5, 3)),
+            rng.uniform(0, 0.03),
+        )
+        forget = np.exp(-0.01 / 0.7)  # gusts of 0.7 s and 0.3 m/s^2
+        gusts = lfilter([1], [1, -forget], rng.standard_normal((STEPS, 3)), axis=0)
+        gusts *= 0.3 * np.sqrt(1 - forget**2)
+        for sensed in (None, noise):
+            simulator = GreyBoxSimulator(truth, preset, noise=sensed, forces=gusts, seed=seed)
+            found = fit([flown(simulator)], assumed(preset))
+            wrong = np.abs(found.box.vector - truth.vector) / found.standard_errors
+            within += (wrong[found.told] <= 3).tolist()
+    assert np.mean(within) > 0.9
 
 
 @pytest.mark.parametrize('backend', ['model', 'rotorpy'])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from reference_flight import ReferenceFlight
 
-from hmpc_ros.plant.identification import IdentificationError, identify, load_arrays
+from hmpc_ros.plant.identification import IdentificationError, identify
 from hmpc_ros.plant.linear_model import LinearModel
 from hmpc_ros.policy.linear.identification import (
     FlightPlan,
@@ -122,16 +122,6 @@ def test_unusable_data_is_refused(spoil, words):
     spoil(flights)
     with pytest.raises(IdentificationError, match=words):
         fit(flights)
-
-
-def test_arrays_come_from_files(tmp_path):
-    states, inputs = linear_flights(count=1)[0]
-    np.savez(tmp_path / 'flight.npz', states=states, inputs=inputs)
-    loaded = load_arrays(tmp_path / 'flight.npz')
-    assert np.array_equal(loaded[0], states)
-    np.savez(tmp_path / 'other.npz', states=states)
-    with pytest.raises(IdentificationError, match=r'other\.npz'):
-        load_arrays(tmp_path / 'other.npz')
 
 
 @pytest.fixture(scope='module')

@@ -39,7 +39,7 @@ def numbers(lines):
 def test_a_study_from_the_command_line_to_its_page(tmp_path, capsys):
     words = [
         'study', 'mismatch', '--directions', 'lag', '--levels', '2', '--seeds', '0', '--flights',
-        '4', '--rules', 'model_free', 'hybrid_050', 'few_flights', '--jobs', '1',
+        '4', '--rules', 'model_free', 'hybrid_050', 'trust_region', '--jobs', '1',
         *(word for each in SHORT for word in ('--set', each)),
         '--out', str(tmp_path / 'out'), '--page', str(tmp_path / 'docs.md'),
     ]  # fmt: skip
@@ -65,11 +65,41 @@ def test_a_study_from_the_command_line_to_its_page(tmp_path, capsys):
     assert (tmp_path / 'docs.png').read_bytes().startswith(b'\x89PNG')
     summary = json.loads((out / 'summary.json').read_text())
     assert [level['value'] for level in summary['levels']] == [0.0, 0.4]
-    assert '| few flights (default) |' in capsys.readouterr().out
+    assert '| trust region (default) |' in capsys.readouterr().out
 
     before = (out / 'study.jsonl').read_bytes()
     assert main(words) == 0
     assert (out / 'study.jsonl').read_bytes() == before  # nothing was made again
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_same_study_along_a_path(tmp_path):
+    words = [
+        'study', 'mismatch', '--config', 'tracking', '--directions', 'path_mass', '--levels', '2',
+        '--seeds', '0', '--flights', '3', '--rules', 'model_free', 'hybrid_050', '--jobs', '1',
+        '--set', 'simulator.backend=model', '--set', 'controller.reference.duration=3.0',
+        '--set', 'controller.reference.ramp=1.0', '--set', 'controller.tracking.rmse_after=1.0',
+        '--out', str(tmp_path),
+    ]  # fmt: skip
+    assert main(words) == 0
+    _, *lines = (json.loads(line) for line in (tmp_path / 'study.jsonl').open())
+    assert [line['rule'] for line in lines] == ['', 'model_free', 'hybrid_050'] * 2
+    for line in lines:
+        if line['rule']:
+            assert len(line['curve']) == 3
+            assert line['curve'][-1] <= line['curve'][0]
+            assert line['final']['J'] == line['curve'][-1]
+        else:
+            assert line['flies']
+    # The model's gradient is the flights', and is less so for another vehicle.
+    right, wrong = (line['differences'] for line in lines if not line['rule'])
+    assert right['cosine'] > 0.9
+    assert right['bias'] / right['true'] < wrong['bias'] / wrong['true']
+    page = (tmp_path / 'study.md').read_text()
+    assert 'flights along a path' in page
+    assert '| RMSE [mm] |' in page
+    assert '| Vehicle heavier than believed | 60 % |' in page
 
 
 def test_a_study_that_was_killed_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
@@ -130,13 +160,19 @@ def test_pieces_differ_by_what_decides_their_numbers_alone():
     assert not {piece.identity for piece in longer.pieces()} & again
 
 
-def test_every_direction_is_another_vehicle_or_model():
-    every = plan(directions=list(mismatch.DIRECTIONS), rules=['adam'], seeds=[0]).pieces()
+@pytest.mark.parametrize('config', ['reference', 'tracking'])
+def test_every_direction_is_another_vehicle_or_model(config):
+    configuration = load(config_dir() / f'{config}.yaml')
+    every = mismatch.Plan(configuration, rules=['adam'], levels=2, seeds=[0]).pieces()
     nominal, *others = (piece for piece in every if not piece.rule)
-    assert {piece.direction for piece in others} == set(mismatch.DIRECTIONS)
+    known = mismatch.directions_of(configuration['controller']['policy.kind'])
+    assert {piece.direction for piece in others} == set(known)
     for piece in others:
         same = [piece.nodes[node] == nominal.nodes[node] for node in ('simulator', 'controller')]
         assert not all(same), piece.name
+
+
+def test_levels_are_nearer_to_each_other_where_models_are():
     assert mismatch.DIRECTIONS['delay'].values(8) == [0.0, 1.0, 2.0]
     assert mismatch.DIRECTIONS['mass'].values(3) == pytest.approx([0.0, 0.05, 0.2])
 
@@ -201,7 +237,7 @@ def test_the_true_gradient_knows_motors_and_delays(imperfection):
     ('words', 'message'),
     [
         (['--levels', '1'], 'the fewest'),
-        (['--config', 'tracking'], 'policy.kind'),
+        (['--config', 'tracking', '--directions', 'lag'], 'for policy.kind tracking'),
     ],
 )
 def test_what_the_study_cannot_do_is_said(words, message, tmp_path, capsys):

@@ -8,7 +8,13 @@ from hmpc_ros.policy.flight import Flight
 from hmpc_ros.policy.linear.goal import Goal
 from hmpc_ros.policy.linear.limits import Limits
 
-OBJECTIVE = Objective(state_max=Limits().state_max)
+OBJECTIVE = Objective(
+    np.repeat([1.0, 0.1], 6),
+    np.full(4, 0.01),
+    np.repeat([1.0, 1000.0, 1.0], [6, 3, 3]),
+    300.0,
+    state_max=Limits().state_max,
+)
 
 
 def flight(states, inputs=None, **kwargs):

@@ -182,6 +182,10 @@ def test_old_memory_is_forgotten(folder):
             {'configuration': {'learner': {'delta': 1e-3, 'iterations': 3}}},
             'learner.delta = 0.0001',
         ),
+        (
+            {'configuration': {'learner': {'delta': 1e-3, 'rule': 'trust_region'}}},
+            'learner.rule = None, not trust_region',
+        ),
         ({'model': {'identity': 'xyz'}}, 'model abc, not xyz'),
     ],
 )

@@ -87,6 +87,8 @@ def test_runs_are_compared_kept_and_told_on_a_page(tmp_path):
     for numbers in rules.values():
         assert numbers['after']['0']['median_m'] == numbers['curves']['5'][0] > 0
         assert len(numbers['curves']['5']) == 2
+    assert rules['adam']['no_observer']['median_m'] > rules['adam']['after']['0']['median_m']
+    assert rules['se3']['no_observer'] is None
     assert set(rules['adam']['heldout']['5']) == set(tracking_learner.HELDOUT)
     assert summary['commit'] in page.read_text()
     assert page.with_suffix('.png').stat().st_size > 10_000

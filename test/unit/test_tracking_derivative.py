@@ -11,6 +11,7 @@ from hmpc_ros.learning.forward import forward_sensitivity
 from hmpc_ros.plant.reference.factory import make
 from hmpc_ros.plant.reference.flatness import Drag, flat_states
 from hmpc_ros.plant.rigid_body import retract
+from hmpc_ros.policy.acados import acados, quiet
 from hmpc_ros.policy.protocol import MissingDerivativeError
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.closed_loop import NominalPlant, augmented
@@ -172,6 +173,66 @@ def test_it_agrees_with_a_dense_solve_of_the_whole_plan(policy, limits):
     np.testing.assert_allclose(derivative.jacobian()[0], dense[:, 14:-4], atol=1e-7)
     seed = np.array([[1.0, -2.0, 0.5, 3.0]])
     np.testing.assert_allclose(derivative.vjp(seed), seed[0] @ dense[:, 14:-4], atol=1e-7)
+
+
+@pytest.fixture(scope='module')
+def exact_solver(tmp_path_factory):
+    """Generate the same problem with exact Hessians, solved by SQP to the end."""
+    sizes = {'x': model.NX, 'u': model.NU, 'p': model.NP}
+    x, u, p = (ca.SX.sym(name, size) for name, size in sizes.items())
+    stage = model.Stage(p)
+    ocp = acados().template.AcadosOcp()
+    m = acados().template.AcadosModel()
+    m.name, m.x, m.u, m.p = 'exact_tracking', x, u, p
+    m.disc_dyn_expr = model.step(x, u, stage)
+    m.cost_expr_ext_cost = ca.sumsqr(model.residual(x, u, stage)) / 2
+    m.cost_expr_ext_cost_e = ca.sumsqr(model.state_residual(x, stage)) / 2
+    ocp.model, ocp.parameter_values = m, np.zeros(model.NP)
+    ocp.cost.cost_type = ocp.cost.cost_type_e = 'EXTERNAL'
+    ocp.constraints.x0 = np.zeros(model.NX)
+    ocp.constraints.idxbu = np.arange(model.NU)
+    ocp.constraints.lbu, ocp.constraints.ubu = -np.ones(model.NU), np.ones(model.NU)
+    acados().real_time(ocp, 20, 20, 1e-11, 200)
+    options = ocp.solver_options
+    options.nlp_solver_type, options.hessian_approx = 'SQP', 'EXACT'
+    options.qp_solver_ric_alg = options.qp_solver_cond_ric_alg = 0  # the Hessian may be indefinite
+    options.ext_fun_compile_flags = '-O0'  # it is compiled for three solves
+    for kind in ('stat', 'eq', 'ineq', 'comp'):
+        setattr(options, f'nlp_solver_tol_{kind}', 1e-10)
+    folder = tmp_path_factory.mktemp('exact') / 'code'
+    folder.mkdir()
+    with quiet():
+        solver = acados().load(ocp, folder, build=True)
+    if not hasattr(solver, 'eval_param_sens'):
+        pytest.skip('this acados has no eval_param_sens')
+    return solver
+
+
+@pytest.mark.parametrize('limits', LIMITS)
+def test_it_agrees_with_the_sensitivities_of_acados(policy, exact_solver, limits):
+    policy.set_limits(LIMITS[limits])
+    solution, solver = converged(policy), exact_solver
+    solver.reset()
+    for k, parameters in enumerate(solution.parameters):
+        solver.set(k, 'p', parameters)
+        # Away from the solution. Begun at it, HPIPM is done after one iteration; acados then
+        # differentiates with the barrier that this iteration began with, and is wrong by half.
+        solver.set(k, 'x', solution.initial)
+    for k in range(len(solution.inputs)):
+        solver.set(k, 'u', np.array([9.81, 0, 0, 0]))
+        solver.constraints_set(k, 'lbu', LIMITS[limits].input_min)
+        solver.constraints_set(k, 'ubu', LIMITS[limits].input_max)
+    solver.set(0, 'lbx', solution.initial)
+    solver.set(0, 'ubx', solution.initial)
+    assert solver.solve() == 0
+    np.testing.assert_allclose(solver.get(0, 'u'), solution.inputs[0], atol=1e-7)
+    columns = []
+    for i in range(model.NX):
+        solver.eval_param_sens(i)
+        columns.append(solver.get(0, 'sens_u'))
+    theirs = np.stack(columns, axis=-1) @ tangent(solution.states[0, 6:10])
+    ours = differentiate([solution], BELIEVED, LIMITS[limits]).state_gain[0, :, :13]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
 def test_steps_without_a_minimum_or_a_solve_are_named(policy):

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from hmpc_ros.cli.main import main
+from hmpc_ros.configuration import files, tracking_learner
+from hmpc_ros.learning.requests import Evaluation
 from hmpc_ros.learning.results import read_records
+from hmpc_ros.policy.parameters import Parameters
+from hmpc_ros.policy.tracking.parameters import SPACE
+from hmpc_ros.share import config_dir
 
 EIGHT = [
     '--config', 'tracking',
@@ -54,6 +59,21 @@ def test_a_run_that_goes_on_has_the_numbers_of_one_that_was_not_stopped(tmp_path
     assert np.isfinite(iterations(whole)[1]['J'])
 
 
+def test_where_sensors_are_noisy_the_start_flies_twice_to_tell_how_much_costs_scatter():
+    configuration = files.load(
+        config_dir() / 'tracking.yaml', [*EIGHT[3::2], 'simulator.position_noise_std=0.01']
+    )
+    known = tracking_learner.teacher(configuration)
+    start = Parameters(SPACE, known.start.theta)
+    rule = tracking_learner.default_rule(configuration['learner'], known, start, None)
+    asking = rule.iterate(0, start, {}, np.random.default_rng(0))
+    (request,) = next(asking)
+    flight = tracking_learner.flyer(configuration, known)(request)
+    outcome = tracking_learner.TrackingObjective(known).cost(flight)
+    (again,) = asking.send([Evaluation(request, flight, outcome)])
+    assert np.array_equal(again.theta, request.theta)
+
+
 @pytest.mark.parametrize('rule', ['adam', 'paper'])
 def test_a_rule_that_knows_no_vehicle_learns_by_the_hybrid_gradient(rule, tmp_path):
     arguments = ['train', *EIGHT, '--iterations', '2', '--out', str(tmp_path)]
@@ -76,3 +96,24 @@ def test_what_cannot_be_learned_is_said(value, said, tmp_path, capsys):
     arguments = ['train', *EIGHT, '--set', value, '--out', str(tmp_path / 'run')]
     assert main(arguments) == 1
     assert said in capsys.readouterr().err
+
+
+def test_flights_identify_the_vehicle_and_a_controller_flies_with_what_they_tell(tmp_path):
+    flight, found = tmp_path / 'flight', tmp_path / 'found.yaml'
+    fly = ['fly', *EIGHT, '--offline', '--steps', '500']
+    assert main([*fly, '--out', str(flight)]) == 0
+    summary = tmp_path / 'found.json'
+    files = [str(flight / 'flight.npz')]
+    words = ['identify', '--config', 'tracking', '--set', 'simulator.preset=reference']
+    assert main([*words, *files, '--out', str(found), '--json', str(summary)]) == 0
+    thrust = json.loads(summary.read_text())['identified']['thrust_gain']
+    assert abs(thrust['estimate'] - 1 / 1.2) < 3 * thrust['standard_error'] < 0.02
+    again = tmp_path / 'again'
+    assert main([*fly, '--set', f'controller.weights_file={found}', '--out', str(again)]) == 0
+    before, after = (
+        json.loads((folder / 'flight.json').read_text())['tracking.rmse_m']
+        for folder in (flight, again)
+    )
+    assert after < before / 3
+    (tmp_path / 'nothing').mkdir()
+    assert main([*words, str(tmp_path / 'nothing'), '--out', str(found)]) == 1

@@ -161,6 +161,20 @@ def test_a_node_refuses_in_a_sentence_too(domain: str, words: str, sentence: str
     assert 'Traceback' not in done.stderr
 
 
+def test_a_middleware_that_is_not_installed_is_named_in_a_sentence():
+    pytest.importorskip('rclpy')
+    done = subprocess.run(
+        [sys.executable, '-m', 'hmpc_ros.ros.controller_node'],
+        env={**os.environ, 'RMW_IMPLEMENTATION': 'rmw_none_cpp'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "RMW_IMPLEMENTATION is 'rmw_none_cpp', which is not installed here" in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
 def test_ctrl_c_while_a_command_is_imported_ends_it_quietly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -1,12 +1,12 @@
 """References from plain values, as configuration and parameters hold them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.reference.curves import Fourier, circle, gerono, lissajous
 from hmpc_ros.plant.reference.feasibility import Envelope, Feasibility, feasible
 from hmpc_ros.plant.reference.flatness import FlatModel
@@ -35,64 +35,38 @@ class Values:
     pace (speed, acceleration, jerk).
     """
 
-    centre: Any = field(
-        default=(0.0, 0.0, 1.0),
-        metadata=about('where to hover, centre of a curve, beginning of a step', 'm'),
+    centre: Any = parameter(
+        (0.0, 0.0, 1.0), 'where to hover, centre of a curve, beginning of a step', 'm'
     )
-    size: Any = field(
-        default=(1.5, 0.75),
-        metadata=about(
-            "half of a curve's width and height; a circle's radius is the first", 'm',
-            any_length=True,
-        ),
+    size: Any = parameter(
+        (1.5, 0.75), "half of a curve's width and height; a circle's radius is the first",
+        'm', any_length=True,
     )  # fmt: skip
-    rate: float = field(default=1.6, metadata=about("rate of a curve's phase", 'rad/s', 1e-3, 1e3))
-    duration: float = field(
-        default=12.0, metadata=about('time before a curve begins to end', 's', 1e-2, 1e4)
+    rate: float = parameter(1.6, "rate of a curve's phase", 'rad/s', 1e-3, 1e3)
+    duration: float = parameter(12.0, 'time before a curve begins to end', 's', 1e-2, 1e4)
+    ramp: float = parameter(3.0, 'time to reach the rate, and to lose it', 's', 1e-2, 1e3)
+    tilt: float = parameter(0.5, "tilt of a tilted circle's plane", 'rad')
+    goal: Any = parameter((2.0, 0.0, 1.0), 'end of a step', 'm')
+    speed: float = parameter(Pace.speed, 'of steps and waypoints, at most', 'm/s', 1e-3, 1e3)
+    acceleration: float = parameter(
+        Pace.acceleration, 'of steps and waypoints, at most', 'm/s^2', 1e-3, 1e3
     )
-    ramp: float = field(
-        default=3.0, metadata=about('time to reach the rate, and to lose it', 's', 1e-2, 1e3)
-    )
-    tilt: float = field(default=0.5, metadata=about("tilt of a tilted circle's plane", 'rad'))
-    goal: Any = field(default=(2.0, 0.0, 1.0), metadata=about('end of a step', 'm'))
-    speed: float = field(
-        default=Pace.speed, metadata=about('of steps and waypoints, at most', 'm/s', 1e-3, 1e3)
-    )
-    acceleration: float = field(
-        default=Pace.acceleration,
-        metadata=about('of steps and waypoints, at most', 'm/s^2', 1e-3, 1e3),
-    )
-    jerk: float = field(
-        default=Pace.jerk, metadata=about('of steps and waypoints, at most', 'm/s^3', 1e-3, 1e5)
-    )
-    waypoints: Any = field(
-        default=(), metadata=about('x, y, z, x, y, z, ... of the waypoints', 'm', any_length=True)
-    )
-    file: str = field(
-        default='', metadata=about('CSV file: t,x,y,z[,yaw][,vx,vy,vz][,ax,ay,az], SI units')
-    )
-    yaw: str = field(
-        default='fixed',
-        metadata=about(
-            'heading: fixed, along the path, or given by the file or the waypoints', choices=YAWS
-        ),
-    )
-    yaw_angle: float = field(default=0.0, metadata=about('the fixed heading', 'rad'))
-    yaws: Any = field(
-        default=(), metadata=about('heading at each waypoint', 'rad', any_length=True)
-    )
-    infeasible: str = field(
-        default='refuse',
-        metadata=about('what is done with what the vehicle cannot fly', choices=('refuse', 'slow')),
+    jerk: float = parameter(Pace.jerk, 'of steps and waypoints, at most', 'm/s^3', 1e-3, 1e5)
+    waypoints: Any = parameter((), 'x, y, z, x, y, z, ... of the waypoints', 'm', any_length=True)
+    file: str = parameter('', 'CSV file: t,x,y,z[,yaw][,vx,vy,vz][,ax,ay,az], SI units')
+    yaw: str = parameter(
+        'fixed', 'heading: fixed, along the path, or given by the file or the waypoints',
+        choices=YAWS,
+    )  # fmt: skip
+    yaw_angle: float = parameter(0.0, 'the fixed heading', 'rad')
+    yaws: Any = parameter((), 'heading at each waypoint', 'rad', any_length=True)
+    infeasible: str = parameter(
+        'refuse', 'what is done with what the vehicle cannot fly', choices=('refuse', 'slow')
     )
 
 
 def make(kind: str, values: Mapping[str, Any] | None = None) -> Reference:
-    """Return a reference of a kind, from flat values named as the fields of `Values`.
-
-    Args:
-        kind: one of `KINDS`.
-        values: values that differ from the defaults.
+    """Return a reference of one of `KINDS`, from what differs from the defaults of `Values`.
 
     Raises:
         ValueError: an unknown kind or name, or a value that makes no reference; the message names
@@ -142,11 +116,7 @@ def make_feasible(
 ) -> tuple[Reference, Feasibility]:
     """Return a reference that the vehicle can fly, and what it asks of the vehicle in numbers.
 
-    Args:
-        kind: as for `make`.
-        values: as for `make`; `infeasible` says whether the rest is refused or slowed down.
-        model: thrust gain, drag and disturbance of the vehicle.
-        envelope: its limits.
+    Kind and values are those of `make`; `infeasible` says whether the rest is refused or slowed.
 
     Raises:
         ValueError: as `make`, or the vehicle cannot fly it.

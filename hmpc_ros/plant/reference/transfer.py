@@ -53,19 +53,12 @@ TURN = Pace(speed=2.0, acceleration=4.0, jerk=20.0)  # of yaw: rad/s, rad/s^2, r
 
 
 class Transfer:
-    """Straight to a goal within a pace, without overshoot when begun at rest.
+    """Straight to a goal (3,) [m] within a pace, without overshoot when begun at rest.
 
-    A flight under way is braked first, as it were: its velocity fades by 1 - S(t / ramp), and the
-    transfer from where that would end is flown at the same time, so that position, velocity and
-    what follows are continuous. Each of the two keeps the pace.
-
-    Args:
-        start: position (3,) [m].
-        goal: position (3,) [m].
-        start_yaw: [rad].
-        goal_yaw: [rad], reached the shorter way round.
-        pace: limits of the flight.
-        velocity: (3,) [m/s] at the start.
+    A flight under way is braked first, as it were: its velocity (3,) [m/s] fades by
+    1 - S(t / ramp), and the transfer from where that would end is flown at the same time, so that
+    position, velocity and what follows are continuous. Each of the two keeps the pace. Yaw [rad]
+    goes the shorter way round.
 
     Raises:
         ValueError: an argument is not finite or of the wrong shape.
@@ -162,12 +155,8 @@ def started_from(
 ) -> Reference:
     """Return a reference begun by a bounded transfer from where the vehicle is.
 
-    Args:
-        reference: what to fly after the transfer.
-        position: of the vehicle, or of the reference it follows now, (3,) [m].
-        yaw: the same [rad].
-        velocity: the same (3,) [m/s]; at rest if None.
-        pace: limits of the transfer.
+    Position (3,) [m], yaw [rad] and velocity (3,) [m/s], 0 if None, are the vehicle's, or those of
+    the reference that it follows now.
 
     Raises:
         ValueError: an argument is not finite or of the wrong shape.

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.winds import Wind
 
 _POSITIVE = ('mass_scale', 'thrust_scale', 'inertia_scale')
@@ -19,42 +19,26 @@ class Conditions:
         ValueError: a value is negative, not finite, or zero where nothing could fly.
     """
 
-    mass_scale: float = field(
-        default=1.0, metadata=about('true mass over the nominal one', low=1e-3, high=1e3)
+    mass_scale: float = parameter(1.0, 'true mass over the nominal one', low=1e-3, high=1e3)
+    thrust_scale: float = parameter(
+        1.0, 'true thrust and drag torque of the rotors over nominal', low=1e-3, high=1e3
     )
-    thrust_scale: float = field(
-        default=1.0,
-        metadata=about(
-            'true thrust and drag torque of the rotors over nominal', low=1e-3, high=1e3
-        ),
+    drag_scale: float = parameter(1.0, 'true drag over the nominal one', low=0.0, high=1e3)
+    inertia_scale: float = parameter(1.0, 'true inertia over the nominal one', low=1e-3, high=1e3)
+    delay: float = parameter(0.0, 'time before a command reaches the autopilot', 's', 0.0, 1.0)
+    measurement_delay: float = parameter(0.0, 'age of what is measured', 's', 0.0, 1.0)
+    position_noise_std: float = parameter(0.0, 'standard deviation of measured positions', 'm', 0.0)
+    velocity_noise_std: float = parameter(
+        0.0, 'standard deviation of measured velocities', 'm/s', 0.0
     )
-    drag_scale: float = field(
-        default=1.0, metadata=about('true drag over the nominal one', low=0.0, high=1e3)
+    attitude_noise_std: float = parameter(
+        0.0, 'standard deviation of measured attitude, each axis', 'rad', 0.0
     )
-    inertia_scale: float = field(
-        default=1.0, metadata=about('true inertia over the nominal one', low=1e-3, high=1e3)
+    rates_noise_std: float = parameter(
+        0.0, 'standard deviation of measured body rates', 'rad/s', 0.0
     )
-    delay: float = field(
-        default=0.0, metadata=about('time before a command reaches the autopilot', 's', 0.0, 1.0)
-    )
-    measurement_delay: float = field(
-        default=0.0, metadata=about('age of what is measured', 's', 0.0, 1.0)
-    )
-    position_noise_std: float = field(
-        default=0.0, metadata=about('standard deviation of measured positions', 'm', 0.0)
-    )
-    velocity_noise_std: float = field(
-        default=0.0, metadata=about('standard deviation of measured velocities', 'm/s', 0.0)
-    )
-    attitude_noise_std: float = field(
-        default=0.0,
-        metadata=about('standard deviation of measured attitude, each axis', 'rad', 0.0),
-    )
-    rates_noise_std: float = field(
-        default=0.0, metadata=about('standard deviation of measured body rates', 'rad/s', 0.0)
-    )
-    battery_sag: float = field(
-        default=0.0, metadata=about('share of the thrust that is lost per second', '1/s', 0.0, 1.0)
+    battery_sag: float = parameter(
+        0.0, 'share of the thrust that is lost per second', '1/s', 0.0, 1.0
     )
     wind: Wind = field(default_factory=Wind)
 

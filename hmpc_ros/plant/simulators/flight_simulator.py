@@ -7,14 +7,7 @@ import numpy as np
 
 from hmpc_ros.plant.autopilot import Autopilot
 from hmpc_ros.plant.presets import Preset, airframe_of
-from hmpc_ros.plant.rigid_body import (
-    GRAVITY,
-    NU,
-    RATES,
-    checked_state,
-    resting_state,
-    retract,
-)
+from hmpc_ros.plant.rigid_body import GRAVITY, NU, RATES, checked_state, resting_state, retract
 from hmpc_ros.plant.simulators.conditions import Conditions
 from hmpc_ros.plant.simulators.crazyflow_physics import CrazyflowPhysics
 from hmpc_ros.plant.simulators.model_physics import ModelPhysics
@@ -41,14 +34,10 @@ class FlightSimulator:
         conditions: Conditions | None = None,
         seed: int = 0,
     ) -> None:
-        """Start flight 0 at the origin, at rest.
+        """Start flight 0 at the origin, at rest; the seed is that of wind and noise.
 
-        Args:
-            preset: the vehicle, as its controller and its autopilot know it.
-            backend: one of `BACKENDS`.
-            time_step: control period [s].
-            conditions: in what the truth differs.
-            seed: of wind and noise.
+        The preset is the vehicle as its controller and its autopilot know it; conditions are in
+        what the truth differs; ``time_step`` is the control period [s].
 
         Raises:
             ValueError: the back end is unknown or not installed, or the time step is not positive.
@@ -80,9 +69,7 @@ class FlightSimulator:
     def reset(self, x0: np.ndarray, flight: int | None = None) -> None:
         """Begin a flight at a state (13,), motors at the nominal hover speed.
 
-        Args:
-            x0: initial state.
-            flight: number of the flight, which selects its random numbers; the next one if None.
+        The number of the flight selects its random numbers; it is the next one if None.
 
         Raises:
             ValueError: the state is none.

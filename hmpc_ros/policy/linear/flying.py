@@ -35,24 +35,12 @@ def rollout(
     safety: Safety | None = None,
     keep_solutions: bool = True,
 ) -> Flight:
-    """Fly ``steps`` steps from a state to a goal; the same again for the same arguments.
+    """Fly ``steps`` steps from a state (12,) to a goal; the same again for the same arguments.
 
     The commands are those of the ``FlightController`` that flies over ROS: a failed solve is
     answered by the same ladder of fallbacks. Where that ends, or the state is not finite, the
-    flight ends.
-
-    Args:
-        vehicle: The simulated vehicle.
-        mpc: The policy, with the weights to fly.
-        goal: Where to.
-        x0: Initial state, world frame, (12,).
-        steps: T.
-        flight_number: Selects the vehicle's noise; None: its next one.
-        safety: Settings of the ladder; their defaults when None.
-        keep_solutions: Whether the flight keeps the MPC's solutions for its derivative.
-
-    Returns:
-        The flight, in measured states.
+    flight ends. The flight number selects the vehicle's noise, its next one if None; settings of
+    the ladder are the defaults if None.
     """
     safety = safety or Safety()
     vehicle.reset(x0, flight_number)
@@ -145,18 +133,12 @@ def _fly(
 
 @dataclass(frozen=True, eq=False)
 class Rollout:
-    """Flies from a state to a goal under the MPC as it is then.
+    """Flies from a state to a goal under the MPC as it is then."""
 
-    Attributes:
-        vehicle: The simulated vehicle.
-        mpc: The policy.
-        steps: T.
-        safety: Settings of the controller's ladder of fallbacks.
-    """
-
-    vehicle: Vehicle
-    mpc: OfflineMpc
-    steps: int
+    vehicle: Vehicle  #: the simulated vehicle
+    mpc: OfflineMpc  #: the policy
+    steps: int  #: T
+    #: settings of the controller's ladder of fallbacks
     safety: Safety = field(default_factory=Safety)
 
     def __call__(

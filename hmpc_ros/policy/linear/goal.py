@@ -1,12 +1,12 @@
 """The goal pose, and the frame in which the MPC, the objective and the gradients work."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.quadcopter import NX, POSITION, VELOCITY, YAW
 
 # m; the world frame is a plane: 5 km from its origin the Earth has curved 2 m away from it.
@@ -26,10 +26,10 @@ class Goal:
         ValueError: the position or yaw is not finite or of the wrong length.
     """
 
-    position: tuple[float, float, float] = field(
-        default=(0.0, 0.0, 0.0), metadata=about('where to hover, world frame', 'm', -_WORLD, _WORLD)
+    position: tuple[float, float, float] = parameter(
+        (0.0, 0.0, 0.0), 'where to hover, world frame', 'm', -_WORLD, _WORLD
     )
-    yaw: float = field(default=0.0, metadata=about('heading to hover at', 'rad', -_TURNS, _TURNS))
+    yaw: float = parameter(0.0, 'heading to hover at', 'rad', -_TURNS, _TURNS)
 
     def __post_init__(self) -> None:
         """Check, and keep plain floats."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.identification import Identification, identify
 from hmpc_ros.plant.quadcopter import ATTITUDE, NU, NX, POSITION, RATES, VELOCITY
 from hmpc_ros.policy.flight import closed_loop
@@ -27,24 +28,18 @@ MOST_SAMPLES = 1_000_000
 
 @dataclass(frozen=True)
 class FlightPlan:
-    """How the flights to identify from are flown.
+    """How the flights to identify from are flown."""
 
-    Attributes:
-        flights: Number of flights.
-        steps: Steps of each.
-        position, velocity, attitude, rates: Initial states are uniform within these distances from
-            the goal [m, m/s, rad, rad/s]; attitude and rates decide how much of the vehicle's
-            nonlinearity the linear model has to average.
-        excitation: Standard deviation of the test signal on each rotor [rad/s]. Without it the
-            inputs follow the states exactly and B cannot be told from A.
-    """
-
-    flights: int = 100
-    steps: int = 50
+    flights: int = parameter(100, 'flights to identify from', low=1)
+    steps: int = parameter(50, 'steps of each', low=1)
+    # Initial states are uniform within these distances from the goal [m, m/s, rad, rad/s]; attitude
+    # and rates decide how much of the vehicle's nonlinearity the linear model has to average.
     position: float = 0.5
     velocity: float = 0.5
     attitude: float = 0.2
     rates: float = 0.2
+    #: standard deviation of the test signal on each rotor [rad/s]. Without it the inputs follow the
+    #: states exactly and B cannot be told from A
     excitation: float = 1.0
 
     def __post_init__(self) -> None:
@@ -80,13 +75,8 @@ def fly_for_identification(
 ) -> list[Flight]:
     """Fly near the goal under a stabilising linear controller with a test signal on the inputs.
 
-    Args:
-        vehicle: The vehicle to identify.
-        gain: u = K x in deviations, (4, 12).
-        limits: Rotor speeds are kept inside them.
-        goal: Where to fly.
-        plan: How many, how long, how far away.
-        seed: Of initial states and test signal.
+    The controller is u = K x in deviations, its ``gain`` K (4, 12), kept inside the limits; the
+    seed is that of initial states and test signal.
 
     Returns:
         The flights that stayed finite and near the goal.

@@ -1,11 +1,11 @@
 """Bounds of the MPC: rotor speeds (hard) and velocity, attitude and body rates (soft)."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import parameter
 from hmpc_ros.plant.kinds import SOFT
 
 BOUNDED_STATES = SOFT
@@ -33,39 +33,24 @@ class Limits:
         ValueError: a bound is not finite or not positive, or the rotor range is empty.
     """
 
-    rotor_min: float = field(
-        default=0.0, metadata=about('lowest rotor speed', 'rad/s', 0.0, _INFINITE_SPEED)
+    rotor_min: float = parameter(0.0, 'lowest rotor speed', 'rad/s', 0.0, _INFINITE_SPEED)
+    rotor_max: float = parameter(630.0, 'highest rotor speed', 'rad/s', 0.0, _INFINITE_SPEED)
+    velocity: tuple[float, float, float] = parameter(
+        (2.0,) * 3, "soft bound of the velocity along the goal frame's axes", 'm/s', 1e-3, _NO_BOUND
     )
-    rotor_max: float = field(
-        default=630.0, metadata=about('highest rotor speed', 'rad/s', 0.0, _INFINITE_SPEED)
+    attitude: tuple[float, float, float] = parameter(
+        (math.pi / 4,) * 3, 'soft bound of roll, pitch and of yaw from the goal',
+        'rad', 1e-3, _NO_BOUND,
+    )  # fmt: skip
+    rates: tuple[float, float, float] = parameter(
+        (math.pi / 8,) * 3, 'soft bound of the body rates', 'rad/s', 1e-3, _NO_BOUND
     )
-    velocity: tuple[float, float, float] = field(
-        default=(2.0,) * 3,
-        metadata=about(
-            "soft bound of the velocity along the goal frame's axes", 'm/s', 1e-3, _NO_BOUND
-        ),
-    )
-    attitude: tuple[float, float, float] = field(
-        default=(math.pi / 4,) * 3,
-        metadata=about(
-            'soft bound of roll, pitch and of yaw from the goal', 'rad', 1e-3, _NO_BOUND
-        ),
-    )
-    rates: tuple[float, float, float] = field(
-        default=(math.pi / 8,) * 3,
-        metadata=about('soft bound of the body rates', 'rad/s', 1e-3, _NO_BOUND),
-    )
-    position_deviation: float = field(  # see `shown`
-        default=10.0,
-        metadata=about(
-            'distance from the goal that the MPC is shown at most; a goal further away is flown to '
-            'as if it lay so far off in its direction. A nimble vehicle, which a jump of the goal '
-            'flips, wants it lower',
-            'm',
-            1e-2,
-            100.0,
-        ),
-    )
+    position_deviation: float = parameter(  # see `shown`
+        10.0,
+        'distance from the goal that the MPC is shown at most; a goal further away is flown to '
+        'as if it lay so far off in its direction. A nimble vehicle, which a jump of the goal '
+        'flips, wants it lower', 'm', 1e-2, 100.0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         """Check, and keep plain floats."""

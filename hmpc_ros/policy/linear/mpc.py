@@ -20,27 +20,17 @@ HORIZON = 12  # steps
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What one solve produced, in deviations from the goal and from hover.
+    """What one solve produced, in deviations from the goal and from hover."""
 
-    Attributes:
-        status: how the solve ended.
-        input: (4,) rotor speeds to fly [rad/s], absolute, inside the limits.
-        flat: (n,) the whole primal-dual solution; the arrays below are views of it.
-        layout: where in ``flat`` each of them lies.
-        iterations: interior-point iterations.
-        acados_time: time acados itself needed [s].
-        total_time: time of the whole call [s].
-        unseen: what the MPC was not shown of the way to the goal (3,) [m], see `Limits.shown`; None
-            where it saw all of it.
-    """
-
-    status: SolveStatus
-    input: np.ndarray
-    flat: np.ndarray
-    layout: SolutionLayout
-    iterations: int
-    acados_time: float
-    total_time: float
+    status: SolveStatus  #: how the solve ended
+    input: np.ndarray  #: (4,) rotor speeds to fly [rad/s], absolute, inside the limits
+    flat: np.ndarray  #: (n,) the whole primal-dual solution; the arrays below are views of it
+    layout: SolutionLayout  #: where in ``flat`` each of them lies
+    iterations: int  #: interior-point iterations
+    acados_time: float  #: time acados itself needed [s]
+    total_time: float  #: time of the whole call [s]
+    #: what the MPC was not shown of the way to the goal (3,) [m], see `Limits.shown`; None where it
+    #: saw all of it
     unseen: np.ndarray | None = None
 
     @property
@@ -189,15 +179,10 @@ class Mpc:
         self._qp.set_bounds(self._u_min, self._u_max, limits.state_max)
 
     def solve(self, x: np.ndarray, goal: Goal) -> Solution:
-        """Solve the MPC's QP at a state.
+        """Solve the MPC's QP at a measured state (12,), world frame.
 
-        Args:
-            x: measured state (12,), world frame.
-            goal: the pose to fly to.
-
-        Returns:
-            The solution; look at its ``status`` before use. After a failure the solver's memory is
-            reset, so that the next solve does not inherit anything.
+        Look at the solution's ``status`` before use. After a failure the solver's memory is reset,
+        so that the next solve does not inherit anything.
         """
         started = time.perf_counter()
         return self.solve_deviation(goal.deviation(x), started)

@@ -4,18 +4,24 @@ The generated QP is the same for every vehicle: model, weights and bounds are ru
 nothing is ever generated again for a new vehicle, goal, limit or weight.
 """
 
-import ctypes
 import json
 import sys
-from ctypes import c_char_p, c_double, c_int, c_void_p
+from ctypes import c_char_p, c_int, c_void_p
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import casadi as ca
 import numpy as np
 
-from hmpc_ros.policy.acados import acados, c_function, cached_solver, generate, vectors
-from hmpc_ros.policy.linear.weights import QP_TOLERANCE
+from hmpc_ros.policy.acados import (
+    GeneratedSolver,
+    acados,
+    c_function,
+    cached_solver,
+    gathered,
+    generate,
+    vectors,
+)
 
 # The name of the generated C functions.
 _NAME = 'hmpc_qp'
@@ -28,15 +34,12 @@ class QpDimensions:
     """Structure of the QP: what the generated code depends on, besides the acados version.
 
     Attributes:
-        nx: states.
-        nu: inputs.
-        horizon: stages N.
         first_bounded, n_bounded: the states with a soft bound, a contiguous range.
     """
 
-    nx: int
-    nu: int
-    horizon: int
+    nx: int  #: states
+    nu: int  #: inputs
+    horizon: int  #: stages N
     first_bounded: int
     n_bounded: int
 
@@ -47,19 +50,14 @@ class SolverOptions:
 
     HPIPM's modes, warm starts and condensing change nothing beyond noise here; qpOASES is 100 times
     slower and sometimes wrong.
-
-    Attributes:
-        qp_tolerance: Of HPIPM's residuals.
-        qp_max_iterations: Of HPIPM.
-        hpipm_mode: Its choice between speed and robustness.
-        qp_mu0: Barrier parameter that HPIPM starts with. About as large as the multipliers, whose
-            size the slacks' cost sets: where many bounds act, that takes a fifth fewer iterations
-            than HPIPM's own 1, and elsewhere about as many.
     """
 
-    qp_tolerance: float = QP_TOLERANCE
-    qp_max_iterations: int = 50
-    hpipm_mode: str = 'BALANCE'
+    qp_tolerance: float = 1e-8  #: of HPIPM's residuals
+    qp_max_iterations: int = 50  #: of HPIPM
+    hpipm_mode: str = 'BALANCE'  #: its choice between speed and robustness
+    #: barrier parameter that HPIPM starts with. About as large as the multipliers, whose size the
+    #: slacks' cost sets: where many bounds act, that takes a fifth fewer iterations than HPIPM's
+    #: own 1, and elsewhere about as many
     qp_mu0: float = 15.0
 
 
@@ -95,7 +93,7 @@ class SolutionLayout:
         )
 
 
-class AcadosQp:
+class AcadosQp(GeneratedSolver):
     """The generated QP solver with its memory: set data by stage, solve, read the solution.
 
     min   sum_{k<N} [x u]' W_k [x u] / 2  +  x_N' W_N x_N / 2  +  slack penalties
@@ -111,46 +109,24 @@ class AcadosQp:
         """
         self.dimensions = dimensions
         self.options = options or SolverOptions()
-        self._solver = _load_or_build(dimensions, self.options)
+        solver = _load_or_build(dimensions, self.options)
+        super().__init__(solver, _NAME, dimensions.nx)
         # When it runs, as not every version has it in its templates.
-        self._solver.options_set('qp_mu0', float(self.options.qp_mu0))
-        self._bind()
-
-    # --- the C interface -------------------------------------------------------------------------
-
-    def _bind(self) -> None:
-        """Look up the C functions once, with types, and point numpy views at acados' memory."""
-        d, solver = self.dimensions, self._solver
-        self._capsule = c_void_p(solver.capsule)
-        self._solve = getattr(solver.shared_lib, f'{_NAME}_acados_solve')
-        self._solve.argtypes, self._solve.restype = [c_void_p], c_int
-        stage_data = (c_int, c_char_p, c_void_p)
-        self._set_cost, self._cost_head = c_function(solver, 'ocp_nlp_cost_model_set', *stage_data)
-        self._set_constraint, self._constraint_head = c_function(
-            solver, 'ocp_nlp_constraints_model_set', *stage_data
+        solver.options_set('qp_mu0', float(self.options.qp_mu0))
+        self._set_cost, self._cost_head = c_function(
+            solver, 'ocp_nlp_cost_model_set', c_int, c_char_p, c_void_p
         )
         self._solution_memory, self._gather = self._locate_solution()
-
-        # What is called at every solve has fixed memory and fixed arguments.
-        self._get, head = c_function(solver, 'ocp_nlp_get', c_char_p, c_void_p)
-        self._time, self._statistics = c_double(0.0), (c_double * 64)()
-        self._time_call = (*head, b'time_tot', ctypes.addressof(self._time))
-        self._statistics_call = (*head, b'statistics', ctypes.addressof(self._statistics))
-        self._x0 = np.zeros(d.nx)
-        x0 = c_void_p(self._x0.ctypes.data)
-        self._x0_calls = [(*self._constraint_head, 0, field, x0) for field in (b'lbx', b'ubx')]
 
     def _locate_solution(self) -> tuple[np.ndarray, np.ndarray]:
         """Find the solution in acados' memory: a view, and where in it each number lies.
 
-        In all versions ``ocp_nlp_out`` starts with the pointers ux, z, pi, lam (ocp_nlp_common.h),
-        each to one ``blasfeo_dvec`` a stage, and all the data lies in one allocation. Per stage, ux
-        holds [u x sl su] and lam [lbu lbx ubu ubx sl su]. One ``take`` reads everything in 3 us,
-        where the C getter needs 39 us and the Python one 510 us.
+        Per stage, ux holds [u x sl su] and lam [lbu lbx ubu ubx sl su]. One ``take`` reads
+        everything in 3 us, where the C getter needs 39 us and the Python one 510 us.
         """
         d = self.dimensions
         n, nu, nx, nb = d.horizon, d.nu, d.nx, d.n_bounded
-        pointers = ctypes.cast(self._solver.nlp_out, ctypes.POINTER(c_void_p))
+        pointers = self.outputs()
         # Bounds at stage 0 are those of the inputs and of all states: x_0 is given.
         ux = vectors(pointers[0], [nu + nx, *[nu + nx + 2 * nb] * (n - 1), nx + 2 * nb])
         lam = vectors(pointers[3], [2 * (nu + nx), *[2 * (nu + 2 * nb)] * (n - 1), 4 * nb])
@@ -172,9 +148,7 @@ class AcadosQp:
             indices += [at(lam[k], nb, offset=lower), at(lam[k], nb, offset=upper)]
         for k in range(1, n + 1):
             indices += [at(lam[k], 2, nb, offset=2 * (inputs[k] + nb))]
-        gather = np.concatenate(indices)
-        memory = (c_double * (int(gather.max()) + 1)).from_address(base)
-        return np.ctypeslib.as_array(memory), gather
+        return gathered(indices, base)
 
     # --- data ------------------------------------------------------------------------------------
 
@@ -211,15 +185,11 @@ class AcadosQp:
         n = self.dimensions.horizon
         x_min = -x_max
         for k in range(n):
-            self._write_constraint(k, b'lbu', u_min)
-            self._write_constraint(k, b'ubu', u_max)
+            self.set_constraint(k, b'lbu', u_min)
+            self.set_constraint(k, b'ubu', u_max)
         for k in range(1, n + 1):
-            self._write_constraint(k, b'lbx', x_min)
-            self._write_constraint(k, b'ubx', x_max)
-
-    def _write_constraint(self, stage: int, field: bytes, values: np.ndarray) -> None:
-        values = np.ascontiguousarray(values, dtype=float)
-        self._set_constraint(*self._constraint_head, stage, field, values.ctypes.data)
+            self.set_constraint(k, b'lbx', x_min)
+            self.set_constraint(k, b'ubx', x_max)
 
     # --- solving ---------------------------------------------------------------------------------
 
@@ -232,27 +202,11 @@ class AcadosQp:
         QP is not posed about the last solution.
 
         Returns:
-            acados' status (0: no error seen, which is no proof of a solution), HPIPM's own status
-            (0: converged) and iterations, the time acados measured [s], and a copy of the
-            primal-dual solution in the order of `SolutionLayout`.
+            What `run` does, and a copy of the primal-dual solution in the order of
+            `SolutionLayout`.
         """
         self._solution_memory[self._gather] = 0.0
-        self._x0[:] = x0
-        lower, upper = self._x0_calls
-        self._set_constraint(*lower)
-        self._set_constraint(*upper)
-        status = self._solve(self._capsule)
-        self._get(*self._statistics_call)
-        self._get(*self._time_call)
-        # SQP_RTI logs a table with the rows (iteration, QP status, QP iterations) and two columns,
-        # before and after its one iteration.
-        qp_status, iterations = int(self._statistics[3]), int(self._statistics[5])
-        flat = self._solution_memory.take(self._gather)
-        return status, qp_status, iterations, self._time.value, flat
-
-    def reset(self) -> None:
-        """Forget the last solution and HPIPM's memory (needed after NaN)."""
-        self._solver.reset()
+        return *self.run(x0), self._solution_memory.take(self._gather)
 
 
 def _formulate(dimensions: QpDimensions, options: SolverOptions) -> Any:

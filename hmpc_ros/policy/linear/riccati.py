@@ -29,17 +29,12 @@ class Riccati:
 
     The problem's index comes last in every array: the recursion is then one matrix product per
     stage for all problems together, and what remains runs over contiguous memory.
-
-    Attributes:
-        gains: K (N, 4, 12, T).
-        values: P_1 ... P_N as (N, 12, 12, T) where asked for, else None.
-        first_inverse: S_0^-1 (4, 4, T).
     """
 
     model: LinearModel
-    gains: np.ndarray
-    values: np.ndarray | None
-    first_inverse: np.ndarray
+    gains: np.ndarray  #: K (N, 4, 12, T)
+    values: np.ndarray | None  #: P_1 ... P_N as (N, 12, 12, T) where asked for, else None
+    first_inverse: np.ndarray  #: S_0^-1 (4, 4, T)
 
     def seed_response(self, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the plan's answer to a linear cost on the first input.

@@ -20,7 +20,6 @@ from hmpc_ros.policy.parameters import Block, Parameters, ParameterSpace
 
 N_TERMINAL = NX * (NX + 1) // 2
 REGULARISATION = 1e-6
-QP_TOLERANCE = 1e-8  # of the QP solver's residuals
 
 TRIL_ROWS, TRIL_COLUMNS = np.tril_indices(NX)
 
@@ -40,14 +39,27 @@ def space(
     entries = NX * (NX + NU + 1)
     return ParameterSpace(
         (
-            Block('q', (NX,), -q_max, q_max, meaning='square roots of the state weights'),
-            Block('r', (NU,), -r_max, r_max, meaning='square roots of the input weights'),
-            Block('p', (N_TERMINAL,), -p_max, p_max, meaning='factor of the terminal weight'),
             Block(
-                'slack', SLACK.shape, 1e-3, 1e4, SLACK_L1,
-                meaning='linear and quadratic cost of violated soft bounds', learnable=learn_slack,
+                'q', (NX,), -q_max, q_max,
+                meaning='square roots of the state weights, Q = diag(q^2)',
             ),
-            Block('model', (entries,), meaning='A, B and c of the prediction', learnable=False),
+            Block(
+                'r', (NU,), -r_max, r_max,
+                meaning='square roots of the input weights, R = diag(r^2)',
+            ),
+            Block(
+                'p', (N_TERMINAL,), -p_max, p_max,
+                meaning="lower triangle of L row by row, terminal weight P = L L'",
+            ),
+            Block(
+                'slack', SLACK.shape, 1e-3, 1e4, SLACK_L1, learnable=learn_slack,
+                meaning='linear cost of each violated soft bound (velocity, attitude, rates, 3 '
+                'each), then their quadratic cost',
+            ),
+            Block(
+                'model', (entries,), learnable=False,
+                meaning='prediction model that goes with the weights: A, B and c, each row by row',
+            ),
         )
     )  # fmt: skip
 
@@ -61,19 +73,14 @@ Q_PART, R_PART, P_PART = (SPACE.parts[name] for name in 'qrp')
 class Weights:
     """Cost weights of the MPC.
 
-    Attributes:
-        q: (12,) square roots of the state weights.
-        r: (4,) square roots of the input weights.
-        p: (78,) lower triangle of the terminal weight's factor L, row by row.
-        slack: (2, 9) linear and quadratic cost of violated soft bounds.
-
     Raises:
         ValueError: a part has the wrong length or is not finite, or a cost of slacks not positive.
     """
 
-    q: np.ndarray
-    r: np.ndarray
-    p: np.ndarray
+    q: np.ndarray  #: (12,) square roots of the state weights
+    r: np.ndarray  #: (4,) square roots of the input weights
+    p: np.ndarray  #: (78,) lower triangle of the terminal weight's factor L, row by row
+    #: (2, 9) linear and quadratic cost of violated soft bounds
     slack: np.ndarray = field(default_factory=lambda: SLACK)
 
     def __post_init__(self) -> None:
@@ -139,29 +146,24 @@ class Weights:
         return cls(q, r, factor[TRIL_ROWS, TRIL_COLUMNS], slack)
 
     def refuse_unsolvable(self) -> None:
-        """Refuse weights with which the QP solver cannot come to an end.
+        """Refuse weights with which the QP solver does not come to an end.
 
-        It stops when the residuals of the optimality conditions, sums of terms W x, are below its
-        tolerance. Each is computed to within eps W |x|: from W = tolerance / eps on they never are
-        for deviations of the order of 1. (acados on the reference vehicle: with entries of P up to
-        2e6 all of 31 states are solved, with 2e8 none.)
+        The bounds are those of `SPACE`, which learning keeps: the larger the weights beside the
+        costs of slacks, the more iterations it takes, up to 49 of 50 at the bounds (acados, start
+        weights of the reference vehicle times up to 100, 31 states). Beyond them solves fail: at
+        q = 300 with the terminal weight that goes with it one of the 31, at q = 1000 18.
 
         Raises:
-            ValueError: an entry of Q, R or P is beyond that, or all of r are zero, which leaves the
-                inputs without a cost of their own.
+            ValueError: an entry of q, r or p is beyond its bounds, or all of r are zero, which
+                leaves the inputs without a cost of their own.
         """
-        largest = QP_TOLERANCE / np.finfo(float).eps
-        with np.errstate(over='ignore', invalid='ignore'):
-            for name, matrix in (
-                ('policy.q', self.state_weight),
-                ('policy.r', self.input_weight),
-                ('policy.p', self.terminal_weight),
-            ):
-                if not np.abs(matrix).max() <= largest:
-                    raise ValueError(
-                        f'{name} is too large to be solved with: a cost weight made of its squares '
-                        f'is {np.abs(matrix).max():.3g}, it must be at most {largest:.3g}'
-                    )
+        for name, part in SPACE.parts.items():
+            entry, most = np.abs(self.theta[part]).max(), SPACE.upper[part].max()
+            if entry > most:
+                raise ValueError(
+                    f'policy.{name} is too large to be solved with: it has an entry of '
+                    f'{entry:.4g}, at most {most:g} is allowed'
+                )
         if not self.r.any():
             raise ValueError('policy.r must not be all 0: the inputs need a cost')
 

@@ -44,7 +44,6 @@ def augmented(
     estimates: np.ndarray,
     plant: tuple[np.ndarray, np.ndarray],
     time_step: float,
-    limits: ObserverLimits | None = None,
 ) -> Loop:
     """Put the observer beside a vehicle's Jacobians.
 
@@ -59,7 +58,6 @@ def augmented(
         plant: A (T, m, m) and B (T, m, 4) of the vehicle, m >= 12: errors (12) of `rigid_body`,
             then what else it has.
         time_step: control period [s].
-        limits: those of the observer.
 
     Raises:
         ValueError: lengths do not agree.
@@ -76,7 +74,7 @@ def augmented(
     p[:, model.STAGE['thrust_ratio']] = estimates[:, 1:2]
     p[:, model.STAGE['disturbance']] = estimates[:, 2:]
     gains = np.concatenate((parameters.thrust_observer, parameters.force_observer))
-    bounds = np.array(astuple(limits or ObserverLimits()))
+    bounds = np.array(astuple(ObserverLimits()))
     derivatives = compiled()['observer'](
         x, inputs, p, np.tile(gains, (T, 1)), states[1:, rigid_body.VELOCITY],
         np.tile(bounds, (T, 1)),
@@ -135,9 +133,7 @@ class NominalPlant:
     def jacobians(self, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return A (T, 13, 13) and B (T, 13, 4) along a flight that began at hover thrust.
 
-        Args:
-            states: (T+1, 13), measured.
-            inputs: (T, 4).
+        States are measured, (T+1, 13), inputs (T, 4).
         """
         thrust = np.full(len(inputs), self._hover)
         for t in range(1, len(inputs)):

@@ -43,12 +43,7 @@ from hmpc_ros.policy.protocol import Loop, MissingDerivativeError
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.closed_loop import NominalPlant, augmented
 from hmpc_ros.policy.tracking.derivative_code import N_ESTIMATED, TUNED, compiled, tangent
-from hmpc_ros.policy.tracking.parameters import (
-    BLOCKS,
-    N_THETA,
-    TrackingLimits,
-    TrackingParameters,
-)
+from hmpc_ros.policy.tracking.parameters import BLOCKS, N_THETA, TrackingLimits, TrackingParameters
 from hmpc_ros.policy.tracking.solution import TrackingSolution
 
 NX, NU = model.NX, model.NU
@@ -180,9 +175,7 @@ class TrackingDerivative:
             if scaled.start <= where.start < scaled.stop:
                 derivative[:, part] = stages[:, own] + ratio * last[:, own]
                 weight = getattr(self._parameters, name)
-                derivative[:, BLOCKS['terminal']] += (
-                    last[:, own] @ weight[:, None] / (2 * ratio)
-                )
+                derivative[:, BLOCKS['terminal']] += last[:, own] @ weight[:, None] / (2 * ratio)
             else:
                 derivative[:, part] = stages[:, own] + last[:, own]
         return derivative
@@ -191,12 +184,7 @@ class TrackingDerivative:
 def differentiate(
     solutions: Sequence[TrackingSolution], parameters: TrackingParameters, limits: TrackingLimits
 ) -> TrackingDerivative:
-    """Differentiate the policy at the T solutions of a flight.
-
-    Args:
-        solutions: T solves over one horizon.
-        parameters: those the solves used.
-        limits: those the solves used.
+    """Differentiate the policy at the T solutions of a flight, under what it flew with.
 
     A solve that failed, or at which the recursion finds no minimum, is listed in ``failed`` of what
     is returned; nothing is raised here for it.

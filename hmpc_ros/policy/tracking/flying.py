@@ -11,6 +11,7 @@ import numpy as np
 from hmpc_ros.plant.reference.protocol import Reference, Samples
 from hmpc_ros.plant.rigid_body import NU, NX, resting_state
 from hmpc_ros.plant.simulators.protocol import Simulator
+from hmpc_ros.policy.flight import Answer, closed_loop
 from hmpc_ros.policy.tracking.observer import N_ESTIMATE
 from hmpc_ros.policy.tracking.policy import TrackingPolicy, Window
 from hmpc_ros.policy.tracking.solution import TrackingSolution
@@ -18,35 +19,22 @@ from hmpc_ros.policy.tracking.solution import TrackingSolution
 
 @dataclass(frozen=True, eq=False)
 class TrackedFlight:
-    """T steps along a reference.
+    """T steps along a reference."""
 
-    Attributes:
-        time_step: [s].
-        states: (T+1, 13) as it was: p, v (world), q (wxyz, body to world), w (body).
-        measured: (T+1, 13) as sensors gave it; the policy knew these only.
-        inputs: (T, 4) commands: thrust acceleration [m/s^2], body rates [rad/s].
-        reference: its samples at the T+1 times.
-        estimates: (T, 5) thrust acceleration, thrust ratio, disturbance, as used at each step.
-        solutions: of the steps, if they were kept, else empty; those of failed steps are not ok.
-        failures: steps whose solve failed.
-        fallbacks: steps whose command was no solution.
-        solve_times: (T,) of the whole solve [s].
-        planned_steps: that were to be flown.
-        ended: why the flight ended early, empty if it did not.
-    """
-
-    time_step: float
-    states: np.ndarray
-    measured: np.ndarray
-    inputs: np.ndarray
-    reference: Samples
+    time_step: float  #: [s]
+    states: np.ndarray  #: (T+1, 13) as it was: p, v (world), q (wxyz, body to world), w (body)
+    measured: np.ndarray  #: (T+1, 13) as sensors gave it; the policy knew these only
+    inputs: np.ndarray  #: (T, 4) commands: thrust acceleration [m/s^2], body rates [rad/s]
+    reference: Samples  #: its samples at the T+1 times
+    #: (T, 5) thrust acceleration, thrust ratio, disturbance, as used at each step
     estimates: np.ndarray
+    #: of the steps, if they were kept, else empty; those of failed steps are not ok
     solutions: tuple[TrackingSolution, ...]
-    failures: tuple[int, ...]
-    fallbacks: tuple[int, ...]
-    solve_times: np.ndarray
-    planned_steps: int
-    ended: str = ''
+    failures: tuple[int, ...]  #: steps whose solve failed
+    fallbacks: tuple[int, ...]  #: steps whose command was no solution
+    solve_times: np.ndarray  #: (T,) of the whole solve [s]
+    planned_steps: int  #: that were to be flown
+    ended: str = ''  #: why the flight ended early, empty if it did not
 
     @property
     def steps(self) -> int:
@@ -123,37 +111,39 @@ def fly(
         start = resting_state(samples.position[0], float(samples.yaw[0]))
     simulator.reset(start, flight_number)
     policy.reset()
-    states, measured = np.empty((steps + 1, NX)), np.empty((steps + 1, NX))
-    inputs, estimates = np.empty((steps, NU)), np.empty((steps, N_ESTIMATE))
+    states, estimates = np.empty((steps + 1, NX)), np.empty((steps, N_ESTIMATE))
     times = np.empty(steps)
-    solutions: list[TrackingSolution] = []
-    failed: list[int] = []
-    states[0], measured[0] = simulator.truth(), simulator.measure()
-    flown, ended = steps, ''
-    for k in range(steps):
+    states[0] = simulator.truth()
+
+    def answer(x: np.ndarray, k: int) -> Answer | str:
         if not np.isfinite(states[k]).all():
-            flown, ended = k, f'the state is not finite after {k} steps'
-            break
-        away = float(np.abs(measured[k, :3] - samples.position[k]).max())
+            return f'the state is not finite after {k} steps'
+        away = float(np.abs(x[:3] - samples.position[k]).max())
         if away > region:
-            flown, ended = k, f'{away:.2f} m from the reference after {k} steps'
-            break
+            return f'{away:.2f} m from the reference after {k} steps'
         window = Window(reference, k * period)
-        solution = policy.solve(measured[k], window)
+        solution = policy.solve(x, window)
         u = solution.input
         if not solution.ok:
-            failed.append(k)
-            u = policy.fallback(measured[k], window)
+            u = policy.fallback(x, window)
             policy.sent(u)
-        inputs[k], estimates[k], times[k] = u, solution.estimate, solution.total_time
-        if keep_solutions:
-            solutions.append(solution)
+        estimates[k], times[k] = solution.estimate, solution.total_time
+        return u, solution, not solution.ok
+
+    def advance(_x: np.ndarray, u: np.ndarray, k: int) -> np.ndarray:
         simulator.step(u)
-        states[k + 1], measured[k + 1] = simulator.truth(), simulator.measure()
+        states[k + 1] = simulator.truth()
         if on_step is not None:
             on_step(k + 1)
+        return simulator.measure()
+
+    flown = closed_loop(
+        simulator.measure(), steps, answer, advance, samples, np.zeros(NU),
+        keep_solutions=keep_solutions,
+    )  # fmt: skip
+    n = flown.steps
     return TrackedFlight(
-        period, states[: flown + 1], measured[: flown + 1], inputs[:flown],
-        Samples(*(each[: flown + 1] for each in samples)), estimates[:flown], tuple(solutions),
-        tuple(failed), tuple(failed), times[:flown], steps, ended,
+        period, states[: n + 1], flown.states, flown.inputs,
+        Samples(*(each[: n + 1] for each in samples)), estimates[:n], flown.solutions,
+        flown.failed_steps, flown.failed_steps, times[:n], steps, flown.ended,
     )  # fmt: skip

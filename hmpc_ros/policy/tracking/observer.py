@@ -30,9 +30,7 @@ class ObserverLimits:
     innovation: float = 20.0  # m/s^2, each axis, of e
 
 
-def advanced(
-    x: ca.SX, u: ca.SX, p: ca.SX, gains: ca.SX, v: ca.SX, limits: ObserverLimits
-) -> ca.SX:
+def advanced(x: ca.SX, u: ca.SX, p: ca.SX, gains: ca.SX, v: ca.SX, limits: ObserverLimits) -> ca.SX:
     """Return (a, ratio, d) one control period later, when the velocity v is measured."""
     s = model.Stage(p)
     predicted = model.step(x, u, s)
@@ -57,11 +55,9 @@ def _function(limits: ObserverLimits) -> ca.Function:
 class Observer:
     """Estimates (5,): thrust acceleration a [m/s^2], thrust ratio, disturbance (3) [m/s^2]."""
 
-    def __init__(
-        self, parameters: TrackingParameters, limits: ObserverLimits | None = None
-    ) -> None:
+    def __init__(self, parameters: TrackingParameters) -> None:
         """Start where the model is right."""
-        self._function = _BufferedFunction(_function(limits or ObserverLimits()))
+        self._function = _BufferedFunction(_function(ObserverLimits()))
         self._p = np.zeros(model.NP)
         self.set_parameters(parameters)
         self.reset()
@@ -78,14 +74,7 @@ class Observer:
         self.estimate = np.array([self._hover, 1.0, 0.0, 0.0, 0.0])
 
     def advance(self, x: np.ndarray, u: np.ndarray, measured: np.ndarray, period: float) -> None:
-        """Learn from one control period.
-
-        Args:
-            x: state (13,) at its beginning.
-            u: command (4,) flown during it.
-            measured: state (13,) at its end.
-            period: its length [s].
-        """
+        """Learn from a period [s]: state (13,), command (4,) flown, state measured at its end."""
         self._p[model.STAGE['thrust_ratio']] = self.estimate[1]
         self._p[model.STAGE['disturbance']] = self.estimate[2:]
         self._p[model.STAGE['time_step']] = period

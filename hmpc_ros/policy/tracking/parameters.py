@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hmpc_ros.plant.declared import about
+from hmpc_ros.plant.declared import about, parameter
 from hmpc_ros.plant.grey_box import GreyBox
 from hmpc_ros.policy.parameters import Block, ParameterSpace
 
@@ -107,6 +107,16 @@ class TrackingParameters:
         return cls(**SPACE.unpack(theta))
 
 
+def assumed_box(parameters: TrackingParameters) -> GreyBox:
+    """Return the vehicle as parameters have it: what an identification begins with."""
+    return GreyBox(
+        float(parameters.thrust_gain[0]),
+        tuple(parameters.drag),
+        thrust_lag=float(parameters.thrust_lag[0]),
+        rate_lags=tuple(parameters.rate_lags),
+    )
+
+
 def refitted(parameters: TrackingParameters, box: GreyBox) -> TrackingParameters:
     """Return the parameters with a prediction model that agrees with a grey box.
 
@@ -143,29 +153,18 @@ class TrackingLimits:
         ValueError: a limit is not finite, or a range is empty.
     """
 
-    thrust_min: float = field(
-        default=0.0, metadata=about('lowest thrust acceleration commanded', 'm/s^2', 0.0)
+    thrust_min: float = parameter(0.0, 'lowest thrust acceleration commanded', 'm/s^2', 0.0)
+    thrust_max: float = parameter(20.0, 'highest thrust acceleration commanded', 'm/s^2', 0.0)
+    rates: tuple[float, float, float] = parameter(
+        (8.0, 8.0, 3.0), 'highest body rates commanded', 'rad/s', 1e-2
     )
-    thrust_max: float = field(
-        default=20.0, metadata=about('highest thrust acceleration commanded', 'm/s^2', 0.0)
-    )
-    rates: tuple[float, float, float] = field(
-        default=(8.0, 8.0, 3.0), metadata=about('highest body rates commanded', 'rad/s', 1e-2)
-    )
-    tilt: float = field(
-        default=1.2, metadata=about('soft bound of the tilt', 'rad', 1e-2, np.pi / 2)
-    )
-    speed: float = field(default=15.0, metadata=about('soft bound of the speed', 'm/s', 1e-2))
-    reach: float = field(
-        default=1.5,
-        metadata=about(
-            'distance to the reference that the MPC is shown at most; a reference further away is '
-            'flown to as if it lay so far off',
-            'm',
-            1e-2,
-            100.0,
-        ),
-    )
+    tilt: float = parameter(1.2, 'soft bound of the tilt', 'rad', 1e-2, np.pi / 2)
+    speed: float = parameter(15.0, 'soft bound of the speed', 'm/s', 1e-2)
+    reach: float = parameter(
+        1.5,
+        'distance to the reference that the MPC is shown at most; a reference further away is '
+        'flown to as if it lay so far off', 'm', 1e-2, 100.0,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         """Refuse limits with which nothing flies."""

@@ -109,9 +109,7 @@ class TrackingPilot:
     def follow(self, reference: Reference, infeasible: str = 'refuse') -> Feasibility:
         """Fly another reference from the next state on, begun along a bounded path.
 
-        Args:
-            reference: its time 0 is when its beginning is reached.
-            infeasible: as for `feasible`.
+        Its time 0 is when its beginning is reached; ``infeasible`` is that of `feasible`.
 
         Returns:
             What it asks of the vehicle.
@@ -124,9 +122,7 @@ class TrackingPilot:
         if self._last is not None:
             now = self._now()
             self._follow(
-                started_from(
-                    reference, now.position[0], now.yaw[0], now.velocity[0], self._pace
-                )
+                started_from(reference, now.position[0], now.yaw[0], now.velocity[0], self._pace)
             )
         return found
 

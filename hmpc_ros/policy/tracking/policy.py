@@ -16,12 +16,7 @@ from hmpc_ros.policy.protocol import SolveStatus
 from hmpc_ros.policy.tracking import model
 from hmpc_ros.policy.tracking.derivative import TrackingDerivative, differentiate
 from hmpc_ros.policy.tracking.observer import Observer
-from hmpc_ros.policy.tracking.parameters import (
-    SPACE,
-    TrackingLimits,
-    TrackingParameters,
-    refitted,
-)
+from hmpc_ros.policy.tracking.parameters import SPACE, TrackingLimits, TrackingParameters, refitted
 from hmpc_ros.policy.tracking.solution import TrackingSolution
 from hmpc_ros.policy.tracking.solver import TrackingSolver, TrackingSolverOptions
 

@@ -1,9 +1,8 @@
 """The tracking MPC's generated acados solver: one call per stage sets everything, one solves."""
 
-import ctypes
 import json
 import sys
-from ctypes import c_char_p, c_double, c_int, c_void_p
+from ctypes import c_int, c_void_p
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,14 @@ import casadi as ca
 import numpy as np
 
 from hmpc_ros.policy import acados as acados_module
-from hmpc_ros.policy.acados import acados, c_function, cached_solver, generate, vectors
+from hmpc_ros.policy.acados import (
+    GeneratedSolver,
+    acados,
+    cached_solver,
+    gathered,
+    generate,
+    vectors,
+)
 from hmpc_ros.policy.tracking import model
 
 _NAME = 'hmpc_tracking'
@@ -21,22 +27,15 @@ NX, NU, NP = model.NX, model.NU, model.NP
 
 @dataclass(frozen=True)
 class TrackingSolverOptions:
-    """What the generated code depends on.
+    """What the generated code depends on."""
 
-    Attributes:
-        horizon: stages N.
-        condensed: stages of the QP after partial condensing.
-        qp_tolerance: of HPIPM's residuals.
-        qp_max_iterations: of HPIPM.
-    """
-
-    horizon: int = 20
-    condensed: int = 20
-    qp_tolerance: float = 1e-8
-    qp_max_iterations: int = 50
+    horizon: int = 20  #: stages N
+    condensed: int = 20  #: stages of the QP after partial condensing
+    qp_tolerance: float = 1e-8  #: of HPIPM's residuals
+    qp_max_iterations: int = 50  #: of HPIPM
 
 
-class TrackingSolver:
+class TrackingSolver(GeneratedSolver):
     """One real-time iteration about the last iterate, which lies in `iterate`.
 
     The iterate is one flat array: states (N+1, 14), inputs (N, 4), costates (N, 14) of the
@@ -51,20 +50,13 @@ class TrackingSolver:
             CodeGenerationError: the code cannot be generated or compiled.
         """
         self.options = options or TrackingSolverOptions()
-        self._solver = _load(self.options)
+        super().__init__(_load(self.options), _NAME, NX)
         n = self.options.horizon
         self.shapes = ((n + 1, NX), (n, NU), (n, NX), (n, 2, NU))
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes]).tolist()
         self.parts = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         self.parameters = np.zeros((n + 1, NP))
-        self._bind()
-
-    def _bind(self) -> None:
-        n, solver, library = self.options.horizon, self._solver, self._solver.shared_lib
-        self._capsule = c_void_p(solver.capsule)
-        self._solve = getattr(library, f'{_NAME}_acados_solve')
-        self._solve.argtypes, self._solve.restype = [c_void_p], c_int
-        self._update = getattr(library, f'{_NAME}_acados_update_params')
+        self._update = getattr(self._solver.shared_lib, f'{_NAME}_acados_update_params')
         self._update.argtypes = [c_void_p, c_int, c_void_p, c_int]
         self._update.restype = c_int
         row = self.parameters.strides[0]
@@ -72,23 +64,12 @@ class TrackingSolver:
             (self._capsule, k, c_void_p(self.parameters.ctypes.data + k * row), NP)
             for k in range(n + 1)
         ]
-        self._set, head = c_function(
-            solver, 'ocp_nlp_constraints_model_set', c_int, c_char_p, c_void_p
-        )
-        self._x0 = np.zeros(NX)
-        x0 = c_void_p(self._x0.ctypes.data)
-        self._x0_calls = [(*head, 0, name, x0) for name in (b'lbx', b'ubx')]
-        self._constraint_head = head
-        self._get, head = c_function(solver, 'ocp_nlp_get', c_char_p, c_void_p)
-        self._time, self._statistics = c_double(0.0), (c_double * 64)()
-        self._time_call = (*head, b'time_tot', ctypes.addressof(self._time))
-        self._statistics_call = (*head, b'statistics', ctypes.addressof(self._statistics))
         self._memory, self._gather = self._locate()
 
     def _locate(self) -> tuple[np.ndarray, np.ndarray]:
         """Find the iterate in acados' memory (see `AcadosQp` for its layout)."""
         n = self.options.horizon
-        pointers = ctypes.cast(self._solver.nlp_out, ctypes.POINTER(c_void_p))
+        pointers = self.outputs()
         ux = vectors(pointers[0], [NU + NX] * n + [NX])
         pi = vectors(pointers[2], [NX] * n)
         lam = vectors(pointers[3], [2 * (NU + NX)] + [2 * NU] * (n - 1))
@@ -104,9 +85,7 @@ class TrackingSolver:
         for k in range(n):
             upper = NU + (0 if k else NX)  # all states are bounded at stage 0: x_0 is given
             indices += [at(lam[k], NU), at(lam[k], NU, upper)]
-        gather = np.concatenate(indices)
-        memory = (c_double * (int(gather.max()) + 1)).from_address(base)
-        return np.ctypeslib.as_array(memory), gather
+        return gathered(indices, base)
 
     def split(self, flat: np.ndarray) -> list[np.ndarray]:
         """Return views of an iterate's parts: states, inputs, costates, input multipliers."""
@@ -116,9 +95,8 @@ class TrackingSolver:
     def set_bounds(self, lowest: np.ndarray, highest: np.ndarray) -> None:
         """Set the bounds (4,) on commands of all stages."""
         for name, values in ((b'lbu', lowest), (b'ubu', highest)):
-            values = np.ascontiguousarray(values, dtype=float)
             for k in range(self.options.horizon):
-                self._set(*self._constraint_head, k, name, values.ctypes.data)
+                self.set_constraint(k, name, values)
 
     def set_iterate(self, states: np.ndarray, inputs: np.ndarray) -> None:
         """Begin the next solve at a plan (N+1, 14), (N, 4) without multipliers."""
@@ -126,26 +104,15 @@ class TrackingSolver:
         flat[self.parts[0]], flat[self.parts[1]] = states.ravel(), inputs.ravel()
         self._memory[self._gather] = flat
 
-    def reset(self) -> None:
-        """Forget the iterate and HPIPM's memory (needed after NaN)."""
-        self._solver.reset()
-
     def iterate(self, x0: np.ndarray) -> tuple[int, int, int, float, np.ndarray]:
         """Do one real-time iteration at x0 (14,) with `parameters` (N+1, NP).
 
         Returns:
-            acados' status, HPIPM's status and iterations, acados' time [s], the flat iterate.
+            What `run` does, and the flat iterate.
         """
         for call in self._updates:
             self._update(*call)
-        self._x0[:] = x0
-        for bound in self._x0_calls:
-            self._set(*bound)
-        status = self._solve(self._capsule)
-        self._get(*self._statistics_call)
-        self._get(*self._time_call)
-        qp_status, iterations = int(self._statistics[3]), int(self._statistics[5])
-        return status, qp_status, iterations, self._time.value, self._memory.take(self._gather)
+        return *self.run(x0), self._memory.take(self._gather)
 
 
 def _formulate(options: TrackingSolverOptions) -> Any:

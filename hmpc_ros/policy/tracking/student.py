@@ -21,7 +21,12 @@ from hmpc_ros.plant.reference.protocol import Reference
 from hmpc_ros.plant.rigid_body import conjugate, multiply
 from hmpc_ros.policy.tracking import tuning
 from hmpc_ros.policy.tracking.flying import TrackedFlight
-from hmpc_ros.policy.tracking.parameters import TrackingLimits, TrackingParameters, refitted
+from hmpc_ros.policy.tracking.parameters import (
+    TrackingLimits,
+    TrackingParameters,
+    assumed_box,
+    refitted,
+)
 from hmpc_ros.policy.tracking.policy import TrackingPolicy
 from hmpc_ros.policy.tracking.rehearsal import SETTLING, Rehearsed, Scene, Tracking, rehearse
 
@@ -75,11 +80,7 @@ class Teacher:
 
     def prior(self) -> GreyBox:
         """Return the vehicle as the start parameters have it."""
-        s = self.start
-        return GreyBox(
-            float(s.thrust_gain[0]), tuple(s.drag), (0.0, 0.0, 0.0), float(s.thrust_lag[0]),
-            tuple(s.rate_lags),
-        )  # fmt: skip
+        return assumed_box(self.start)
 
     def teach(
         self,

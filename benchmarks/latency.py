@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from nav_msgs.msg import Odometry
 from rclpy.executors import Executor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 
 from hmpc_ros.plant.kinds import ROTORS
 from hmpc_ros.ros.conversions import nanoseconds, odometry_from_state
 from hmpc_ros.ros.graph import NodeSpec
+from hmpc_ros.ros.qos import RELIABLE
 from hmpc_ros.ros.runner import DiscoveryError, LocalRunner
 from hmpc_ros.ros.spinning import open_node
 
 # A command that has not come by then is counted as lost.
 LOST_AFTER = 1.0  # s
+# Until the controller must have answered for the first time.
+CONNECT_TIMEOUT = 180.0  # s
 
 
 def measure(
     controller: NodeSpec,
     states: np.ndarray,
     rates: Sequence[float],
-    progress: Callable[[], None] = lambda: None,
-    connect_timeout: float = 180.0,
 ) -> dict[float, np.ndarray]:
-    """Publish states at given rates and time the controller's answers.
-
-    Args:
-        controller: the node to start.
-        states: (T, 12) what is published, one after the other.
-        rates: how often [Hz].
-        progress: called after every state.
-        connect_timeout: [s] until the controller must have answered for the first time.
+    """Publish states (T, 12), one after the other, at given rates [Hz], and time the answers.
 
     Returns:
         By rate: the times [s] from publishing a state until its command was received, (T,); inf
@@ -51,17 +44,16 @@ def measure(
         open_node('latency_probe') as (node, executor),
     ):
         probe = _Probe(node, executor)
-        probe.connect(runner, connect_timeout)
-        return {rate: probe.run(states, rate, progress) for rate in rates}
+        probe.connect(runner)
+        return {rate: probe.run(states, rate) for rate in rates}
 
 
 class _Probe:
     """Publishes odometry and notes when its command arrives."""
 
     def __init__(self, node: Node, executor: Executor) -> None:
-        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        self._publisher = node.create_publisher(Odometry, 'odom', reliable)
-        node.create_subscription(JointState, 'rotor_command', self._on_command, reliable)
+        self._publisher = node.create_publisher(Odometry, 'odom', RELIABLE)
+        node.create_subscription(JointState, 'rotor_command', self._on_command, RELIABLE)
         self._executor = executor
         self._odometry = Odometry()
         self._odometry.header.frame_id = 'map'
@@ -86,15 +78,15 @@ class _Probe:
             self._executor.spin_once(timeout_sec=timeout)
         return self._arrival - published
 
-    def connect(self, runner: LocalRunner, timeout: float) -> None:
+    def connect(self, runner: LocalRunner) -> None:
         """Wait until the controller answers."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + CONNECT_TIMEOUT
         while self._ask(np.zeros(ROTORS.nx), 0.2) == float('inf'):
             runner.check()
             if time.monotonic() > deadline:
-                raise DiscoveryError(f'the controller did not answer within {timeout:g} s')
+                raise DiscoveryError(f'the controller did not answer within {CONNECT_TIMEOUT:g} s')
 
-    def run(self, states: np.ndarray, rate: float, progress: Callable[[], None]) -> np.ndarray:
+    def run(self, states: np.ndarray, rate: float) -> np.ndarray:
         """Publish the states at a rate [Hz] and return the times (T,) [s]."""
         times = np.empty(len(states))
         due = time.perf_counter()
@@ -102,5 +94,4 @@ class _Probe:
             time.sleep(max(0.0, due - time.perf_counter()))
             times[index] = self._ask(state, LOST_AFTER)
             due += 1.0 / rate
-            progress()
         return times
