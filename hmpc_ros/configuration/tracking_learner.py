@@ -498,7 +498,7 @@ def vehicle_training(
     pool = resources.enter_context(process_pool(SCENES, give_way))
     return TrackingVehicleTraining(
         default_rule(
-            of_run['learner'], known, start, started(pool, SCENES),
+            of_run['learner'], known, start, pool,
             VEHICLE_RADIUS if of_run['learner']['reset'] == 'fly' else REACH,
         ),
         TrackingObjective(known),
