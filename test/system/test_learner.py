@@ -82,7 +82,10 @@ def test_the_reference_experiment_over_ros_is_the_offline_one(stack, tmp_path: P
 def test_the_default_rule_learns_over_ros_what_it_learns_offline_the_model_included(
     stack, tmp_path: Path
 ):
-    parameters = {'learner': {'rule': 'trust_region', 'iterations': 7, 'shortcut': False}}
+    parameters = {
+        'learner': {'rule': 'trust_region', 'iterations': 3, 'shortcut': False},
+        'controller': {'model.error_std': 0.3},  # so that the model is worth a change, and at once
+    }
     expected = offline_records(tmp_path / 'offline', **parameters)
     graph = LearningGraph(tmp_path / 'ros', stack, **parameters).start()
     graph.until_done()
