@@ -118,9 +118,10 @@ class Identified:
 
     def draw(self, rng: np.random.Generator) -> GreyBox:
         """Return a vehicle that the data could have come from as well."""
-        values, axes = np.linalg.eigh(self.covariance)
-        spread = axes * np.sqrt(np.maximum(values, 0.0))
-        vector = self.box.vector + spread @ rng.standard_normal(len(values))
+        # By Cholesky's factor, which is unique: eigenvectors may turn by what the last digits say,
+        # and the same flights over ROS and offline would be rehearsed on different vehicles.
+        spread = np.linalg.cholesky(self.covariance)
+        vector = self.box.vector + spread @ rng.standard_normal(len(spread))
         return GreyBox.from_vector(np.clip(vector, LOW, HIGH))
 
 
