@@ -99,7 +99,7 @@ def test_a_learner_killed_in_flight_leaves_the_accepted_and_goes_on_with_the_sam
 ):
     graph = graph()
     learner = graph.specs['learner']
-    graph.held_in('nominal', after=1).start()
+    graph.held_in('nominal', after=2).start()  # the first is flown twice: noise is to be known
     graph.until_held()
     lent, lease = graph.policy()
     accepted = graph.accepted_theta()
@@ -121,7 +121,8 @@ def test_a_vehicle_that_nobody_resets_flies_to_the_start_by_itself(graph):
     graph = graph(simulator=simulator, learner=learner).start()
     graph.until_done()
     first, *_, last = graph.records()
-    assert last['rmse_m'] < 0.5 * first['rmse_m']
+    # A vehicle that may not fall is changed by small steps.
+    assert last['rmse_m'] < 0.8 * first['rmse_m']
     assert graph.monitor.progress.unsafe_flights == 0
 
 
