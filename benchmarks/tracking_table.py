@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hmpc_ros.cli import main as command
+from hmpc_ros.configuration.provenance import made_by, provenance
 from hmpc_ros.disk import write
 
 WIND = {'wind.kind': 'constant', 'wind.mean': [0.0, 3.0, 0.0]}
@@ -127,7 +128,8 @@ def main() -> int:
         result = fly(case, arguments.backend)
         lines.append(row(case, result)[0])
         print(lines[-1], flush=True)
-    write(arguments.page, HEAD.format(backend=arguments.backend) + '\n'.join(lines) + '\n')
+    head = HEAD.format(backend=arguments.backend)
+    write(arguments.page, head + '\n'.join(lines) + '\n\n' + made_by(provenance()))
     return 0
 
 
