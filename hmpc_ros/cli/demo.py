@@ -28,6 +28,7 @@ from hmpc_ros.cli.options import (
 from hmpc_ros.cli.report import change, columns, write_json
 from hmpc_ros.configuration import build, learner
 from hmpc_ros.configuration.provenance import provenance
+from hmpc_ros.configuration.weights_file import BEST_WEIGHTS_FILE
 from hmpc_ros.figures.demonstration import draw_before_and_after
 from hmpc_ros.learning.results import HEADER, read_records
 from hmpc_ros.learning.summary import best_record, summarise
@@ -112,7 +113,7 @@ def _run(arguments: argparse.Namespace, configuration: Configuration, console: C
     if exit_code:
         return exit_code
     console.print('[bold]3  the flight after[/]  under the best weights that were found')
-    best_weights = results / 'best_weights.yaml'
+    best_weights = results / BEST_WEIGHTS_FILE
     learned = read_run(arguments, f'controller.weights_file={json.dumps(str(best_weights))}')
     after = fly_over_ros(learned, steps, reader=output)
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +21,7 @@ from hmpc_ros.cli.options import (
 )
 from hmpc_ros.cli.report import write_json
 from hmpc_ros.cli.train import tell_identified
-from hmpc_ros.configuration import build_tracking
+from hmpc_ros.configuration import build_tracking, tracking_learner
 from hmpc_ros.configuration.provenance import provenance
 from hmpc_ros.configuration.weights_file import write_weights
 from hmpc_ros.plant.grey_box_fit import Recording, fit
@@ -163,14 +162,10 @@ def _recordings(path: Path, time_step: float) -> list[Recording]:
     if path.is_dir():
         memories = sorted(path.glob('memory-*.npz'))
         arrays = disk.read_arrays(memories[-1]) if memories else {}
-        pairs = [
-            (states, arrays[f'commands{name.removeprefix("measured")}'])
-            for name, states in arrays.items()
-            if name.startswith('measured_')
-        ]
-        if not pairs:
+        flights = tracking_learner.kept_flights(arrays, time_step)
+        if not flights:
             raise ValueError(f'{path} keeps no flights of the tracking MPC')
-        return [Recording(time_step * np.arange(len(x)), x, u) for x, u in pairs]
+        return flights
     if path.suffix == '.mcap':
         from hmpc_ros.ros.recorded_flights import flights_in
 

@@ -23,7 +23,8 @@ from hmpc_ros.cli.options import (
 )
 from hmpc_ros.cli.report import change, columns, write_json
 from hmpc_ros.cli.train import ProgressBar, rehearsing, tell, tell_identified
-from hmpc_ros.configuration import learner, tracking_learner
+from hmpc_ros.configuration import learner
+from hmpc_ros.configuration.weights_file import BEST_WEIGHTS_FILE
 from hmpc_ros.learning.results import HEADER, number, read_records
 from hmpc_ros.learning.summary import summarise
 from hmpc_ros.studies.learning import REFRESH, SilentLearnerError, learn, timing
@@ -132,7 +133,7 @@ def _learn_on_vehicle(arguments: argparse.Namespace, configuration: Configuratio
     except KeyboardInterrupt:
         exit_code = 130
     exit_code = tell(arguments, console, stopped, exit_code)
-    best = arguments.out / tracking_learner.BEST_WEIGHTS_FILE
+    best = arguments.out / BEST_WEIGHTS_FILE
     if best.exists():
         console.print(
             f'fly the best weights: hmpc fly --vehicle {arguments.vehicle} --set '
@@ -204,7 +205,7 @@ def report(console: Console, summary: dict[str, Any], out: Path, *, stopped: boo
         console.print(f'of an iteration: {", ".join(parts)}')
     seed = summary['configuration']['learner']['seed']
     console.print(f'seed {seed}; results in {out}' + (' (go on with --resume)' if stopped else ''))
-    best_file = out / 'best_weights.yaml'
+    best_file = out / BEST_WEIGHTS_FILE
     with contextlib.suppress(OSError):
         if best_file.exists():
             console.print(

@@ -37,8 +37,9 @@ def made_by(result: Mapping[str, Any]) -> str:
     """Return the sentence that ends a page of results, from what `provenance` put into them."""
     seeds = ', '.join(str(seed) for seed in result.get('seeds', ()))
     return (
-        f'Made by `{result["command"]}`\non {result["date"]} from commit {result["commit"]}, on '
-        f'{result["machine"]}; acados {result["versions"]["acados"]}'
+        f'Made by `{result["command"]}`\non {result["date"]} from commit '
+        f'{result["commit"] or "unknown"}, on {result["machine"]}; '
+        f'acados {result["versions"]["acados"]}'
         + (f', seeds {seeds}.\n' if seeds else '.\n')
     )
 

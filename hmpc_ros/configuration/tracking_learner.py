@@ -25,7 +25,7 @@ from hmpc_ros.configuration.learner import (
 )
 from hmpc_ros.configuration.signature import LEARNED
 from hmpc_ros.configuration.tracking_rules import REACH
-from hmpc_ros.configuration.weights_file import write_weights
+from hmpc_ros.configuration.weights_file import BEST_WEIGHTS_FILE, origin, write_weights
 from hmpc_ros.learning.model import Point, Proposal, Region
 from hmpc_ros.learning.objective import Outcome
 from hmpc_ros.learning.parallel import fly_in_turn, give_way, giving_way, process_pool, started
@@ -66,7 +66,6 @@ KEPT = 3
 NOISY = 1e-3
 #: Of the trust region at the start, on a vehicle that may not fall: weights change by e^0.5.
 VEHICLE_RADIUS = 0.5
-BEST_WEIGHTS_FILE = 'best_weights.yaml'
 #: Paths to be flown beside the one that is learned on, by name: in what their references differ.
 HELDOUT: dict[str, dict[str, Any]] = {
     'circle': {'kind': 'circle', 'size': [1.5], 'rate': 1.4},  # 2.1 m/s
@@ -136,11 +135,9 @@ class TrackingModel:
     def learn(self, flown: Sequence[Evaluation], again: Point | None = None) -> None:  # noqa: ARG002
         """Remember what was measured and commanded in whole flights."""
         whole: list[Any] = [e.flight for e in flown if e.outcome.finite]
-        found = [self._recording(flight.measured, flight.inputs) for flight in whole]
+        h = self.teacher.time_step
+        found = [_recording(flight.measured, flight.inputs, h) for flight in whole]
         self._flights = [*self._flights, *found][-KEPT:]
-
-    def _recording(self, measured: np.ndarray, commands: np.ndarray) -> Recording:
-        return Recording(self.teacher.time_step * np.arange(len(measured)), measured, commands)
 
     def keep(self, flown: Sequence[Evaluation]) -> dict[str, Any]:  # noqa: ARG002
         """Return nothing: rehearsals are of the reference, not of flights."""
@@ -180,9 +177,7 @@ class TrackingModel:
 
     def restore(self, memory: Memory) -> None:
         """Take over what `arrays` returned."""
-        count = sum(name.startswith('measured_') for name in memory)
-        kept = [(memory[f'measured_{i}'], memory[f'commands_{i}']) for i in range(count)]
-        self._flights = [self._recording(*flight) for flight in kept]
+        self._flights = kept_flights(memory, self.teacher.time_step)
 
     def _over(
         self, function: Callable[..., Rehearsed], arguments: Sequence[tuple]
@@ -190,6 +185,17 @@ class TrackingModel:
         if self.executor is None:
             return in_turn(function, arguments)
         return list(self.executor.map(function, *zip(*arguments, strict=True)))
+
+
+def kept_flights(memory: Memory, time_step: float) -> list[Recording]:
+    """Return the flights that `TrackingModel.arrays` keeps; none are in what others keep."""
+    count = sum(name.startswith('measured_') for name in memory)
+    kept = [(memory[f'measured_{i}'], memory[f'commands_{i}']) for i in range(count)]
+    return [_recording(*flight, time_step) for flight in kept]
+
+
+def _recording(measured: np.ndarray, commands: np.ndarray, time_step: float) -> Recording:
+    return Recording(time_step * np.arange(len(measured)), measured, commands)
 
 
 def default_rule(
@@ -425,9 +431,9 @@ def write_best(run: TrainingRun, known: Teacher, folder: Path) -> None:
     best = best_record(run.results.records)
     if best is not None:
         policy = build.entries(recorded(Parameters(SPACE, known.start.theta), best).theta)
-        about = {key: best[key] for key in ('k', 'C', 'V', 'J', 'time')}
         horizon = TrackingSolverOptions().horizon
-        write_weights(folder / BEST_WEIGHTS_FILE, policy, known.preset.name, horizon, about)
+        path = folder / BEST_WEIGHTS_FILE
+        write_weights(path, policy, known.preset.name, horizon, origin(best))
 
 
 def _header(nodes: Mapping[str, Values], start: Parameters) -> dict[str, Any]:

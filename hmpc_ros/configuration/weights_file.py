@@ -29,9 +29,16 @@ from hmpc_ros import disk, ros_yaml
 from hmpc_ros.policy.linear.weights import SPACE
 from hmpc_ros.policy.tracking.parameters import SPACE as TRACKING
 
+#: In a results folder: the best weights that were flown.
+BEST_WEIGHTS_FILE = 'best_weights.yaml'
 FORMAT = 1
 _ABOUT = 'learned'
 _SPACES = {'policy': SPACE, 'tracking': TRACKING}  # by the first word of the parameters' names
+
+
+def origin(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file tells of the iteration that its weights are of."""
+    return {key: record[key] for key in ('k', 'C', 'V', 'J', 'time')}
 
 
 def write_weights(

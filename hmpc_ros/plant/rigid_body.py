@@ -63,6 +63,18 @@ def checked_state(x: np.ndarray) -> np.ndarray:
     return state
 
 
+def interpolated(times: np.ndarray, stamps: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Return states (m, 13) at times (m,), between those (n, 13) at increasing stamps (n,)."""
+    q = states[:, QUATERNION]
+    # Between q and -q lies no attitude: each on the side of the one before.
+    turns = np.where(np.sum(q[1:] * q[:-1], axis=1) < 0, -1.0, 1.0)
+    states = states.copy()
+    states[1:, QUATERNION] *= np.cumprod(turns)[:, None]
+    found = np.column_stack([np.interp(times, stamps, column) for column in states.T])
+    found[:, QUATERNION] /= np.linalg.norm(found[:, QUATERNION], axis=1, keepdims=True)
+    return found
+
+
 def rotation_matrix(q: np.ndarray) -> np.ndarray:
     """Return the matrices (..., 3, 3), body to world, of unit quaternions (..., 4)."""
     w, x, y, z = np.moveaxis(np.asarray(q, dtype=float), -1, 0)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hmpc_ros.plant.rigid_body import QUATERNION
+from hmpc_ros.plant.rigid_body import interpolated
 from hmpc_ros.ros.flight_log import IncompleteFlightError, RecordedFlight
 
 _NANOSECONDS = 1_000_000_000
@@ -160,14 +160,8 @@ class AlignedLog:
         flown = self.steps_recorded
         stamps = sorted(self._states)
         states = np.array([self._states[stamp][0] for stamp in stamps])
-        # Interpolated, q and -q are not the same: each on the side of the one before.
-        q = states[:, QUATERNION]
-        turns = np.where(np.sum(q[1:] * q[:-1], axis=1) < 0, -1.0, 1.0)
-        states[1:, QUATERNION] *= np.cumprod(turns)[:, None]
-        times = self._step * np.arange(flown + 1)
         since = np.array(stamps) - self._first
-        found = np.column_stack([np.interp(times, since, column) for column in states.T])
-        found[:, QUATERNION] /= np.linalg.norm(found[:, QUATERNION], axis=1, keepdims=True)
+        found = interpolated(self._step * np.arange(flown + 1), since, states)
         none = np.full(len(next(iter(self._inputs.values()))[0]), np.nan)
         inputs = [self._inputs.get(stamp, (none,))[0] for stamp in self.stamps(flown)]
         return found, np.array(inputs).reshape(flown, -1)

@@ -30,6 +30,7 @@ from std_srvs.srv import Trigger
 
 from hmpc_ros.configuration import learner, tracking_learner
 from hmpc_ros.configuration.tables import LEARNER
+from hmpc_ros.configuration.weights_file import BEST_WEIGHTS_FILE, origin
 from hmpc_ros.learning.requests import FlightRequest
 from hmpc_ros.learning.results import Record, ResultsError, number, recorded
 from hmpc_ros.learning.summary import best_record
@@ -315,7 +316,7 @@ class Learner(Node):
         # A rule may think better of what it had thought best.
         best = best_record(records)
         if best is not None and best is not self._best_written:
-            self._write_weights(tracking_learner.BEST_WEIGHTS_FILE, best)
+            self._write_weights(BEST_WEIGHTS_FILE, best)
             self._best_written = best
         for note in record.get('notes', ()):
             self._warn(note)
@@ -476,11 +477,10 @@ class Learner(Node):
             self._warn(str(error))
 
     def _write_weights(self, name: str, record: Record) -> None:
-        about = {key: record[key] for key in ('k', 'C', 'V', 'J', 'time')}
         self._training.write_weights(
             Path(self._settings['results']) / name,
             self._policy_of(record),
-            {**about, 'seed': self._settings['seed']},
+            {**origin(record), 'seed': self._settings['seed']},
         )
 
     def _note_times(self, record: Record, total: float, gradient: float) -> None:

@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 
 from hmpc_ros.configuration.signature import is_unasked
 from hmpc_ros.plant.grey_box_fit import SHORTEST, Recording
-from hmpc_ros.plant.rigid_body import NU, NX, QUATERNION
+from hmpc_ros.plant.rigid_body import NU, NX, interpolated
 from hmpc_ros.ros.command_interface import RATES
 from hmpc_ros.ros.conversions import nanoseconds
 from hmpc_ros.ros.web_replay import messages
@@ -81,13 +81,8 @@ def _even(
     n = int((last - asked[0]) / step + 1e-6)
     if n * step < 1e9 * SHORTEST - step / 2:
         return None
-    seconds = 1e-9 * (t - asked[0])
     times = 1e-9 * step * np.arange(n + 1)
-    flip = np.sign(np.einsum('ti,ti->t', x[1:, QUATERNION], x[:-1, QUATERNION]))
-    x = x.copy()
-    x[1:, QUATERNION] *= np.cumprod(np.where(flip == 0, 1, flip))[:, None]
-    states = np.column_stack([np.interp(times, seconds, column) for column in x.T])
-    states[:, QUATERNION] /= np.linalg.norm(states[:, QUATERNION], axis=1, keepdims=True)
+    states = interpolated(times, 1e-9 * (t - asked[0]), x)
     held = np.searchsorted(1e-9 * (asked - asked[0]), times[:-1] + 1e-9 * step / 4, 'right') - 1
     try:
         return Recording(times, states, u[held])

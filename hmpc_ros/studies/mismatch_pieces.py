@@ -26,6 +26,7 @@ from hmpc_ros.learning.training import TrainingRun
 from hmpc_ros.plant.quadcopter import NX, POSITION
 from hmpc_ros.policy.protocol import MissingDerivativeError
 from hmpc_ros.studies.benchmark import curve
+from hmpc_ros.studies.statistics import or_none
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +87,7 @@ def learn(configuration: Configuration, flights: int) -> dict[str, Any]:
             records = results.iterations
     known = curve(records, lambda record: number(record['J']), flights)
     return {
-        'curve': [_finite(J) for J in known],
+        'curve': [or_none(J) for J in known],
         'diverged': run.stopped,
         'gradients': probe.seen,
         'final': probe.final(records, flights),
@@ -96,10 +97,6 @@ def learn(configuration: Configuration, flights: int) -> dict[str, Any]:
 
 def _flown(records: list[Record]) -> int:
     return records[-1]['flights'] if records else 0
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 class _Probe:
@@ -221,7 +218,7 @@ def measure(configuration: Configuration) -> dict[str, Any]:
     start = training.start
     flight = probe.fly(start)
     pair = probe.both(flight, start)
-    numbers: dict[str, Any] = {'J': _finite(training.objective.cost(flight).J), 'flies': bool(pair)}
+    numbers: dict[str, Any] = {'J': or_none(training.objective.cost(flight).J), 'flies': bool(pair)}
     if pair is not None:
         differences = central_differences(training)
         numbers |= {

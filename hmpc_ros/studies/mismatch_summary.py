@@ -12,7 +12,7 @@ from hmpc_ros.learning.results import number
 from hmpc_ros.policy.linear.weights import N_THETA
 from hmpc_ros.studies.mismatch import DIRECTIONS, NOMINAL, RULES, Line
 from hmpc_ros.studies.mismatch_pieces import DELTAS, accumulated_bias
-from hmpc_ros.studies.statistics import bias_bound, holm, interval, paired
+from hmpc_ros.studies.statistics import bias_bound, holm, interval, or_none, paired
 
 if TYPE_CHECKING:
     from hmpc_ros.studies.mismatch import Plan
@@ -132,8 +132,8 @@ def _rules(
         for key, values in medians.items():
             low, high = interval(values)
             of_rules[rule][key] = {
-                'median': _finite(np.median(values)), 'low': _finite(low), 'high': _finite(high),
-                'mean': _finite(np.mean(values)),
+                'median': or_none(np.median(values)), 'low': or_none(low), 'high': or_none(high),
+                'mean': or_none(float(np.mean(values))),
             }  # fmt: skip
     others = [rule for rule in areas if rule != FREE and FREE in areas]
     raw = [paired(areas[rule], areas[FREE]) for rule in others]
@@ -141,10 +141,6 @@ def _rules(
         of_rules[rule]['p'] = p
         of_rules[rule]['ahead'] = int(np.sum(np.less(areas[rule], areas[FREE])))
     return of_rules
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 # -- a level ---------------------------------------------------------------------------------------
@@ -172,7 +168,7 @@ def _level(
     for rule in seeds[0]:
         known = _outcomes(seeds, rule)
         if known:
-            found['excess'][rule] = _finite(np.median([each['excess'] for each in known]))
+            found['excess'][rule] = or_none(np.median([each['excess'] for each in known]))
     gradients = [g for seed in seeds for run in seed.values() for g in run['gradients']]
     m, zeta = bias_bound([g['true'] for g in gradients], [g['bias'] for g in gradients])
     found['bound'] = {'m': m, 'zeta': zeta, 'points': len(gradients)}
@@ -196,12 +192,12 @@ def _compared(seeds: Sequence[Mapping[str, Line]]) -> Summary:
         total[-1] for seed in seeds if (total := accumulated_bias(seed[HYBRID]['gradients']))
     ]
     return {
-        'change': _finite(np.median(known)) if known else None,
-        'low': _finite(low),
-        'high': _finite(high),
-        'foretold': _finite(np.median(foretold)) if foretold else None,
+        'change': or_none(np.median(known)) if known else None,
+        'low': or_none(low),
+        'high': or_none(high),
+        'foretold': or_none(np.median(foretold)) if foretold else None,
         'best_trust': np.median(trusts, axis=0).tolist() if trusts else None,
-        'moved_by_bias': _finite(np.median(moved)) if moved else None,
+        'moved_by_bias': or_none(np.median(moved)) if moved else None,
     }
 
 
@@ -258,7 +254,7 @@ def _measured(lines: Sequence[Line]) -> Summary | None:
     if 'goldstein' not in flown[0]:  # along a path
         return found
     ends = [number(line['goldstein']) / line['gradients']['true'] for line in flown]
-    found['goldstein'] = _finite(np.median(ends))
+    found['goldstein'] = or_none(np.median(ends))
     for delta in DELTAS:
         every = (each for line in flown for each in line['variance'])
         known = [each['over_linear'] for each in every if each['delta'] == delta]

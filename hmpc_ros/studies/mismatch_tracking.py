@@ -19,6 +19,7 @@ from hmpc_ros.policy.protocol import MissingDerivativeError
 from hmpc_ros.policy.tracking.parameters import SPACE
 from hmpc_ros.studies.benchmark import curve
 from hmpc_ros.studies.mismatch_pieces import compared
+from hmpc_ros.studies.statistics import or_none
 
 if TYPE_CHECKING:
     from hmpc_ros.configuration.files import Configuration
@@ -42,7 +43,7 @@ def learn_tracking(configuration: Configuration, flights: int) -> dict[str, Any]
     best = best_record([record for record in records if record['flights'] <= flights])
     J = curve(records, lambda record: number(record['J']), flights)
     return {
-        'curve': [float(value) if math.isfinite(value) else None for value in J],
+        'curve': [or_none(value) for value in J],
         'diverged': run.stopped,
         'gradients': [],
         'final': best and {'J': best['J'], 'rmse': best['rmse_m']},
@@ -64,7 +65,7 @@ def measure_tracking(configuration: Configuration) -> dict[str, Any]:
     at = seen.of(start)
     flight = fly(FlightRequest(start, NOMINAL, with_solutions=True))
     J = objective.cost(flight).J
-    numbers: dict[str, Any] = {'J': J if math.isfinite(J) else None, 'flies': False}
+    numbers: dict[str, Any] = {'J': or_none(J), 'flies': False}
     if math.isfinite(J):
         try:
             model = tracking_rules.TrackingGradient(known, seen)(flight, at)

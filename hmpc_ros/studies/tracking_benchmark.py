@@ -31,6 +31,7 @@ from hmpc_ros.policy.tracking.student import for_people
 from hmpc_ros.share import config_dir
 from hmpc_ros.studies.run_pool import tell, work_off
 from hmpc_ros.studies.se3 import Se3Flyer
+from hmpc_ros.studies.statistics import or_none
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -390,9 +391,9 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
     numbers = [number(value) for value in values]
     median, worst = float(np.median(numbers)), max(numbers)
     return {
-        'median_m': median if np.isfinite(median) else None,
-        'best_m': min(numbers) if np.isfinite(min(numbers)) else None,
-        'worst_m': worst if np.isfinite(worst) else None,
+        'median_m': or_none(median),
+        'best_m': or_none(min(numbers)),
+        'worst_m': or_none(worst),
         'seeds': len(numbers),
     }
 
