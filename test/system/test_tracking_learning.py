@@ -117,12 +117,12 @@ def test_a_learner_killed_in_flight_leaves_the_accepted_and_goes_on_with_the_sam
 
 def test_a_vehicle_that_nobody_resets_flies_to_the_start_by_itself(graph):
     simulator = {'episode_steps': 0, 'start_paused': False}
-    learner = {'reset': 'fly', 'max_repeats': 1000}
+    # A vehicle that may not fall is changed by small steps, and needs more of them.
+    learner = {'reset': 'fly', 'max_repeats': 1000, 'iterations': 4}
     graph = graph(simulator=simulator, learner=learner).start()
     graph.until_done()
     first, *_, last = graph.records()
-    # A vehicle that may not fall is changed by small steps.
-    assert last['rmse_m'] < 0.8 * first['rmse_m']
+    assert last['rmse_m'] < 0.5 * first['rmse_m']
     assert graph.monitor.progress.unsafe_flights == 0
 
 
